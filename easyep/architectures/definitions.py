@@ -1,0 +1,168 @@
+"""The TOML files of the families: what may stand in them, and how one extends another."""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from easyep.architectures.rules import NAMESPACE, SCOPE, Rule, compiled
+from easyep.errors import UnsupportedModelError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TOP_KEYS = {"extends", "summary", "model_types", "keep", "config", "tensors", "routing"}
+TOP_KEYS |= {"scope", "exclude", "namespace"}
+NUMBERS = ("num_experts", "top_k", "n_group", "topk_group", "num_layers", "mtp_layers")
+LAYER_SETTINGS = ("dense_first", "dense_layers", "step")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a family's TOML file says.
+
+    Attributes:
+        name: the file's name without ``.toml``.
+        summary: well-known models of the family, for `easyep list architectures`.
+        model_types: values of `model_type` in `config.json` that mean this family.
+        rules: the tensors that change when experts are dropped.
+        keep: names (behind the layer's number) that look like routed experts and are not.
+        config_keys: what a number means -> the keys that may state it, for
+            ``num_experts``, ``top_k``, ``n_group``, ``topk_group``, ``num_layers``,
+            ``mtp_layers``.
+        defaults: what the model's code assumes where `config.json` is silent.
+        grouped_if: key -> value that must hold for the groups to matter.
+        moe_layers: ``dense_first``, ``dense_layers``, ``step`` -> the key that states it.
+        scope: finds the layer's number and the part behind it in a tensor's name.
+        exclude: names outside the language model, such as a vision tower's; None = no such.
+        namespace: names that must be explained by a rule or by `keep`.
+        routing: how scores become weights, to be shown; nothing is computed from it.
+    """
+
+    name: str
+    summary: str
+    model_types: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    keep: tuple[re.Pattern[str], ...] = ()
+    config_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    defaults: Mapping[str, int] = field(default_factory=dict)
+    grouped_if: Mapping[str, Any] = field(default_factory=dict)
+    moe_layers: Mapping[str, str] = field(default_factory=dict)
+    scope: re.Pattern[str] = re.compile(SCOPE, re.ASCII)
+    exclude: re.Pattern[str] | None = None
+    namespace: re.Pattern[str] = re.compile(NAMESPACE, re.ASCII)
+    routing: Mapping[str, Any] = field(default_factory=dict)
+
+    def keys(self, what: str) -> tuple[str, ...]:
+        """The names under which `config.json` may state the number `what`."""
+        return self.config_keys.get(what, ())
+
+
+def load_definitions() -> dict[str, Definition]:
+    """All families that come with easyep, by name."""
+    folder = resources.files("easyep.architectures")
+    texts = {
+        file.name.removesuffix(".toml"): file.read_text(encoding="utf-8")
+        for file in folder.iterdir()
+        if file.name.endswith(".toml")
+    }
+    return read_definitions(texts)
+
+
+def read_definitions(texts: Mapping[str, str]) -> dict[str, Definition]:
+    """Definitions from TOML texts; `extends` refers to another name in `texts`.
+
+    Raises:
+        UnsupportedModelError: a text is not TOML or not a definition; the message names it.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    definitions = {}
+    for name in sorted(texts):
+        try:
+            definitions[name] = _definition(name, _extended(name, texts, tables, ()))
+        except ValueError as error:
+            raise UnsupportedModelError(f"architecture file {name}.toml: {error}") from None
+    claimed: dict[str, str] = {}
+    for definition in definitions.values():
+        for kind in definition.model_types:
+            if claimed.setdefault(kind, definition.name) != definition.name:
+                raise UnsupportedModelError(
+                    f"architecture files {claimed[kind]}.toml and {definition.name}.toml "
+                    f"both claim model_type {kind!r}"
+                )
+    return definitions
+
+
+def _extended(
+    name: str, texts: Mapping[str, str], done: dict[str, dict[str, Any]], seen: tuple[str, ...]
+) -> dict[str, Any]:
+    """The table of `name` laid over the table that it extends."""
+    if name in seen:
+        raise ValueError(f"extends goes round in circles: {' -> '.join((*seen, name))}")
+    if name not in texts:
+        raise ValueError(f"extends {name!r}, which does not exist")
+    if name not in done:
+        table = tomllib.loads(texts[name])
+        parent = table.pop("extends", None)
+        # A base's model types are its own.
+        base = _extended(parent, texts, done, (*seen, name)) if parent is not None else {}
+        done[name] = _merged({**base, "model_types": []}, table)
+    return done[name]
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, table by table; ``false`` removes what the base has."""
+    merged = dict(base)
+    for key, value in over.items():
+        if value is False:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merged(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _definition(name: str, table: Mapping[str, Any]) -> Definition:
+    _only(table, TOP_KEYS, "the file")
+    config = table.get("config", {})
+    _only(config, {*NUMBERS, "defaults", "grouped_if", "moe_layers"}, "[config]")
+    _only(config.get("defaults", {}), {*NUMBERS, *LAYER_SETTINGS}, "[config.defaults]")
+    _only(config.get("moe_layers", {}), set(LAYER_SETTINGS), "[config.moe_layers]")
+    for what in ("num_experts", "top_k", "num_layers"):
+        if not config.get(what):
+            raise ValueError(f"[config] needs {what} = [names of the key in config.json]")
+    rules = tuple(Rule.from_toml(label, rule) for label, rule in table.get("tensors", {}).items())
+    for part in ("experts", "router"):
+        if not any(rule.part == part for rule in rules):
+            raise ValueError(f"no rule in [tensors] describes the part {part!r}")
+    exclude = table.get("exclude")
+    scope = compiled(table.get("scope", SCOPE), "scope")
+    if not {"layer", "part"} <= set(scope.groupindex):
+        raise ValueError("scope needs the regex groups (?P<layer>...) and (?P<part>...)")
+    return Definition(
+        name=name,
+        summary=str(table.get("summary", "")),
+        model_types=tuple(table["model_types"]),
+        rules=rules,
+        keep=tuple(compiled(pattern, "keep") for pattern in table.get("keep", [])),
+        config_keys={what: tuple(config[what]) for what in NUMBERS if what in config},
+        defaults=config.get("defaults", {}),
+        grouped_if=config.get("grouped_if", {}),
+        moe_layers=config.get("moe_layers", {}),
+        scope=scope,
+        exclude=compiled(exclude, "exclude") if exclude is not None else None,
+        namespace=compiled(table.get("namespace", NAMESPACE), "namespace"),
+        routing=table.get("routing", {}),
+    )
+
+
+def _only(table: Mapping[str, Any], known: set[str], where: str) -> None:
+    if unknown := sorted(set(table) - known):
+        raise ValueError(
+            f"{where} has unknown key {unknown[0]!r} (valid: {', '.join(sorted(known))})"
+        )

@@ -1,0 +1,131 @@
+"""The numbers of a model's router, and which counts of kept experts it can work with."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import lcm
+from typing import Any
+
+from easyep.errors import ArtifactError, CheckpointError, SelectionError
+
+
+@dataclass(frozen=True)
+class Router:
+    """How many experts there are and how many a token gets, in every MoE layer alike.
+
+    Attributes:
+        num_experts: routed experts per layer (E).
+        top_k: experts per token.
+        n_group: contiguous blocks of ``E / n_group`` experts that are chosen first; 1 = no groups.
+        topk_group: how many of those blocks a token may use.
+        num_layers: decoder layers, dense ones included, MTP layers not.
+        mtp_layers: MTP layers that the configuration declares (the checkpoint may have fewer:
+            ``layout.resolve`` says which are there).
+    """
+
+    num_experts: int
+    top_k: int
+    n_group: int = 1
+    topk_group: int = 1
+    num_layers: int = 0
+    mtp_layers: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.top_k <= self.num_experts:
+            raise CheckpointError(
+                f"the configuration asks for {self.top_k} experts per token "
+                f"of {self.num_experts}; valid are 1 to {self.num_experts}"
+            )
+        if self.n_group < 1 or self.num_experts % self.n_group:
+            raise CheckpointError(
+                f"the configuration splits {self.num_experts} experts into {self.n_group} groups; "
+                "the count must be divisible by the number of groups"
+            )
+        if not 1 <= self.topk_group <= self.n_group:
+            raise CheckpointError(
+                f"the configuration uses {self.topk_group} of {self.n_group} groups per token; "
+                f"valid are 1 to {self.n_group}"
+            )
+
+    def group_of(self, expert: int) -> int:
+        """The group that `expert` belongs to; groups are contiguous blocks of ids."""
+        return expert // (self.num_experts // self.n_group)
+
+    def keep_step(self, groups: str, align: int = 1) -> int:
+        """Counts that work for the group mode `groups` are multiples of this, and of `align`."""
+        return lcm(self.n_group if self._is_grouped(groups) else 1, align)
+
+    def valid_counts(self, groups: str, align: int = 1) -> list[int]:
+        """All counts K, ascending, that `check_keep` accepts."""
+        counts = range(1, self.num_experts + 1)
+        return [keep for keep in counts if self._objection(keep, groups, align) is None]
+
+    def check_keep(self, keep: int, groups: str, align: int = 1) -> None:
+        """Check that the router works with `keep` experts per layer.
+
+        With more than one group and ``groups="balanced"`` the router stays group-limited: it
+        scores a group by its two best experts and picks top-k within ``topk_group`` groups, so
+        each group needs the same number of experts, two at least, and enough for top-k. No
+        runtime checks the last: it would choose masked experts in silence.
+
+        Args:
+            keep: experts per layer.
+            groups: ``"balanced"`` or ``"flatten"``.
+            align: what `keep` must be a multiple of, for the sake of an engine.
+
+        Raises:
+            SelectionError: it does not; the message names the nearest counts that work.
+        """
+        objection = self._objection(keep, groups, align)
+        if objection is None:
+            return
+        valid = self.valid_counts(groups, align)
+        below = [count for count in valid if count < keep][-1:]
+        above = [count for count in valid if count > keep][:1]
+        nearest = " and ".join(map(str, below + above))
+        message = f"cannot keep {keep} of {self.num_experts} experts: {objection}"
+        if nearest:
+            message += f"; the nearest counts that work: {nearest}"
+        if self._is_grouped(groups) and self._objection(keep, "flatten", align) is None:
+            message += "; or choose groups 'flatten', which turns group-limited routing off"
+        raise SelectionError(message)
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Router":
+        """Raises ArtifactError where a field is missing, no integer, or impossible."""
+        fields = list(cls.__dataclass_fields__)
+        if not isinstance(value, Mapping) or any(type(value.get(f)) is not int for f in fields):
+            raise ArtifactError(f"the entry 'router' must be an object with {', '.join(fields)}")
+        try:
+            return cls(**{field: value[field] for field in fields})
+        except CheckpointError as error:
+            raise ArtifactError(f"the entry 'router' is impossible: {error}") from None
+
+    def _is_grouped(self, groups: str) -> bool:
+        return groups != "flatten" and self.n_group > 1
+
+    def _objection(self, keep: int, groups: str, align: int) -> str | None:
+        if keep > self.num_experts:
+            return f"there are only {self.num_experts}"
+        if keep < self.top_k:
+            return f"each token is routed to {self.top_k}"
+        if keep % align:
+            return f"it is not a multiple of {align}"
+        if not self._is_grouped(groups):
+            return None
+        if keep % self.n_group:
+            return (
+                f"the router has {self.n_group} groups, and each must keep the same number "
+                f"(a multiple of {self.n_group} in all)"
+            )
+        per_group = keep // self.n_group
+        if per_group < 2:
+            return f"the router scores each of its {self.n_group} groups by its 2 best experts"
+        if self.topk_group * per_group < self.top_k:
+            return (
+                f"a token reaches {self.topk_group} of {self.n_group} groups; they would hold "
+                f"{self.topk_group * per_group} experts, and a token is routed to {self.top_k}"
+            )
+        return None

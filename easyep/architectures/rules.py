@@ -1,0 +1,78 @@
+"""How one family names its tensors: which belong to an expert, which have a row per expert."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PER_EXPERT = "per_expert"
+ROWS = "rows"
+KINDS = (PER_EXPERT, ROWS)
+
+# Where names give the decoder layer; what follows is what the rules of a family match.
+SCOPE = r"(?:.+\.)?layers\.(?P<layer>\d{1,6})\.(?P<part>.+)"
+
+# Names that look as if they had to do with routed experts. A tensor with such a name must be
+# explained by a rule or stand on the family's keep list; anything else would be left behind
+# with the old numbers, silently.
+NAMESPACE = r"(?:.*\.)?(?:[^.]*(?:expert|router|e_score)[^.]*|gate|moe)(?:\..+)?"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One kind of tensor that changes when experts are dropped.
+
+    Attributes:
+        label: the name of the rule's table in the TOML file.
+        kind: ``"per_expert"``: the name holds an expert's number (regex group ``expert``), the
+            tensor is dropped or renamed. ``"rows"``: the tensor has rows for every expert.
+        name: matches the whole name behind the layer's number.
+        part: what the tensor is for (``"experts"``, ``"router"``, ...). Every MoE layer must
+            have each part; several rules may describe one part in different layouts.
+        axis: (rows) the axis that experts are counted along.
+        rows_per_expert: (rows) how many consecutive rows are one expert's.
+        tail: (rows) rows behind the last expert's that are kept.
+        optional: MoE layers without a tensor of this part are fine.
+    """
+
+    label: str
+    kind: str
+    name: re.Pattern[str]
+    part: str
+    axis: int = 0
+    rows_per_expert: int = 1
+    tail: int = 0
+    optional: bool = False
+
+    @classmethod
+    def from_toml(cls, label: str, table: Mapping[str, Any]) -> "Rule":
+        """Raises ValueError where the table of a TOML file is not a rule."""
+        known = set(cls.__dataclass_fields__) - {"label"}
+        if unknown := sorted(set(table) - known):
+            raise ValueError(
+                f"[tensors.{label}] has unknown key {unknown[0]!r} "
+                f"(valid: {', '.join(sorted(known))})"
+            )
+        if table.get("kind") not in KINDS:
+            raise ValueError(f"[tensors.{label}] needs kind = one of {', '.join(KINDS)}")
+        name = compiled(table.get("name"), f"[tensors.{label}] name")
+        if (table["kind"] == PER_EXPERT) != ("expert" in name.groupindex):
+            raise ValueError(
+                f"[tensors.{label}] name: a per_expert rule, and no other, "
+                "has the regex group (?P<expert>...)"
+            )
+        for key, lowest in (("axis", 0), ("rows_per_expert", 1), ("tail", 0)):
+            value = table.get(key, lowest)
+            if type(value) is not int or value < lowest:
+                raise ValueError(f"[tensors.{label}] {key} must be an integer >= {lowest}")
+        return cls(**{"label": label, "part": label, **table, "name": name})
+
+
+def compiled(pattern: Any, where: str) -> re.Pattern[str]:
+    """`pattern` as a regex over ASCII; ValueError says `where` it is wrong."""
+    if not isinstance(pattern, str):
+        raise ValueError(f"{where} must be a string with a regular expression")
+    try:
+        return re.compile(pattern, re.ASCII)
+    except re.error as error:
+        raise ValueError(f"{where}: {error}") from None

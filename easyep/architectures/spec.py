@@ -1,0 +1,208 @@
+"""Model families as data: what `config.json` and the tensor names of each say about experts.
+
+A family is one TOML file beside this module (docs/adding-an-architecture.md lists the keys); the
+code here only reads those files and asks a `config.json` the questions that they describe.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from easyep.architectures.definitions import Definition, load_definitions
+from easyep.architectures.router import Router
+from easyep.architectures.rules import Rule
+from easyep.errors import CheckpointError, UnsupportedModelError
+from easyep.registry import unknown_name
+
+__all__ = ["Architecture", "Router", "Rule", "find_architecture", "get", "names"]
+
+# Where a configuration may describe its language model; the first that has experts counts.
+SECTIONS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("text_config",),
+    ("language_config",),
+    ("llm_config",),
+    ("thinker_config", "text_config"),
+)
+
+# How families call the number of routed experts; tells an unknown MoE model from a dense one.
+EXPERT_KEYS = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
+
+
+@dataclass(frozen=True)
+class Architecture(Definition):
+    """One family: its names in `config.json` and among the tensors (fields: see `Definition`)."""
+
+    def section(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """The path of the part of `config` that describes the routed experts.
+
+        Raises:
+            UnsupportedModelError: no part has any: a dense model.
+        """
+        for path, section in _sections(config):
+            if any(_is_count(section.get(key)) for key in self.keys("num_experts")):
+                return path
+        raise UnsupportedModelError(
+            f"the model (architecture {self.name}) has no routed experts: none of "
+            f"{', '.join(self.keys('num_experts'))} is a count in config.json; "
+            "easyep prunes Mixture-of-Experts models only"
+        )
+
+    def aliases(self, config: Mapping[str, Any], what: str) -> dict[tuple[str, ...], Any]:
+        """Every place of `config` that states `what` (a key of the TOML's ``[config]``).
+
+        Returns:
+            Path -> value, for the keys that are present and not null, in the section of the
+            experts and in the sections around it.
+        """
+        home = self.section(config)
+        found = {}
+        for path, section in _sections(config):
+            if path == home[: len(path)]:
+                for key in self.keys(what):
+                    if section.get(key) is not None:
+                        found[(*path, key)] = section[key]
+        return found
+
+    def value(self, config: Mapping[str, Any], what: str, default: int | None = None) -> int:
+        """The number that `config` states for `what`, under whichever names.
+
+        Raises:
+            CheckpointError: names disagree, the value is no count, or there is none and no
+                default either.
+        """
+        aliases = self.aliases(config, what)
+        for path, value in aliases.items():
+            if type(value) is not int or value < 0:
+                raise CheckpointError(
+                    f"config.json: {'.'.join(path)} is {value!r}; expected a whole number >= 0"
+                )
+        if len(set(aliases.values())) > 1:
+            stated = ", ".join(f"{'.'.join(path)} = {value}" for path, value in aliases.items())
+            raise CheckpointError(
+                f"config.json contradicts itself: {stated}; which one counts depends on the "
+                "program that reads it, so make them equal first"
+            )
+        for value in aliases.values():
+            return int(value)
+        default = self.defaults.get(what, default)
+        if default is None:
+            raise CheckpointError(
+                f"config.json has none of {', '.join(self.keys(what)) or what}, "
+                f"which architecture {self.name} needs"
+            )
+        return default
+
+    def is_grouped(self, config: Mapping[str, Any]) -> bool:
+        """Whether the router that `config` describes looks at groups at all."""
+        if not self.keys("n_group"):
+            return False
+        section = dict(_sections(config))[self.section(config)]
+        return all(section.get(key) == value for key, value in self.grouped_if.items())
+
+    def router(self, config: Mapping[str, Any]) -> Router:
+        """The numbers of the router.
+
+        Raises:
+            CheckpointError: they are missing, contradictory or impossible.
+            UnsupportedModelError: the model is dense.
+        """
+        grouped = self.is_grouped(config)
+        return Router(
+            num_experts=self.value(config, "num_experts"),
+            top_k=self.value(config, "top_k"),
+            n_group=self.value(config, "n_group", 1) if grouped else 1,
+            topk_group=self.value(config, "topk_group", 1) if grouped else 1,
+            num_layers=self.value(config, "num_layers"),
+            mtp_layers=self.value(config, "mtp_layers", 0),
+        )
+
+    def expected_moe_layers(self, config: Mapping[str, Any]) -> tuple[int, ...]:
+        """The decoder layers that should have routed experts, MTP layers not included.
+
+        Raises:
+            CheckpointError: a key that decides it has a value that cannot be understood.
+        """
+        section = dict(_sections(config))[self.section(config)]
+
+        def setting(what: str, default: Any, kind: type) -> Any:
+            key = self.moe_layers.get(what)
+            value = section.get(key) if key else None
+            if value is None:
+                return self.defaults.get(what, default)
+            if type(value) is not kind:
+                raise CheckpointError(f"config.json: {key} is {value!r}, expected {kind.__name__}")
+            return value
+
+        first = setting("dense_first", 0, int) if self.moe_layers.get("dense_first") else 0
+        step = max(1, setting("step", 1, int))
+        dense = setting("dense_layers", [], list)
+        layers = range(self.value(config, "num_layers"))
+        return tuple(i for i in layers if i >= first and (i + 1) % step == 0 and i not in dense)
+
+
+def names() -> list[str]:
+    """The names of all architectures, sorted."""
+    return sorted(_all())
+
+
+def get(name: str) -> Architecture:
+    """The architecture called `name`.
+
+    Raises:
+        UnknownNameError: there is none; the message suggests the closest names.
+    """
+    if name not in _all():
+        raise unknown_name("architecture", name, _all())
+    return _all()[name]
+
+
+def find_architecture(config: Mapping[str, Any]) -> Architecture:
+    """The architecture of a model, by `model_type` in its configuration or in a nested one.
+
+    Args:
+        config: the parsed `config.json`.
+
+    Raises:
+        UnsupportedModelError: the model is dense, or of a family that easyep does not know.
+    """
+    by_type = {kind: each for each in _all().values() for kind in each.model_types}
+    types = [section.get("model_type") for _, section in _sections(config)]
+    for kind in types:
+        if isinstance(kind, str) and kind in by_type:
+            architecture = by_type[kind]
+            architecture.section(config)  # raises for a dense member of the family
+            return architecture
+    kind = next((kind for kind in types if isinstance(kind, str)), None)
+    keys = {*EXPERT_KEYS, *(key for each in _all().values() for key in each.keys("num_experts"))}
+    stated = [section.get(key) for _, section in _sections(config) for key in keys]
+    if not any(_is_count(value) and value != 1 for value in stated):
+        raise UnsupportedModelError(
+            f"the model (model_type {kind!r}) has no routed experts: config.json has none of "
+            f"{', '.join(sorted(keys))}; easyep prunes Mixture-of-Experts models only"
+        )
+    raise UnsupportedModelError(
+        f"{unknown_name('model_type', str(kind), by_type)}; "
+        "a family is one small TOML file, see docs/adding-an-architecture.md"
+    )
+
+
+@cache
+def _all() -> dict[str, Architecture]:
+    return {name: Architecture(**vars(each)) for name, each in load_definitions().items()}
+
+
+def _sections(
+    config: Mapping[str, Any],
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    for path in SECTIONS:
+        section: Any = config
+        for key in path:
+            section = section.get(key) if isinstance(section, Mapping) else None
+        if isinstance(section, Mapping):
+            yield path, section
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, int) and value >= 1)

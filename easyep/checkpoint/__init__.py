@@ -1,0 +1,1 @@
+"""Checkpoints on disk: read, explained, rewritten with fewer experts, and proved right."""

@@ -1,0 +1,194 @@
+"""A checkpoint directory, opened and checked without reading a weight.
+
+Which links are followed: the directory may be reached through links, and a file in it may be a
+link to another place *inside* the directory. A snapshot of the Hugging Face cache
+(``<repo>/snapshots/<revision>``) may also link into ``<repo>/blobs``, where that cache keeps the
+files. Any other link leads out of the directory and is refused.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from easyep.artifacts.model_identity import ModelIdentity
+from easyep.checkpoint import json_text
+from easyep.checkpoint.headers import Shard, Tensor, read_shard
+from easyep.errors import CheckpointError, ModelNotFoundError
+
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A directory with `config.json` and safetensors files that agree with each other.
+
+    Attributes:
+        path: the directory, links resolved.
+        config: the parsed `config.json`.
+        config_text: its text as it lies on disk.
+        tensors: every tensor by name.
+        shards: the weight files by name, in the order of their names.
+        index_metadata: `metadata` of the index; None where the checkpoint is a single file.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    config_text: str
+    tensors: Mapping[str, Tensor]
+    shards: Mapping[str, Shard]
+    index_metadata: Mapping[str, Any] | None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Checkpoint":
+        """Read the configuration, the index and all headers of a local directory.
+
+        Raises:
+            ModelNotFoundError: there is no such directory, or no checkpoint in it.
+            CheckpointError: the files are malformed or contradict each other; the message names
+                the file and the tensor.
+        """
+        if not Path(path).is_dir():
+            raise ModelNotFoundError(f"{path} is not a directory with a checkpoint")
+        root = Path(path).resolve()
+        config_text = read_text(root, CONFIG)
+        config = parse_object(config_text, CONFIG)
+        names, weight_map, index_metadata = _weight_files(root)
+        shards = {name: read_shard(checked_file(root, name), name) for name in sorted(names)}
+        tensors: dict[str, Tensor] = {}
+        for shard in shards.values():
+            for tensor in shard.tensors:
+                if tensor.name in tensors:
+                    other = tensors[tensor.name].shard
+                    raise CheckpointError(
+                        f"tensor {tensor.name!r} is in {other} and again in {shard.name}"
+                    )
+                tensors[tensor.name] = tensor
+        if weight_map is not None:
+            _check_index(weight_map, tensors)
+        return cls(root, config, config_text, tensors, shards, index_metadata)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors together."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def identity(self, name: str) -> ModelIdentity:
+        """What tells this checkpoint from others; `name` is what the user called it."""
+        lines = sorted(
+            json.dumps([tensor.name, tensor.dtype, tensor.shape])
+            for tensor in self.tensors.values()
+        )
+        return ModelIdentity(
+            name=name,
+            model_type=str(self.config.get("model_type", "")),
+            config_sha256=hashlib.sha256(self.config_text.encode()).hexdigest(),
+            tensors_sha256=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        )
+
+
+def checked_file(root: Path, name: str) -> Path:
+    """The regular file `name` of the checkpoint directory `root` (resolved).
+
+    Raises:
+        CheckpointError: it is missing, no regular file, or lies outside of the directory (see
+            the module's rule about links).
+    """
+    parts = Path(name).parts
+    if not name or "\0" in name or Path(name).is_absolute() or ".." in parts or "\\" in name:
+        raise CheckpointError(f"{name!r} is not the name of a file in {root}")
+    path = root / name
+    try:
+        target = path.resolve(strict=True)
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        raise CheckpointError(f"{root} has no file {name}; the checkpoint is incomplete") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in circles
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    allowed = [root]
+    if root.parent.name == "snapshots":
+        allowed.append(root.parent.parent / "blobs")
+    if not any(target.is_relative_to(folder) for folder in allowed):
+        raise CheckpointError(
+            f"{name} is a link to {target}, outside of {root}; such links are not followed: "
+            "give the directory that holds the files themselves"
+        )
+    if not stat.S_ISREG(mode):
+        raise CheckpointError(f"{path} is not a regular file")
+    return target
+
+
+def read_bytes(root: Path, name: str) -> bytes:
+    """The content of a small file of a checkpoint; CheckpointError where it cannot be read."""
+    try:
+        return checked_file(root, name).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{name} cannot be read: {error.strerror or error}") from None
+
+
+def read_text(root: Path, name: str) -> str:
+    """The text of a file of a checkpoint; CheckpointError where it cannot be read."""
+    try:
+        return read_bytes(root, name).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{name} is not UTF-8 text: {error}") from None
+
+
+def parse_object(text: str, name: str) -> dict[str, Any]:
+    """The JSON object in `text`; CheckpointError names the file `name` where it is none."""
+    try:
+        value = json_text.parse(text)
+    except ValueError as error:
+        raise CheckpointError(f"{name} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{name} holds {type(value).__name__}, not a JSON object")
+    return value
+
+
+def _weight_files(
+    root: Path,
+) -> tuple[set[str], dict[str, str] | None, Mapping[str, Any] | None]:
+    """Names of the weight files, and what the index says, if there is one."""
+    single = os.path.lexists(root / SINGLE)
+    if not os.path.lexists(root / INDEX):
+        if single:
+            return {SINGLE}, None, None
+        raise ModelNotFoundError(
+            f"{root} has neither {INDEX} nor {SINGLE}; easyep reads safetensors checkpoints "
+            "(a checkpoint in another format can be converted with transformers' save_pretrained)"
+        )
+    index = parse_object(read_text(root, INDEX), INDEX)
+    weight_map, metadata = index.get("weight_map"), index.get("metadata", {})
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{INDEX}: weight_map must be an object from tensors to files")
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{INDEX}: metadata must be an object")
+    for tensor, name in weight_map.items():
+        plain = isinstance(name, str) and Path(name).name == name and "\\" not in name
+        if not plain or not name.endswith(".safetensors"):
+            raise CheckpointError(
+                f"{INDEX}: tensor {tensor!r} is said to be in {name!r}, "
+                "which is not the plain name of a .safetensors file"
+            )
+    files = set(weight_map.values())
+    if single and files != {SINGLE}:
+        raise CheckpointError(
+            f"{root} has both {SINGLE} and an index of other files; programs differ in which "
+            "they load, so remove the one that is stale"
+        )
+    return files, weight_map, metadata
+
+
+def _check_index(weight_map: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+    for name, file in weight_map.items():
+        if name not in tensors or tensors[name].shard != file:
+            raise CheckpointError(f"{INDEX} says that tensor {name!r} is in {file}; it is not")
+    for name, tensor in tensors.items():
+        if name not in weight_map:
+            raise CheckpointError(f"{INDEX} does not name tensor {name!r} of {tensor.shard}")

@@ -1,0 +1,97 @@
+"""The weight files to be written: which tensor goes where, and from which bytes it comes."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from easyep.checkpoint.copying import Range
+from easyep.checkpoint.files import SINGLE, Checkpoint
+from easyep.checkpoint.headers import BITS, build_header, bytes_of
+
+
+@dataclass(frozen=True)
+class OutputTensor:
+    """One tensor to be written and the source ranges that its bytes come from, in order."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    ranges: tuple[Range, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return bytes_of(self.dtype, self.shape)
+
+
+@dataclass(frozen=True)
+class OutputShard:
+    """One weight file to be written."""
+
+    name: str
+    metadata: Mapping[str, str]
+    tensors: tuple[OutputTensor, ...]
+
+    @property
+    def header(self) -> bytes:
+        """The bytes before the data."""
+        return build_header(((t.name, t.dtype, t.shape) for t in self.tensors), self.metadata)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its tensors, without the header."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Tensors that end in the same file: an expert's, or a single one."""
+
+    layer: int | None
+    at: tuple[str, int]  # where the first of them lies in the source
+    tensors: tuple[OutputTensor, ...]
+
+
+def shards(units: Iterable[Unit], checkpoint: Checkpoint, limit: int) -> Iterator[OutputShard]:
+    """Units in layer order, in files of at most `limit` bytes."""
+    first = min((unit.at for unit in units if unit.layer is not None), default=("", 0))
+
+    def order(unit: Unit) -> tuple[float, tuple[str, int]]:
+        if unit.layer is not None:
+            return unit.layer, unit.at
+        # Embeddings lie before the layers in most sources, the final norm and the head behind.
+        return (-1 if unit.at < first else float("inf")), unit.at
+
+    groups: list[list[Unit]] = [[]]
+    size = 0
+    for unit in sorted(units, key=order):
+        nbytes = sum(tensor.nbytes for tensor in unit.tensors)
+        if groups[-1] and size + nbytes > limit:
+            groups.append([])
+            size = 0
+        groups[-1].append(unit)
+        size += nbytes
+    metadata = _metadata(checkpoint)
+    single = len(groups) == 1 and set(checkpoint.shards) == {SINGLE}
+    for number, group in enumerate(groups, start=1):
+        name = SINGLE if single else f"model-{number:05}-of-{len(groups):05}.safetensors"
+        yield OutputShard(name, metadata, _aligned(t for unit in group for t in unit.tensors))
+
+
+def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
+    """What all source files agree on; ``{"format": "pt"}`` in practice."""
+    first, *others = [dict(shard.metadata) for shard in checkpoint.shards.values()]
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
+
+
+def _aligned(tensors: Iterable[OutputTensor]) -> tuple[OutputTensor, ...]:
+    """`tensors`, in another order only if one would begin off the boundary of its type.
+
+    Readers view the mapped file as numbers, which needs the alignment; holes are not allowed, so
+    the wider types come first then, as in files of the reference writer.
+    """
+    tensors = tuple(tensors)
+    at = 0
+    for tensor in tensors:
+        if at * 8 % BITS[tensor.dtype]:
+            return tuple(sorted(tensors, key=lambda each: -BITS[each.dtype]))
+        at += tensor.nbytes
+    return tensors

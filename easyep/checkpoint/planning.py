@@ -1,0 +1,210 @@
+"""Selection and layout -> the exact files to be written, before any weight is read."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from easyep.architectures.spec import Architecture, find_architecture
+from easyep.artifacts.selection import Selection
+from easyep.checkpoint.config_edits import config_edits
+from easyep.checkpoint.copying import Range
+from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.headers import BITS, Tensor
+from easyep.checkpoint.kept_experts import kept_experts, renumbering
+from easyep.checkpoint.layout import Layout, RowsTensor, resolve
+from easyep.checkpoint.output_files import OutputShard, OutputTensor, Unit, shards
+from easyep.checkpoint.side_files import side_files
+from easyep.checkpoint.writing import check_target
+from easyep.errors import CheckpointError, LayoutError
+
+MAX_SHARD_BYTES = 5_000_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a rewrite will do.
+
+    Attributes:
+        checkpoint: the source.
+        architecture: its family.
+        layout: whose its tensors are.
+        selection: which experts stay.
+        mtp: ``"score"``, ``"follow"`` or ``"drop"``.
+        kept_experts: for every MoE layer that is written, the ids of its experts in order.
+        config_edits: path in `config.json` -> new value.
+        side_files: names of the other files that come along.
+        shards: the weight files.
+        warnings: what is allowed but should be known.
+    """
+
+    checkpoint: Checkpoint
+    architecture: Architecture
+    layout: Layout
+    selection: Selection
+    mtp: str
+    kept_experts: Mapping[int, tuple[int, ...]]
+    config_edits: Mapping[tuple[str, ...], Any]
+    side_files: tuple[str, ...]
+    shards: tuple[OutputShard, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def num_experts(self) -> int:
+        """Routed experts per layer before."""
+        return self.selection.num_experts
+
+    @property
+    def keep(self) -> int:
+        """Routed experts per layer after."""
+        return self.selection.keep
+
+    @property
+    def bytes_before(self) -> int:
+        """Bytes of the source's tensors."""
+        return self.checkpoint.nbytes
+
+    @property
+    def bytes_after(self) -> int:
+        """Bytes of the tensors to be written."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    @property
+    def tensors(self) -> int:
+        """How many tensors will be written."""
+        return sum(len(shard.tensors) for shard in self.shards)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes that the new directory will take, but for the manifest and the model card."""
+        root = self.checkpoint.path
+        small = sum((root / name).stat().st_size for name in self.side_files)
+        return small + sum(len(shard.header) + shard.nbytes for shard in self.shards)
+
+
+def plan(
+    checkpoint: Checkpoint | str | os.PathLike[str],
+    selection: Selection,
+    *,
+    mtp: str = "score",
+    max_shard_size: int = MAX_SHARD_BYTES,
+    output: str | os.PathLike[str] | None = None,
+) -> Plan:
+    """Check everything that can be checked without reading a weight, and plan the rewrite.
+
+    Args:
+        checkpoint: the source, or its directory.
+        selection: which experts stay.
+        mtp: what happens to MTP layers: ``"score"`` uses their own entries in the selection,
+            ``"follow"`` the entry of the last MoE layer, ``"drop"`` leaves them out.
+        max_shard_size: bytes of tensors per output file; an expert is never split over two.
+        output: where it is to be written; checked too if given.
+
+    Raises:
+        UnsupportedModelError, CheckpointError, LayoutError, SelectionError, OutputError: what is
+            wrong, and how to go on.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint.open(checkpoint)
+    architecture = find_architecture(checkpoint.config)
+    layout = resolve(checkpoint, architecture)
+    kept = kept_experts(layout, selection, mtp)
+    _check_mtp_count(layout, mtp)
+    edits = config_edits(
+        checkpoint.config,
+        architecture,
+        keep=selection.keep,
+        flatten=selection.groups == "flatten",
+        drop_mtp=mtp == "drop",
+        renumber=renumbering(kept),
+    )
+    units = list(_units(checkpoint, layout, kept, drop_mtp=mtp == "drop"))
+    result = Plan(
+        checkpoint=checkpoint,
+        architecture=architecture,
+        layout=layout,
+        selection=selection,
+        mtp=mtp,
+        kept_experts=kept,
+        config_edits=edits,
+        side_files=tuple(side_files(checkpoint.path)),
+        shards=tuple(shards(units, checkpoint, max_shard_size)),
+        warnings=tuple(_warnings(checkpoint, selection)),
+    )
+    if output is not None:
+        check_target(output, checkpoint.path, result.disk_bytes)
+    return result
+
+
+def _check_mtp_count(layout: Layout, mtp: str) -> None:
+    if mtp != "drop" and layout.mtp_depth > layout.router.mtp_layers:
+        raise CheckpointError(
+            f"the checkpoint holds {layout.mtp_depth} MTP layers behind its "
+            f"{layout.router.num_layers} layers, config.json declares {layout.router.mtp_layers}; "
+            "correct the configuration, or choose mtp 'drop'"
+        )
+
+
+def _warnings(checkpoint: Checkpoint, selection: Selection) -> Iterator[str]:
+    if not checkpoint.identity("").same_weights_layout(selection.model):
+        yield (
+            f"the selection was made for {selection.model.name!r}, whose configuration or tensors "
+            "differ from this checkpoint's; the expert ids fit, but they should be of one model"
+        )
+
+
+def _units(
+    checkpoint: Checkpoint,
+    layout: Layout,
+    kept: Mapping[int, tuple[int, ...]],
+    *,
+    drop_mtp: bool,
+) -> Iterator[Unit]:
+    for index, layer in layout.layers.items():
+        if layer.is_mtp and drop_mtp:
+            continue
+        for new, expert in enumerate(kept[index] if layer.experts else ()):
+            members = sorted(layer.experts[expert], key=lambda each: _place(each.tensor))
+            yield Unit(
+                index,
+                _place(members[0].tensor),
+                tuple(_whole(each.tensor, each.renumbered(new)) for each in members),
+            )
+        for rows in layer.rows:
+            yield Unit(index, _place(rows.tensor), (_sliced(rows, kept[index], layout),))
+    for name in layout.kept:
+        if not (drop_mtp and layout.is_mtp(name)):
+            tensor = checkpoint.tensors[name]
+            yield Unit(layout.layer_of.get(name), _place(tensor), (_whole(tensor, name),))
+
+
+def _place(tensor: Tensor) -> tuple[str, int]:
+    return tensor.shard, tensor.begin
+
+
+def _whole(tensor: Tensor, name: str) -> OutputTensor:
+    source = Range(tensor.shard, tensor.begin, tensor.end)
+    return OutputTensor(name, tensor.dtype, tensor.shape, (source,))
+
+
+def _sliced(rows: RowsTensor, kept: tuple[int, ...], layout: Layout) -> OutputTensor:
+    """The rows of the kept experts and the tail: byte ranges, whatever the axis."""
+    tensor, per = rows.tensor, rows.rows_per_expert
+    bits = BITS[tensor.dtype] * prod(tensor.shape[rows.axis + 1 :])
+    if bits * per % 8:
+        raise LayoutError(
+            f"tensor {tensor.name!r} ({tensor.dtype}) cannot be cut between experts: "
+            f"an expert's rows take {bits * per} bits, which do not fill whole bytes"
+        )
+    blocks = [(expert * per, (expert + 1) * per) for expert in kept]
+    if rows.tail:
+        count = layout.router.num_experts * per
+        blocks.append((count, count + rows.tail))
+    stride = tensor.shape[rows.axis] * bits // 8
+    ranges = tuple(
+        Range(tensor.shard, start + first * bits // 8, start + last * bits // 8)
+        for start in range(tensor.begin, tensor.end, max(1, stride))
+        for first, last in blocks
+    )
+    return OutputTensor(tensor.name, tensor.dtype, rows.shape_with(len(kept)), ranges)

@@ -1,0 +1,181 @@
+"""Writing the pruned checkpoint: byte ranges copied, nothing re-encoded, all of it or nothing."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from easyep.artifacts.selection import Selection
+from easyep.checkpoint.config_edits import QUANTISATION_FILES, edited_text, quantisation_edits
+from easyep.checkpoint.copying import Sources, merged, writer
+from easyep.checkpoint.files import (
+    CONFIG,
+    INDEX,
+    SINGLE,
+    Checkpoint,
+    parse_object,
+    read_bytes,
+    read_text,
+)
+from easyep.checkpoint.kept_experts import MTP_MODES, renumbering
+from easyep.checkpoint.manifest import manifest_document
+from easyep.checkpoint.planning import MAX_SHARD_BYTES, Plan, plan
+from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD
+from easyep.checkpoint.writing import appearing, check_target
+from easyep.errors import OutputError
+from easyep.progress import SILENT, Progress
+
+__all__ = ["MTP_MODES", "Plan", "Rewritten", "plan", "rewrite"]
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """What was written.
+
+    Attributes:
+        path: the new checkpoint.
+        bytes_before: bytes of the source's tensors.
+        bytes_after: bytes of the tensors written.
+        tensors: how many tensors were written.
+        shards: the names of the weight files.
+    """
+
+    path: Path
+    bytes_before: int
+    bytes_after: int
+    tensors: int
+    shards: tuple[str, ...]
+
+
+def rewrite(
+    checkpoint: Checkpoint | str | os.PathLike[str],
+    selection: Selection,
+    output: str | os.PathLike[str],
+    *,
+    mtp: str = "score",
+    max_shard_size: int = MAX_SHARD_BYTES,
+    manifest: Mapping[str, Any] | None = None,
+    extra_files: Mapping[str, bytes] | None = None,
+    progress: Progress = SILENT,
+) -> Rewritten:
+    """Write the checkpoint with the selected experts only to the new directory `output`.
+
+    Kept experts are renumbered 0 to K-1 in ascending order; every kept tensor is the source's
+    byte for byte. Beside the weights come the edited `config.json`, a new index, all other small
+    files, and the manifest `easyep.json` with a SHA-256 of every file but itself and the model
+    card, which is made to be edited. The source is only read.
+
+    Args:
+        checkpoint: the source, or its directory.
+        selection: which experts stay.
+        output: the new directory; if it exists it must be empty.
+        mtp: ``"score"``, ``"follow"`` or ``"drop"`` (see `plan`).
+        max_shard_size: bytes of tensors per weight file.
+        manifest: further entries of `easyep.json`, which must not contradict its own.
+        extra_files: name -> content of further files, such as the model card ``README.md``.
+        progress: told of every byte copied.
+
+    Raises:
+        EasyEPError: one of the errors of `plan`, or OutputError; nothing is left behind.
+    """
+    work = plan(checkpoint, selection, mtp=mtp, max_shard_size=max_shard_size)
+    extra_files = extra_files or {}
+    source = work.checkpoint.identity(selection.model.name)
+    document = manifest_document(source, selection, mtp, manifest or {})
+    texts = _texts(work)
+    _check_extra(extra_files, {*work.side_files, *texts, *(s.name for s in work.shards), MANIFEST})
+    small = sum(map(len, extra_files.values())) + sum(map(len, texts.values()))
+    target = check_target(output, work.checkpoint.path, work.disk_bytes + small)
+
+    checksums: dict[str, str] = {}
+    with appearing(target) as folder:
+        with (
+            Sources(work.checkpoint.path, work.checkpoint.shards.values()) as sources,
+            progress.task("writing", work.bytes_after, "bytes") as task,
+        ):
+            for shard in work.shards:
+                with writer(folder / shard.name) as file:
+                    file.write(shard.header)
+                    ranges = (each for tensor in shard.tensors for each in tensor.ranges)
+                    file.copy(merged(ranges), sources, task)
+                    checksums[shard.name] = file.hexdigest()
+        for name in work.side_files:
+            if name not in texts:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                data = read_bytes(work.checkpoint.path, name)
+                checksums[name] = _write_small(folder / name, data)
+        for name, data in {**texts, **extra_files}.items():
+            checksums[name] = _write_small(folder / name, data)
+        checksums.pop(MODEL_CARD, None)
+        document["checksums"] = dict(sorted(checksums.items()))
+        _write_small(folder / MANIFEST, _json(document))
+    return Rewritten(
+        path=target,
+        bytes_before=work.bytes_before,
+        bytes_after=work.bytes_after,
+        tensors=work.tensors,
+        shards=tuple(shard.name for shard in work.shards),
+    )
+
+
+def _texts(work: Plan) -> dict[str, bytes]:
+    """The files that are edited or made rather than copied, by name."""
+    source = work.checkpoint
+    texts = {CONFIG: edited_text(source.config_text, work.config_edits).encode()}
+    for name in QUANTISATION_FILES:
+        if name in work.side_files:
+            texts[name] = _quantisation_file(work, name)
+    if [shard.name for shard in work.shards] != [SINGLE]:
+        texts[INDEX] = _json(_index(work))
+    return texts
+
+
+def _index(work: Plan) -> dict[str, Any]:
+    old = dict(work.checkpoint.index_metadata or {})
+    new = {**old, "total_size": work.bytes_after}
+    if "total_parameters" in old:
+        before = sum(_numbers(t.shape) for t in work.checkpoint.tensors.values())
+        after = sum(_numbers(t.shape) for shard in work.shards for t in shard.tensors)
+        # Packed formats count more parameters than numbers; then only a share can be said.
+        share = old["total_parameters"] if isinstance(old["total_parameters"], int) else before
+        new["total_parameters"] = after if share == before else round(share * after / before)
+    names = {tensor.name: shard.name for shard in work.shards for tensor in shard.tensors}
+    return {"metadata": new, "weight_map": dict(sorted(names.items()))}
+
+
+def _numbers(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def _quantisation_file(work: Plan, name: str) -> bytes:
+    text = read_text(work.checkpoint.path, name)
+    value = parse_object(text, name)
+    edits = quantisation_edits(value, work.architecture, renumbering(work.kept_experts))
+    return edited_text(text, edits).encode()
+
+
+def _check_extra(extra: Mapping[str, bytes], taken: set[str]) -> None:
+    for name in extra:
+        if not name or Path(name).name != name:
+            raise OutputError(f"the extra file {name!r} must be a plain file name")
+        if name in taken:
+            raise OutputError(f"the extra file {name!r} is written by the rewriter itself")
+
+
+def _write_small(path: Path, data: bytes) -> str:
+    """Write a new file; its SHA-256."""
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashlib.sha256(data).hexdigest()
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,43 @@
+"""What lies beside the weights and comes along: tokenizer, templates, custom code, licence."""
+
+import os
+from pathlib import Path
+
+from easyep.checkpoint.files import CONFIG, INDEX, checked_file
+
+MANIFEST = "easyep.json"
+MODEL_CARD = "README.md"
+
+# Written anew, never copied.
+REPLACED = {CONFIG, INDEX, MANIFEST, MODEL_CARD}
+
+# The same weights in other formats, which would still hold all experts.
+WEIGHT_SUFFIXES = (
+    *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".h5", ".msgpack"),
+    *(".onnx", ".onnx_data", ".npz", ".ot", ".tflite", ".index.json"),
+)
+WEIGHT_FOLDERS = {"onnx", "original", "metal", "openvino"}
+
+
+def side_files(root: Path) -> list[str]:
+    """Names, relative to the checkpoint directory `root`, of the files to be carried over.
+
+    Everything but weights in any format, what is written anew, and hidden files and folders.
+
+    Raises:
+        CheckpointError: one of them is a link out of the directory or no regular file.
+    """
+    names = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and name not in {*WEIGHT_FOLDERS, "__pycache__"}
+        )
+        for file in sorted(files):
+            name = str((Path(folder) / file).relative_to(root))
+            if name in REPLACED or file.startswith(".") or file.endswith(WEIGHT_SUFFIXES):
+                continue
+            checked_file(root, name)
+            names.append(name)
+    return names

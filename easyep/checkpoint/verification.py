@@ -1,0 +1,249 @@
+"""Proof that a pruned checkpoint is what its manifest says, and what its source was."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from easyep.architectures.spec import find_architecture
+from easyep.checkpoint.comparison import (
+    different_bytes,
+    different_formats,
+    different_names,
+    pairs,
+)
+from easyep.checkpoint.config_comparison import config_problems
+from easyep.checkpoint.config_edits import QUANTISATION_FILES
+from easyep.checkpoint.files import CONFIG, INDEX, Checkpoint, checked_file, read_bytes
+from easyep.checkpoint.kept_experts import kept_experts
+from easyep.checkpoint.layout import Layout, resolve
+from easyep.checkpoint.manifest import Manifest
+from easyep.checkpoint.side_files import MANIFEST, WEIGHT_SUFFIXES, side_files
+from easyep.errors import EasyEPError, ModelNotFoundError
+from easyep.progress import SILENT, Progress
+
+# How many problems of one kind are told; the rest is counted.
+TOLD = 5
+CHUNK_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked: its name, whether it holds, and what was found."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The checks that were made, in order; a failed one can leave out those that build on it."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check holds."""
+        return all(check.ok for check in self.checks)
+
+    @property
+    def problems(self) -> list[str]:
+        """What does not hold, one sentence for each failed check."""
+        return [f"{check.name}: {check.detail}" for check in self.checks if not check.ok]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ok": self.ok, "checks": [dict(vars(check)) for check in self.checks]}
+
+
+class _Checks:
+    """Runs checks, collects what they find."""
+
+    def __init__(self) -> None:
+        self.done: list[Check] = []
+
+    def find(self, name: str, problems: Callable[[], Iterable[str]], fine: str) -> bool:
+        """Check that `problems` yields none and raises no EasyEPError; whether that holds."""
+        try:
+            found = list(islice(problems(), TOLD + 1))
+            detail = "; ".join(found[:TOLD]) + ("; and more" if len(found) > TOLD else "")
+        except EasyEPError as error:
+            found, detail = [str(error)], str(error)
+        self.done.append(Check(name, not found, detail or fine))
+        return not found
+
+    def result(self) -> Verification:
+        return Verification(tuple(self.done))
+
+
+def verify(
+    path: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None = None,
+    progress: Progress = SILENT,
+) -> Verification:
+    """Check the pruned checkpoint in `path`, and compare it with its `source` if that is given.
+
+    Without the source: index, weight files, configuration, router and manifest agree, and every
+    file has the checksum of the manifest. With it, moreover: every kept tensor is byte for byte
+    the source's, expert by expert and row by row; the configuration differs where it must and
+    nowhere else; the small files are the same.
+
+    Returns:
+        What was checked. A problem of the pruned checkpoint is a failed check, not an error.
+
+    Raises:
+        ModelNotFoundError: `path` or `source` is no directory.
+        EasyEPError: the source cannot be read.
+    """
+    if not Path(path).is_dir():
+        raise ModelNotFoundError(f"{path} is not a directory with a checkpoint")
+    original = Checkpoint.open(source) if source is not None else None
+    root = Path(path).resolve()
+    checks = _Checks()
+    opened: list[Checkpoint] = []
+    manifests: list[Manifest] = []
+    layouts: list[Layout] = []
+
+    def manifest_problems() -> Iterable[str]:
+        manifests.append(Manifest.load(root))
+        return ()
+
+    def file_problems() -> Iterable[str]:
+        opened.append(Checkpoint.open(root))
+        return _index_problems(opened[0])
+
+    def layout_problems() -> Iterable[str]:
+        layouts.append(resolve(opened[0], find_architecture(opened[0].config)))
+        return ()
+
+    checks.find("manifest", manifest_problems, "easyep.json is complete")
+    checks.find("files", file_problems, "configuration, index and weight files agree")
+    if opened:
+        checks.find("layout", layout_problems, "every layer has its router and all its experts")
+    if manifests:
+        manifest = manifests[0]
+        checks.find(
+            "checksums",
+            lambda: _checksum_problems(root, manifest.checksums, progress),
+            f"{len(manifest.checksums)} files are as they were written",
+        )
+        if layouts:
+            checks.find(
+                "selection",
+                lambda: _selection_problems(layouts[0], manifest),
+                f"{manifest.selection.keep} of {manifest.selection.num_experts} experts per layer",
+            )
+        if layouts and original is not None:
+            _compare(checks, opened[0], layouts[0], original, manifest, progress)
+    return checks.result()
+
+
+def _index_problems(checkpoint: Checkpoint) -> Iterable[str]:
+    stated = (checkpoint.index_metadata or {}).get("total_size", checkpoint.nbytes)
+    if stated != checkpoint.nbytes:
+        yield f"{INDEX} states total_size {stated}, the tensors have {checkpoint.nbytes} bytes"
+    for file in sorted(checkpoint.path.iterdir()):
+        if file.name.endswith(".safetensors") and file.name not in checkpoint.shards:
+            yield f"{file.name} is a weight file that the index does not name"
+
+
+def _checksum_problems(
+    root: Path, checksums: Mapping[str, str], progress: Progress
+) -> Iterable[str]:
+    for file in sorted(root.iterdir()):
+        if file.name.endswith(WEIGHT_SUFFIXES) and file.name not in checksums:
+            yield f"{file.name} was not written by easyep"
+    files = {name: checked_file(root, name) for name in checksums}
+    total = sum(file.stat().st_size for file in files.values())
+    with progress.task("checksums", total, "bytes") as task:
+        for name, file in files.items():
+            digest = hashlib.sha256()
+            with open(file, "rb") as stream:
+                while chunk := stream.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    task.advance(len(chunk))
+            if digest.hexdigest() != checksums[name]:
+                yield f"{name} is not what was written (SHA-256 differs)"
+
+
+def _selection_problems(layout: Layout, manifest: Manifest) -> Iterable[str]:
+    selection = manifest.selection
+    if layout.router.num_experts != selection.keep:
+        yield (
+            f"{CONFIG} states {layout.router.num_experts} experts, the selection keeps "
+            f"{selection.keep}"
+        )
+    if selection.groups == "flatten" and layout.router.n_group != 1:
+        yield f"{CONFIG} states {layout.router.n_group} groups, the selection flattens them"
+    missing = set(layout.moe_layers) ^ {
+        layer for layer in selection.layers if layer < layout.router.num_layers
+    }
+    if missing:
+        yield f"layer {min(missing)} is in only one of the selection and the checkpoint"
+    if manifest.mtp == "drop" and (layout.mtp_depth or layout.router.mtp_layers):
+        yield "MTP layers were dropped, but the checkpoint or its configuration has some"
+    if manifest.mtp != "drop" and layout.mtp_depth > layout.router.mtp_layers:
+        yield f"{CONFIG} states {layout.router.mtp_layers} MTP layers, found {layout.mtp_depth}"
+
+
+def _compare(
+    checks: _Checks,
+    pruned: Checkpoint,
+    layout: Layout,
+    source: Checkpoint,
+    manifest: Manifest,
+    progress: Progress,
+) -> None:
+    """The checks that need the source; raises where the source itself cannot be explained."""
+    architecture = find_architecture(source.config)
+    source_layout = resolve(source, architecture)
+
+    def source_problems() -> Iterable[str]:
+        if not source.identity("").same_weights_layout(manifest.source):
+            yield f"{source.path} is not the checkpoint that {MANIFEST} names as the source"
+
+    checks.find("source", source_problems, f"it is {manifest.source.name!r}")
+    kept: dict[int, tuple[int, ...]] = {}
+
+    def selection_problems() -> Iterable[str]:
+        kept.update(kept_experts(source_layout, manifest.selection, manifest.mtp))
+        return ()
+
+    if not checks.find("selection of the source", selection_problems, "its router can follow it"):
+        return
+    checks.find(
+        "configuration",
+        lambda: config_problems(pruned, layout, source, source_layout, architecture, manifest),
+        "differs from the source's in the counts only",
+    )
+    checks.find(
+        "small files", lambda: _small_file_problems(pruned, source), "are those of the source"
+    )
+    drop = manifest.mtp == "drop"
+    names_agree = checks.find(
+        "tensor names",
+        lambda: different_names(layout, source_layout, kept, drop_mtp=drop),
+        "are those of the source, renumbered",
+    )
+    if not names_agree or layout.router.num_experts != manifest.selection.keep:
+        return
+    found = list(pairs(pruned, layout, source, source_layout, kept))
+    if checks.find("tensor formats", lambda: different_formats(found), "are the source's"):
+        checks.find(
+            "tensor bytes",
+            lambda: different_bytes(found, pruned.path, source.path, progress),
+            f"{len(pruned.tensors)} tensors are byte for byte those of the source",
+        )
+
+
+def _small_file_problems(pruned: Checkpoint, source: Checkpoint) -> Iterable[str]:
+    for name in side_files(source.path):
+        if name in QUANTISATION_FILES:
+            continue  # renumbered, and covered by its checksum
+        if not (pruned.path / name).is_file():
+            yield f"{name} of the source is missing"
+        elif read_bytes(pruned.path, name) != read_bytes(source.path, name):
+            yield f"{name} differs from the source's"
