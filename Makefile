@@ -1,0 +1,49 @@
+# make demo    prune the demo model and print what it kept and lost
+# make test    the test suite; test-slow: the long tests
+# make check   formatting, lint, types
+# make bench   measurements, see benchmarks/
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Idle OpenMP threads that spin make everything many times slower on a shared machine.
+export GOMP_SPINCOUNT ?= 0
+
+.PHONY: install demo table test test-slow check format bench clean
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	rm -rf runs/demo-math
+	$(BIN)/easyep prune --model demo --domain math --keep 0.5 --output runs/demo-math
+	$(BIN)/easyep eval runs/demo-math --against demo --batch-size 100 --dtype float32
+
+table: install
+	$(BIN)/easyep run recipes/demo.yaml --work-dir runs/table
+
+test: install
+	$(BIN)/python -m pytest -n auto
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow -n auto
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install
+	$(BIN)/python benchmarks/rewriting.py
+
+clean:
+	rm -rf runs build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,5 @@
+"""`python -m easyep`."""
+
+from easyep.cli import main
+
+main()

@@ -1,0 +1,96 @@
+"""A demonstration as somebody wrote it, and as a model reads it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from easyep.errors import DemosError
+
+FORMS = (
+    '{"messages": [{"role": ..., "content": ...}, ...]}, {"prompt": ..., "response": ...}, '
+    '{"text": ...} or {"input_ids": [...], "response_start": N}'
+)
+_KEYS = ("messages", "prompt", "response", "text", "input_ids", "response_start")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One demonstration, in one of four forms (CONTRACT: one JSON object a line).
+
+    Attributes:
+        content: the keys of its form only.
+        metadata: every other key of the object, kept as it was.
+    """
+
+    content: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Demo":
+        """Raises DemosError, saying what is missing, where the value has none of the forms."""
+        if not isinstance(value, Mapping):
+            raise DemosError(f"expected a JSON object, found {type(value).__name__}")
+        content = {key: value[key] for key in _KEYS if key in value}
+        keys = set(content)
+        if keys == {"messages"}:
+            _check_messages(content["messages"])
+        elif keys == {"prompt", "response"} or keys == {"text"}:
+            for key in keys:
+                if not isinstance(content[key], str):
+                    raise DemosError(f"{key!r} must be a string")
+        elif "input_ids" in keys and keys <= {"input_ids", "response_start"}:
+            ids = content["input_ids"]
+            _check_ids(ids, content.get("response_start", 0))
+        else:
+            found = ", ".join(map(repr, value)) or "no keys"
+            raise DemosError(f"none of the forms {FORMS} (found {found})")
+        if not any(
+            content[key] for key in ("messages", "prompt", "text", "input_ids") if key in content
+        ):
+            raise DemosError("the demonstration is empty")
+        return cls(content, {key: item for key, item in value.items() if key not in _KEYS})
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """A demonstration as a model reads it.
+
+    Attributes:
+        input_ids: int64 [T].
+        is_response: bool [T], true for the tokens that the model itself is to produce.
+        cut: tokens at the end that were left out because the whole was too long.
+    """
+
+    input_ids: npt.NDArray[np.int64]
+    is_response: npt.NDArray[np.bool_]
+    cut: int = 0
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the token ids and the response mask."""
+        ids = np.ascontiguousarray(self.input_ids, dtype="<i8").tobytes()
+        return hashlib.sha256(ids + self.is_response.astype(np.uint8).tobytes()).hexdigest()
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, list):
+        raise DemosError("'messages' must be a list")
+    for i, message in enumerate(messages):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise DemosError(f"message {i + 1} must be an object with 'role' and 'content'")
+        if message.get("content") is None and not message.get("tool_calls"):
+            raise DemosError(f"message {i + 1} ({message['role']}) has no 'content'")
+
+
+def _check_ids(ids: Any, start: Any) -> None:
+    if not isinstance(ids, list) or any(type(i) is not int or i < 0 for i in ids):
+        raise DemosError("'input_ids' must be a list of non-negative integers")
+    if type(start) is not int or not 0 <= start <= len(ids):
+        raise DemosError(f"'response_start' must be an integer from 0 to {len(ids)}")

@@ -1,0 +1,42 @@
+"""Which model an artifact was made from."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from easyep.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What tells one checkpoint from another, without a path of the machine that read it.
+
+    Attributes:
+        name: the alias, repository id or directory that the user gave.
+        model_type: `model_type` of its `config.json`.
+        config_sha256: hash of the bytes of `config.json`.
+        tensors_sha256: hash of all tensor names, types and shapes.
+    """
+
+    name: str
+    model_type: str
+    config_sha256: str
+    tensors_sha256: str
+
+    def to_json(self) -> dict[str, str]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> "ModelIdentity":
+        """Raises ArtifactError where a field is missing or not a string."""
+        fields = list(cls.__dataclass_fields__)
+        if not isinstance(value, Mapping) or any(not isinstance(value.get(f), str) for f in fields):
+            raise ArtifactError(f"the entry 'model' must be an object with {', '.join(fields)}")
+        return cls(**{field: value[field] for field in fields})
+
+    def same_weights_layout(self, other: "ModelIdentity") -> bool:
+        """Whether both have the same configuration and tensors; names may differ."""
+        return (self.config_sha256, self.tensors_sha256) == (
+            other.config_sha256,
+            other.tensors_sha256,
+        )

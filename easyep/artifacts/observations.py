@@ -1,0 +1,152 @@
+"""What a calibration run saw: the record of every MoE layer, complete and in one place."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.numpy
+
+from easyep.architectures.router import Router
+from easyep.artifacts.files import read_json, whole_folder, write_bytes, write_json
+from easyep.artifacts.model_identity import ModelIdentity
+from easyep.artifacts.routed_tokens import RoutedTokens
+from easyep.artifacts.selection import check_schema
+from easyep.errors import ArtifactError
+
+SCHEMA = 1
+INDEX = "observations.json"
+
+
+@dataclass(frozen=True)
+class ObservedDemo:
+    """What is remembered of a demonstration: enough to tell whether two runs saw the same."""
+
+    sha256: str
+    tokens: int
+    response_tokens: int
+    cut: int = 0
+
+
+@dataclass(frozen=True)
+class Observations:
+    """One calibration run on one domain.
+
+    Attributes:
+        model: the checkpoint that was observed.
+        router: its router.
+        domain: the name of the domain or demonstrations file.
+        demos: the demonstrations, in the order of the tokens.
+        runner: how the model was run.
+        dtype: the type that it computed in.
+        layers: layer index -> record; MTP layers are numbered after the last layer, and see a
+            token only together with the one before it, so the first token of each demonstration
+            is missing there (two layers miss two, and so on).
+    """
+
+    model: ModelIdentity
+    router: Router
+    domain: str
+    demos: tuple[ObservedDemo, ...]
+    runner: str
+    dtype: str
+    layers: Mapping[int, RoutedTokens]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in all demonstrations."""
+        return sum(demo.tokens for demo in self.demos)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write one file per layer and `observations.json` (the form is in docs/formats.md).
+
+        Raises:
+            OutputError: the folder holds something already, or cannot be written.
+        """
+        with whole_folder(folder) as partial:
+            for layer, tokens in self.layers.items():
+                arrays = {name: getattr(tokens, name) for name in RoutedTokens.__dataclass_fields__}
+                write_bytes(partial / layer_file(layer), safetensors.numpy.save(arrays))
+            write_json(
+                partial / INDEX,
+                {
+                    "schema": SCHEMA,
+                    "model": self.model.to_json(),
+                    "router": self.router.to_json(),
+                    "domain": self.domain,
+                    "demos": [asdict(demo) for demo in self.demos],
+                    "runner": self.runner,
+                    "dtype": self.dtype,
+                    "num_experts": self.router.num_experts,
+                    "top_k": self.router.top_k,
+                    "layers": sorted(self.layers),
+                },
+            )
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Observations":
+        """Open what `save` wrote; each layer's arrays are read when they are asked for.
+
+        Raises:
+            ArtifactError: the folder is missing, incomplete, or not an observation.
+        """
+        folder = Path(folder)
+        value = read_json(folder / INDEX, "observations")
+        try:
+            check_schema(value, SCHEMA)
+            layers = value.get("layers")
+            if not isinstance(layers, list) or any(type(i) is not int for i in layers):
+                raise ArtifactError("the entry 'layers' must be a list of layer numbers")
+            for name in ("domain", "runner", "dtype"):
+                if not isinstance(value.get(name), str):
+                    raise ArtifactError(f"the entry {name!r} must be a string")
+            return cls(
+                model=ModelIdentity.from_json(value.get("model")),
+                router=Router.from_json(value.get("router")),
+                demos=tuple(_observed_demo(demo) for demo in value.get("demos", [])),
+                layers=_LayersOnDisk(folder, layers),
+                domain=value["domain"],
+                runner=value["runner"],
+                dtype=value["dtype"],
+            )
+        except ArtifactError as error:
+            raise ArtifactError(f"observations: {folder / INDEX}: {error}") from None
+
+
+def layer_file(layer: int) -> str:
+    """The name of a layer's file."""
+    return f"layer-{layer:05d}.safetensors"
+
+
+def _observed_demo(value: Any) -> ObservedDemo:
+    try:
+        return ObservedDemo(**value)
+    except TypeError:
+        raise ArtifactError(
+            "each entry of 'demos' must have sha256, tokens, response_tokens"
+        ) from None
+
+
+class _LayersOnDisk(Mapping[int, RoutedTokens]):
+    """Reads a layer each time that it is asked for, so that memory holds one at a time."""
+
+    def __init__(self, folder: Path, layers: list[int]) -> None:
+        self._folder = folder
+        self._layers = layers
+
+    def __getitem__(self, layer: int) -> RoutedTokens:
+        if layer not in self._layers:
+            raise KeyError(layer)
+        path = self._folder / layer_file(layer)
+        try:
+            return RoutedTokens(**safetensors.numpy.load_file(path))
+        except (OSError, TypeError, ArtifactError, safetensors.SafetensorError) as error:
+            raise ArtifactError(f"observations: {path} cannot be read: {error}") from None
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)

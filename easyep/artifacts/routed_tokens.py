@@ -1,0 +1,64 @@
+"""What one MoE layer did with every token of the demonstrations."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from easyep.errors import ArtifactError
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class RoutedTokens:
+    """The complete record of one layer: every token-level criterion is a function of it.
+
+    T tokens stand in demonstration order, then by position; each was routed to k experts.
+
+    Attributes:
+        expert_ids: int16 or int32 [T, k], the experts that the router chose.
+        weights: float32 [T, k], the combine weights g as applied: after renormalisation and
+            scaling, without the bias that only steers the choice.
+        output_norms: float32 [T, k], the L2 norm of each expert's un-weighted output e.
+        residual_shift: float32 [T], s = max(0, 1 - cos(h, h')) with h the residual stream before
+            the MoE block and h' = h + sum_i g_i e_i (EASY-EP, arXiv 2504.06792).
+        demo: int32 [T], the demonstration that the token belongs to.
+        is_response: bool [T], whether the token belongs to a response.
+    """
+
+    expert_ids: npt.NDArray[np.integer]
+    weights: npt.NDArray[np.float32]
+    output_norms: npt.NDArray[np.float32]
+    residual_shift: npt.NDArray[np.float32]
+    demo: npt.NDArray[np.int32]
+    is_response: npt.NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        routes, tokens = self.expert_ids.shape, self.expert_ids.shape[:1]
+        if len(routes) != 2:
+            raise ArtifactError(f"expert_ids must be [tokens, top-k], not {list(routes)}")
+        for name, shape in (
+            ("weights", routes),
+            ("output_norms", routes),
+            ("residual_shift", tokens),
+            ("demo", tokens),
+            ("is_response", tokens),
+        ):
+            if getattr(self, name).shape != shape:
+                found = list(getattr(self, name).shape)
+                raise ArtifactError(f"{name} must be {list(shape)} like expert_ids, not {found}")
+
+    def __len__(self) -> int:
+        return len(self.expert_ids)
+
+    def where(self, tokens: npt.NDArray[np.bool_]) -> "RoutedTokens":
+        """Only the tokens for which the mask (bool [T]) is true."""
+        return RoutedTokens(**{f.name: getattr(self, f.name)[tokens] for f in fields(self)})
+
+    @classmethod
+    def concatenate(cls, parts: "list[RoutedTokens]") -> "RoutedTokens":
+        """The tokens of all parts, in order."""
+        return cls(
+            **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
+        )

@@ -1,0 +1,177 @@
+"""Recipe + source -> one observation per domain; what the work directory has is not redone."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from easyep import demonstrations
+from easyep.artifacts import Observations, ObservedDemo, TokenSequence
+from easyep.errors import DemosError, ObservationError
+from easyep.progress import SILENT, Progress
+from easyep.recipe import Recipe
+from easyep.source import Source
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One thing that the model is to be shown.
+
+    Attributes:
+        name: of the domain, or of the file without its ending.
+        weight: its share when several are mixed.
+        path: the JSONL file.
+    """
+
+    name: str
+    weight: float
+    path: Path
+
+
+def domains(recipe: Recipe, source: Source) -> list[Domain]:
+    """The domains and files of a recipe.
+
+    Raises:
+        DemosError: there are none, or two of the same name.
+        UnknownNameError: the model has no demonstrations of that domain.
+    """
+    found = []
+    for text in recipe.domain:
+        name, weight = demonstrations.parse_weighted(text)
+        path = demonstrations.domain_file(name, source.model.calibration)
+        found.append(Domain(name, weight, path))
+    for text in recipe.demos:
+        file, weight = demonstrations.parse_weighted(text)
+        found.append(Domain(Path(file).stem, weight, Path(file)))
+    if not found:
+        raise DemosError("give at least one domain or file of demonstrations")
+    names = [domain.name for domain in found]
+    if len(set(names)) < len(names):
+        raise DemosError(f"domains and demonstration files need different names, not {names}")
+    return found
+
+
+def token_sequences(recipe: Recipe, source: Source, domain: Domain) -> list[TokenSequence]:
+    """The demonstrations that the recipe chooses from a domain, as the model reads them.
+
+    Raises:
+        DemosError: one cannot be read or rendered; the message says which.
+    """
+    from easyep import loading
+
+    demos = demonstrations.read(domain.path)
+    tokenizer = loading.load_tokenizer(
+        source.model.path, trust_remote_code=recipe.trust_remote_code
+    )
+    config = source.checkpoint.config
+    limits = [recipe.max_length, config.get("max_position_embeddings")]
+    max_length = min((limit for limit in limits if limit), default=None)
+    sequences = []
+    for number, demo in enumerate(demos, start=1):
+        try:
+            sequence = demonstrations.render(demo, tokenizer, max_length)
+        except DemosError as error:
+            raise DemosError(f"{domain.path}, demonstration {number}: {error}") from None
+        if not len(sequence) or sequence.input_ids.max() >= config.get("vocab_size", 1 << 62):
+            raise DemosError(
+                f"{domain.path}, demonstration {number}: it has no tokens, or token ids outside "
+                f"the model's vocabulary of {config.get('vocab_size')}"
+            )
+        sequences.append(sequence)
+    return demonstrations.choose(
+        sequences, recipe.n_demos, order=recipe.demo_order, seed=recipe.seed
+    )
+
+
+def calibrate(
+    recipe: Recipe, source: Source, *, work_dir: Path | None = None, progress: Progress = SILENT
+) -> list[Observations]:
+    """Observe every domain of a recipe, in its order.
+
+    The model is loaded once, and only if some domain is not in `work_dir` yet.
+
+    Raises:
+        EasyEPError: a subclass says what is wrong with the demonstrations or the model.
+    """
+    shown = [
+        (domain, token_sequences(recipe, source, domain)) for domain in domains(recipe, source)
+    ]
+    model: PreTrainedModel | None = None
+    observed = []
+    for domain, sequences in shown:
+        saved = None
+        if work_dir is not None:
+            key = _key(recipe, source, sequences)
+            saved = work_dir / "observations" / f"{domain.name}-{key}"
+        if saved is not None and (saved / "observations.json").exists():
+            observed.append(Observations.load(saved))
+            continue
+        if model is None:
+            from easyep import loading
+
+            model = loading.load_model(
+                source.model.path,
+                dtype=recipe.dtype,
+                device=recipe.device,
+                trust_remote_code=recipe.trust_remote_code,
+            )
+        observations = _observe(recipe, source, model, domain.name, sequences, progress)
+        if saved is not None:
+            observations.save(saved)
+        observed.append(observations)
+    return observed
+
+
+def _observe(
+    recipe: Recipe,
+    source: Source,
+    model: "PreTrainedModel",
+    domain: str,
+    sequences: list[TokenSequence],
+    progress: Progress,
+) -> Observations:
+    from easyep.observation.in_memory import load_mtp, observe_in_memory
+
+    mtp_layers = source.layout.mtp_layers if recipe.mtp == "score" else ()
+    layers = observe_in_memory(
+        model,
+        sequences,
+        mtp=load_mtp(model) if mtp_layers else None,
+        batch_size=recipe.batch_size,
+        title=f"Observing {domain}",
+        progress=progress,
+    )
+    expected = sorted([*source.layout.moe_layers, *mtp_layers])
+    if sorted(layers) != expected:
+        raise ObservationError(
+            f"the model ran MoE layers {sorted(layers)}, its checkpoint has {expected}"
+        )
+    return Observations(
+        model=source.identity,
+        router=source.router,
+        domain=domain,
+        demos=tuple(
+            ObservedDemo(s.sha256, len(s), int(s.is_response.sum()), s.cut) for s in sequences
+        ),
+        runner="memory",
+        dtype=str(model.dtype).removeprefix("torch."),
+        layers=layers,
+    )
+
+
+def _key(recipe: Recipe, source: Source, sequences: Sequence[TokenSequence]) -> str:
+    """Tells apart observations that were made from different things."""
+    identity = source.identity
+    made_from = {
+        "model": [identity.config_sha256, identity.tensors_sha256],
+        "demos": [sequence.sha256 for sequence in sequences],
+        "dtype": recipe.dtype,
+        "device": recipe.device,
+        "mtp": recipe.mtp == "score",
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]

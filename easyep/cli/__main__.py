@@ -1,0 +1,5 @@
+"""`python -m easyep.cli`."""
+
+from easyep.cli import main
+
+main()

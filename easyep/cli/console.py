@@ -1,0 +1,108 @@
+"""How things look: messages and progress on standard error, results on standard output."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from easyep.progress import SILENT, Progress, Task
+
+
+def say(message: str) -> None:
+    """A message for the person who waits."""
+    print(message, file=sys.stderr)
+
+
+def complain(message: str) -> None:
+    """An error, as one message."""
+    print(f"easyep: error: {message}", file=sys.stderr)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """The result of a command with `--json`: one object, nothing else."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table; columns that hold numbers only are set to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, title_style="bold")
+    for i, column in enumerate(columns):
+        numeric = all(str(row[i])[:1].isdigit() or str(row[i])[:1] in "-+±" for row in rows)
+        table.add_column(column, justify="right" if numeric and rows else "left")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
+    console.print(table)
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes as people say it, in powers of ten as disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+@contextmanager
+def progress_bars(quiet: bool = False) -> Iterator[Progress]:
+    """Bars on standard error; nothing where it is no terminal or `quiet` is asked for."""
+    if quiet or not sys.stderr.isatty():
+        yield SILENT
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    with (
+        os.fdopen(os.dup(2), "w") as stream,
+        Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            # A stream of its own: libraries that are told to be quiet have sys.stderr replaced.
+            console=Console(file=stream),
+            transient=True,
+        ) as bars,
+    ):
+        yield _Bars(bars)
+
+
+class _Bars:
+    """Draws easyep's progress with rich."""
+
+    def __init__(self, bars: Any) -> None:
+        self._bars = bars
+
+    @contextmanager
+    def task(self, title: str, total: int, unit: str) -> Iterator[Task]:
+        identity = self._bars.add_task(title, total=total, unit=unit)
+        yield _Bar(self._bars, identity)
+        self._bars.remove_task(identity)
+
+
+class _Bar:
+    def __init__(self, bars: Any, identity: Any) -> None:
+        self._bars, self._identity = bars, identity
+
+    def advance(self, amount: int = 1) -> None:
+        self._bars.advance(self._identity, amount)

@@ -1,0 +1,137 @@
+"""The options that several commands share; their defaults are those of `Recipe`."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import click
+
+from easyep.recipe import DTYPES, RUNNERS, Recipe
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Recipe)}
+
+
+class Keep(click.ParamType[float]):
+    """A fraction in (0, 1) or a whole number of experts."""
+
+    name = "fraction|count"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | int:
+        try:
+            return float(value) if "." in str(value) else int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a fraction nor a number of experts", param, ctx)
+
+
+def _choice(name: str, valid: list[str] | tuple[str, ...], text: str) -> Decorator[Any]:
+    return click.option(
+        f"--{name}",
+        metavar="|".join(valid),
+        default=DEFAULTS[name.replace("-", "_")],
+        show_default=True,
+        help=text,
+    )
+
+
+def _several(*options: Decorator[Any]) -> Decorator[Any]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+model = click.option(
+    "--model",
+    required=True,
+    metavar="M",
+    help="A directory, a short name (`easyep list models`), or a repository id[@revision].",
+)
+output_directory = click.option(
+    "--output", required=True, metavar="DIR", help="A directory that does not exist yet."
+)
+output_file = click.option("--output", required=True, metavar="FILE", help="Where to write.")
+seed = click.option(
+    "--seed", type=int, default=DEFAULTS["seed"], show_default=True, help="For random choices."
+)
+mtp = _choice(
+    "mtp",
+    ("score", "follow", "drop"),
+    "Multi-token-prediction layers: choose their experts by their own scores, by the last "
+    "layer's choice, or leave the layers out.",
+)
+demo_choice = _several(
+    click.option(
+        "--n-demos",
+        type=click.IntRange(min=1),
+        default=DEFAULTS["n_demos"],
+        show_default=True,
+        help="Demonstrations per domain.",
+    ),
+    click.option(
+        "--max-length",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Tokens per demonstration; longer ones lose their end. [default: the model's limit]",
+    ),
+    _choice("demo-order", ("random", "longest"), "Which demonstrations are taken."),
+    seed,
+)
+running = _several(
+    _choice("runner", RUNNERS, "Where the model's weights live."),
+    click.option(
+        "--device", default="auto", show_default=True, help="Where it runs: auto, cpu, cuda:0, ..."
+    ),
+    _choice("dtype", DTYPES, "What it computes in; auto is the checkpoint's own type."),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=DEFAULTS["batch_size"],
+        show_default=True,
+        help="Demonstrations per forward pass; changes memory and speed only.",
+    ),
+    click.option(
+        "--trust-remote-code", is_flag=True, help="Run Python code that lies in the checkpoint."
+    ),
+)
+tokens = _choice("tokens", ("all", "response"), "Which tokens count.")
+criterion = click.option(
+    "--criterion",
+    default=DEFAULTS["criterion"],
+    show_default=True,
+    metavar="NAME",
+    help="How experts are scored (`easyep list criteria`).",
+)
+budget = _several(
+    click.option(
+        "--keep",
+        type=Keep(),
+        default=DEFAULTS["keep"],
+        show_default=True,
+        help="Experts to keep in each layer.",
+    ),
+    click.option(
+        "--align",
+        type=click.IntRange(min=1),
+        default=DEFAULTS["align"],
+        metavar="N",
+        help="Round the number of experts to a multiple of N.",
+    ),
+    _choice(
+        "groups",
+        ("balanced", "flatten"),
+        "Group-limited routers: keep as many experts in each group, or choose freely and leave a "
+        "router without groups.",
+    ),
+)
+common = _several(
+    click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
+    click.option("--quiet", is_flag=True, help="No progress bars."),
+    click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+)

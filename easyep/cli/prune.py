@@ -1,0 +1,175 @@
+"""`easyep prune` and `easyep run`: the whole way."""
+
+from typing import Any
+
+import click
+
+from easyep import pipeline
+from easyep.cli import options
+from easyep.cli.console import human_bytes, print_json, print_table, progress_bars, say
+from easyep.recipe import Recipe, read_yaml
+from easyep.selection import retained_share
+
+
+@click.command(
+    "prune",
+    epilog="Example: easyep prune --model demo --domain math --keep 0.5 --output demo-math",
+)
+@options.model
+@click.option(
+    "--domain",
+    multiple=True,
+    metavar="NAME[:WEIGHT]",
+    help="A domain (`easyep list domains`); repeat it to mix several.",
+)
+@click.option(
+    "--demos",
+    multiple=True,
+    metavar="FILE[:WEIGHT]",
+    help="Your own demonstrations, JSONL; repeatable.",
+)
+@click.option("--output", metavar="DIR", help="A directory that does not exist yet.")
+@options.budget
+@options.criterion
+@options.tokens
+@options.demo_choice
+@options.mtp
+@options.running
+@click.option(
+    "--work-dir",
+    metavar="DIR",
+    help="Save every stage here; the same command goes on from what is there.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything and show the plan; write nothing.")
+@options.common
+def prune_command(
+    output: str | None,
+    work_dir: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+    **choices: Any,
+) -> None:
+    """Prune a model for a domain: observe, score, select, rewrite, verify."""
+    _prune(choices, output, work_dir, dry_run, as_json, quiet)
+
+
+@click.command("run", epilog="Example: easyep run recipes/demo.yaml")
+@click.argument("recipe", metavar="RECIPE.yaml")
+@click.option("--output", metavar="DIR", help="Instead of the recipe's own output.")
+@click.option("--work-dir", metavar="DIR", help="Save every stage here, and go on from there.")
+@click.option("--dry-run", is_flag=True, help="Check everything and show the plan; write nothing.")
+@options.common
+def run_command(
+    recipe: str,
+    output: str | None,
+    work_dir: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Run a recipe: one pruned model, or a study that compares many."""
+    choices = read_yaml(recipe)
+    if "study" in choices:
+        from easyep.cli.study import run_study
+
+        run_study(choices, output, work_dir, dry_run, as_json, quiet)
+        return
+    output = output or choices.pop("output", None)
+    choices.pop("output", None)
+    _prune(Recipe.from_mapping(choices).to_json(), output, work_dir, dry_run, as_json, quiet)
+
+
+def _prune(
+    choices: dict[str, Any],
+    output: str | None,
+    work_dir: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    if dry_run:
+        _show_plan(pipeline.plan(output=output, **choices), as_json)
+        return
+    if output is None:
+        raise click.UsageError("give --output DIR, or --dry-run to see the plan only")
+    with progress_bars(quiet) as progress:
+        done = pipeline.prune(output=output, work_dir=work_dir, progress=progress, **choices)
+    _warn_about_demos(done)
+    shares = retained_share(done.scores, done.selection)
+    if as_json:
+        print_json(
+            {
+                "output": str(done.path),
+                "keep": done.selection.keep,
+                "num_experts": done.selection.num_experts,
+                "criterion": done.selection.criterion,
+                "groups": done.selection.groups,
+                "bytes_before": done.rewritten.bytes_before,
+                "bytes_after": done.rewritten.bytes_after,
+                "retained_share": {str(layer): share for layer, share in shares.items()},
+                "verified": done.verification.ok,
+                "problems": list(done.verification.problems),
+                "seconds": done.seconds,
+            }
+        )
+    else:
+        print_table(
+            f"{done.selection.keep} of {done.selection.num_experts} experts kept in every layer, "
+            f"by {done.selection.criterion}",
+            ["layer", "tokens", "experts reached", "share of the score kept"],
+            [
+                (
+                    layer,
+                    sum(len(seen.layers[layer]) for seen in done.observations),
+                    int((done.scores.layers[layer] != 0).sum()),
+                    f"{share:.1%}",
+                )
+                for layer, share in shares.items()
+            ],
+        )
+        before, after = done.rewritten.bytes_before, done.rewritten.bytes_after
+        say(
+            f"{done.path}: {human_bytes(after)} instead of {human_bytes(before)} "
+            f"({after / before:.0%}), {len(done.verification.checks)} checks passed, "
+            f"{sum(done.seconds.values()):.1f} s"
+        )
+        say(f"What it lost: easyep eval {done.path} --against {choices['model']}")
+    if not done.verification.ok:
+        raise click.ClickException("\n".join(["the output is wrong:", *done.verification.problems]))
+
+
+def _warn_about_demos(done: pipeline.Pruned) -> None:
+    for seen in done.observations:
+        cut = [demo.cut for demo in seen.demos if demo.cut]
+        if cut:
+            say(
+                f"{len(cut)} of {len(seen.demos)} demonstrations of {seen.domain} were longer than "
+                f"the limit and lost {sum(cut)} tokens at their ends"
+            )
+
+
+def _show_plan(planned: pipeline.Planned, as_json: bool) -> None:
+    before, after = planned.rewriting.bytes_before, planned.rewriting.bytes_after
+    if as_json:
+        print_json(
+            {
+                "keep": planned.keep,
+                "num_experts": planned.router.num_experts,
+                "bytes_before": before,
+                "bytes_after": after,
+                "demos": planned.demos,
+            }
+        )
+        return
+    rows = [
+        ("experts per layer", f"{planned.keep} of {planned.router.num_experts}"),
+        ("checkpoint", f"{human_bytes(after)} instead of {human_bytes(before)}"),
+        *(
+            (f"shown: {name}", f"{shown['demos']} demonstrations, {shown['tokens']:,} tokens")
+            for name, shown in planned.demos.items()
+        ),
+    ]
+    print_table("The plan; nothing was written", ["what", "value"], rows)

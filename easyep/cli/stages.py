@@ -1,0 +1,204 @@
+"""The stages one by one: `observe`, `score`, `select`, `rewrite`, `verify`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from easyep import pipeline, scoring, selection
+from easyep.artifacts import Observations, Scores
+from easyep.cli import options
+from easyep.cli.console import human_bytes, print_json, print_table, progress_bars, say
+from easyep.demonstrations import parse_weighted
+
+
+@click.command(
+    "observe", epilog="Example: easyep observe --model demo --domain math --output observations"
+)
+@options.model
+@click.option("--domain", metavar="NAME", help="A domain (`easyep list domains`).")
+@click.option("--demos", metavar="FILE", help="Your own demonstrations, JSONL.")
+@options.output_directory
+@options.demo_choice
+@options.mtp
+@options.running
+@options.common
+def observe_command(
+    model: str, output: str, as_json: bool, quiet: bool, debug: bool, **choices: Any
+) -> None:
+    """Run the model on demonstrations and record what its routed experts did."""
+    if (choices["domain"] is None) == (choices["demos"] is None):
+        raise click.UsageError("give either --domain NAME or --demos FILE")
+    with progress_bars(quiet) as progress:
+        seen = pipeline.observe(model, output=output, progress=progress, **choices)
+    if as_json:
+        print_json(
+            {
+                "output": output,
+                "domain": seen.domain,
+                "demos": len(seen.demos),
+                "tokens": seen.num_tokens,
+                "cut_tokens": sum(demo.cut for demo in seen.demos),
+                "layers": sorted(seen.layers),
+            }
+        )
+    else:
+        say(
+            f"{output}: {len(seen.demos)} demonstrations, {seen.num_tokens:,} tokens, "
+            f"{len(seen.layers)} MoE layers"
+        )
+
+
+@click.command(
+    "score",
+    epilog="Example: easyep score --observations math code:0.5 --output scores.json",
+)
+@click.option(
+    "--observations",
+    required=True,
+    multiple=True,
+    metavar="OBS[:WEIGHT]",
+    help="What `easyep observe` wrote; several are mixed.",
+)
+@click.argument("more", nargs=-1, metavar="[OBS[:WEIGHT] ...]")
+@options.criterion
+@options.tokens
+@options.seed
+@options.output_file
+@options.common
+def score_command(
+    observations: tuple[str, ...],
+    more: tuple[str, ...],
+    criterion: str,
+    tokens: scoring.Tokens,
+    seed: int,
+    output: str,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Score every expert from observations, without the model."""
+    named = [parse_weighted(text) for text in (*observations, *more)]
+    with progress_bars(quiet) as progress:
+        each = [
+            scoring.score(
+                Observations.load(name), criterion, tokens=tokens, seed=seed, progress=progress
+            )
+            for name, _ in named
+        ]
+    scores = scoring.mix(each, [weight for _, weight in named])
+    scores.save(output)
+    if as_json:
+        print_json({"output": output, "criterion": criterion, "layers": sorted(scores.layers)})
+    else:
+        say(f"{output}: {len(scores.layers)} layers x {scores.router.num_experts} experts")
+
+
+@click.command(
+    "select",
+    epilog="Example: easyep select --scores scores.json --model demo --keep 0.5 "
+    "--output selection.json",
+)
+@click.option("--scores", metavar="FILE", help="What `easyep score` wrote.")
+@click.option(
+    "--mask", metavar="FILE", help="Instead of scores: JSON, one list of 0/1 per MoE layer."
+)
+@click.option("--model", metavar="M", help="Check that the scores are of this model.")
+@options.budget
+@options.output_file
+@options.common
+def select_command(
+    scores: str | None,
+    mask: str | None,
+    model: str | None,
+    keep: float,
+    align: int,
+    groups: str,
+    output: str,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Choose the experts to keep."""
+    if (scores is None) == (mask is None) or (mask and not model):
+        raise click.UsageError("give either --scores FILE, or --mask FILE with --model M")
+    if mask is not None and model is not None:
+        chosen = pipeline.read_mask(mask, model)
+        rows = []
+    else:
+        assert scores is not None
+        loaded = Scores.load(scores)
+        if model is not None:
+            pipeline.check_scores(loaded, model)
+        chosen = selection.select(loaded, keep, groups=groups, align=align)
+        shares = selection.retained_share(loaded, chosen)
+        rows = [(layer, f"{share:.1%}") for layer, share in shares.items()]
+    chosen.save(output)
+    if as_json:
+        print_json(
+            {
+                "output": output,
+                "keep": chosen.keep,
+                "num_experts": chosen.num_experts,
+                "groups": chosen.groups,
+            }
+        )
+        return
+    if rows:
+        print_table("", ["layer", "share of the score kept"], rows)
+    say(f"{output}: {chosen.keep} of {chosen.num_experts} experts in every layer")
+
+
+@click.command(
+    "rewrite",
+    epilog="Example: easyep rewrite --model demo --selection selection.json --output demo-math",
+)
+@options.model
+@click.option("--selection", required=True, metavar="FILE", help="What `easyep select` wrote.")
+@options.output_directory
+@options.mtp
+@options.common
+def rewrite_command(
+    model: str, selection: str, output: str, mtp: str, as_json: bool, quiet: bool, debug: bool
+) -> None:
+    """Write the checkpoint that has only the selected experts."""
+    with progress_bars(quiet) as progress:
+        done = pipeline.rewrite(model, selection, output, mtp=mtp, progress=progress)
+    if as_json:
+        print_json(
+            {
+                "output": str(done.path),
+                "bytes_before": done.bytes_before,
+                "bytes_after": done.bytes_after,
+            }
+        )
+    else:
+        say(
+            f"{output}: {human_bytes(done.bytes_after)} instead of {human_bytes(done.bytes_before)}"
+        )
+
+
+@click.command("verify", epilog="Example: easyep verify demo-math --source demo")
+@click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--source", metavar="M", help="Compare every kept byte with this model.")
+@options.common
+def verify_command(path: Path, source: str | None, as_json: bool, quiet: bool, debug: bool) -> None:
+    """Check a pruned checkpoint, byte by byte where its source is given."""
+    with progress_bars(quiet) as progress:
+        result = pipeline.verify(path, source, progress=progress)
+    if as_json:
+        print_json(
+            {
+                "path": str(path),
+                "ok": result.ok,
+                "checks": [
+                    {"name": check.name, "ok": check.ok, "detail": check.detail}
+                    for check in result.checks
+                ],
+            }
+        )
+    else:
+        rows = [(c.name, "ok" if c.ok else "WRONG", c.detail) for c in result.checks]
+        print_table(str(path), ["check", "result", "detail"], rows)
+    if not result.ok:
+        raise click.ClickException("; ".join(result.problems))

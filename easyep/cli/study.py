@@ -1,0 +1,66 @@
+"""`easyep run` on a recipe that compares many pruned models."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import click
+
+from easyep import __version__
+from easyep.artifacts.files import write_json
+from easyep.cli.console import human_bytes, print_json, print_table, progress_bars, say
+
+
+def run_study(
+    choices: dict[str, Any],
+    output: str | None,
+    work_dir: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run a study, print its table, and write its numbers to `output`, a JSON file."""
+    from easyep import study
+
+    output = output or choices.pop("output", None)
+    choices.pop("output", None)
+    planned = study.Study.from_mapping(choices)
+    if dry_run:
+        raise click.UsageError("--dry-run is for recipes of one model, not for studies")
+    with progress_bars(quiet) as progress:
+        cells = study.run(planned, work_dir=Path(work_dir) if work_dir else None, progress=progress)
+    value = {**study.to_json(planned, cells), "made_with": _versions()}
+    if output:
+        write_json(output, value)
+    if as_json:
+        print_json(value)
+        return
+    rows = []
+    for row in value["summary"]:
+        spread = f" ± {100 * row['spread']:.1f}" if row["spread"] is not None else ""
+        rows.append(
+            [
+                row["criterion"],
+                row["keep"],
+                row["groups"],
+                *(f"{100 * row['domains'][domain]:.1f}" for domain in planned.domains),
+                f"{100 * row['mean']:.1f}{spread}",
+                human_bytes(row["bytes"]),
+            ]
+        )
+    columns = ["criterion", "experts", "groups", *planned.domains, "mean", "size"]
+    print_table(f"{planned.study}: accuracy in %", columns, rows)
+    if output:
+        say(f"{output}: every number")
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    packages = ("torch", "transformers", "lm_eval", "numpy")
+    return {
+        "easyep": __version__,
+        **{name: version(name) for name in packages},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }

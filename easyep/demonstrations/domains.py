@@ -1,0 +1,52 @@
+"""The domains that easyep has demonstrations for."""
+
+from pathlib import Path
+
+from easyep import resources
+from easyep.errors import DemosError
+from easyep.registry import unknown_name
+
+
+def domains(calibration: str = "") -> list[str]:
+    """The names of the domains in `calibration_data/` or its subfolder `calibration`."""
+    return sorted(path.stem for path in _folder(calibration).glob("*.jsonl"))
+
+
+def domain_file(name: str, calibration: str = "") -> Path:
+    """The demonstrations of the domain `name`.
+
+    Args:
+        name: for example ``"math"``.
+        calibration: the subfolder that a model reads its demonstrations from, see
+            `recipes/models.yaml`.
+
+    Raises:
+        UnknownNameError: there is no such domain for this model.
+    """
+    known = domains(calibration)
+    if name not in known:
+        raise unknown_name("domain", name, known, "--demos FILE.jsonl takes your own")
+    return _folder(calibration) / f"{name}.jsonl"
+
+
+def parse_weighted(text: str) -> tuple[str, float]:
+    """Split ``"NAME:0.5"`` into name and weight; without a weight it is 1.
+
+    Raises:
+        DemosError: the weight is not a positive number.
+    """
+    name, colon, weight = text.rpartition(":")
+    if not colon:
+        return text, 1.0
+    try:
+        value = float(weight)
+    except ValueError:
+        # A colon can be part of a path; only a number after the last one is a weight.
+        return text, 1.0
+    if not 0 < value < float("inf"):
+        raise DemosError(f"the weight of {name!r} must be a positive number, not {weight}")
+    return name, value
+
+
+def _folder(calibration: str) -> Path:
+    return resources.folder("calibration_data") / calibration

@@ -1,0 +1,114 @@
+"""Demonstrations -> token sequences, through the model's own tokenizer and chat template."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from easyep.artifacts import Demo, TokenSequence
+from easyep.errors import DemosError
+
+DemoOrder = Literal["random", "longest"]
+DEMO_ORDERS: tuple[DemoOrder, ...] = ("random", "longest")
+
+
+def render(demo: Demo, tokenizer: Any, max_length: int | None = None) -> TokenSequence:
+    """The tokens that the model reads for a demonstration.
+
+    Messages go through the chat template; the response tokens are those of the assistant's turns,
+    from the end of what the template puts before an answer. A prompt and its response are joined
+    as they are. Text that the template did not write gets the tokenizer's own special tokens.
+
+    Args:
+        demo: the demonstration.
+        tokenizer: a transformers tokenizer.
+        max_length: longer sequences lose their end; `TokenSequence.cut` says how much.
+
+    Raises:
+        DemosError: the tokenizer has no chat template, or refuses the messages.
+    """
+    content = demo.content
+    if "input_ids" in content:
+        ids = np.array(content["input_ids"], dtype=np.int64)
+        return _cut(ids, np.arange(len(ids)) >= content.get("response_start", len(ids)), max_length)
+    if "messages" in content:
+        text, spans = _apply_template(tokenizer, content["messages"])
+    elif "text" in content:
+        text, spans = content["text"], []
+    else:
+        text = content["prompt"] + content["response"]
+        spans = [(len(content["prompt"]), len(text))]
+    encoded = tokenizer(
+        text,
+        add_special_tokens="messages" not in content,  # the template has written its own
+        return_offsets_mapping=True,
+    )
+    ids = np.array(encoded["input_ids"], dtype=np.int64)
+    starts, ends = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2).T
+    is_response = np.zeros(len(ids), dtype=np.bool_)
+    for start, end in spans:
+        # Special tokens that the tokenizer adds have empty offsets and belong to nobody.
+        is_response |= (starts >= start) & (ends <= end) & (ends > starts)
+    return _cut(ids, is_response, max_length)
+
+
+def choose(
+    sequences: Sequence[TokenSequence],
+    n_demos: int | None = 25,
+    *,
+    order: DemoOrder = "random",
+    seed: int = 0,
+) -> list[TokenSequence]:
+    """At most `n_demos` of the sequences, in their original order.
+
+    Args:
+        n_demos: how many; None takes all.
+        order: ``"random"`` draws them with `seed`; ``"longest"`` takes those with most tokens.
+    """
+    if n_demos is not None and n_demos < 1:
+        raise DemosError(f"the number of demonstrations must be at least 1, not {n_demos}")
+    if order == "longest":
+        ranked = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
+    else:
+        ranked = np.random.default_rng(seed).permutation(len(sequences)).tolist()
+    return [sequences[i] for i in sorted(ranked[:n_demos])]
+
+
+def _apply_template(
+    tokenizer: Any, messages: Sequence[dict[str, Any]]
+) -> tuple[str, list[tuple[int, int]]]:
+    """The rendered conversation, and the character ranges of the assistant's turns in it."""
+    if not tokenizer.chat_template:
+        raise DemosError(
+            "the model's tokenizer has no chat template; give prompts and responses, or text"
+        )
+
+    def rendered(count: int, **options: Any) -> str:
+        text: str = tokenizer.apply_chat_template(list(messages[:count]), tokenize=False, **options)
+        return text
+
+    try:
+        whole = rendered(len(messages))
+        spans = []
+        for i, message in enumerate(messages):
+            if message["role"] == "assistant":
+                # What precedes the answer, as serving writes it. A template may render earlier
+                # turns otherwise once later ones follow: the common beginning is what it kept.
+                before = rendered(i, add_generation_prompt=True) if i else ""
+                start = _common(before, whole)
+                end = _common(rendered(i + 1), whole)
+                spans.append((start, end))
+    except Exception as error:  # templates raise what they like
+        raise DemosError(f"the chat template refuses the messages: {error}") from None
+    return whole, spans
+
+
+def _common(one: str, other: str) -> int:
+    """The length of the common beginning of two texts."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _cut(ids: Any, is_response: Any, max_length: int | None) -> TokenSequence:
+    kept = len(ids) if max_length is None else min(len(ids), max_length)
+    return TokenSequence(ids[:kept], is_response[:kept], cut=len(ids) - kept)

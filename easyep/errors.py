@@ -1,0 +1,71 @@
+"""Every error that easyep raises on purpose.
+
+    EasyEPError
+    ├── UnknownNameError          a name that is not in a registry, with what was probably meant
+    ├── MissingDependencyError    an optional package is needed, and which extra brings it
+    ├── ModelNotFoundError        an alias, path or repository id that leads to no checkpoint
+    ├── UnsupportedModelError     a model without prunable experts, or of an unknown family
+    ├── CheckpointError           files on disk that contradict themselves or each other
+    │   └── LayoutError           tensors that the architecture's rules do not explain
+    ├── DemosError                demonstrations that cannot be read or rendered
+    ├── ArtifactError             observations, scores, a selection or a recipe that cannot be read
+    ├── ObservationError          the model ran, but what it did cannot be recorded exactly
+    ├── SelectionError            a budget or choice that the router could not work with
+    ├── OutputError               the target exists, is not writable, or has no room
+    └── EvaluationError           a task or metric that cannot be evaluated
+
+Each message says what is wrong, where, what would be valid and how to go on. The command line
+prints it as one message and exits with 1.
+"""
+
+
+class EasyEPError(Exception):
+    """The base of all errors that easyep raises on purpose."""
+
+
+class UnknownNameError(EasyEPError):
+    """A name is not registered; the message lists the closest and all valid ones."""
+
+
+class MissingDependencyError(EasyEPError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+class ModelNotFoundError(EasyEPError):
+    """An alias, a path or a repository id leads to no checkpoint."""
+
+
+class UnsupportedModelError(EasyEPError):
+    """The model has no prunable routed experts, or its family is unknown."""
+
+
+class CheckpointError(EasyEPError):
+    """Files of a checkpoint are malformed, or contradict each other."""
+
+
+class LayoutError(CheckpointError):
+    """A tensor's name or shape is not what the architecture's rules expect."""
+
+
+class DemosError(EasyEPError):
+    """Demonstrations cannot be read or rendered."""
+
+
+class ArtifactError(EasyEPError):
+    """A saved stage (observations, scores, selection, recipe) cannot be read."""
+
+
+class ObservationError(EasyEPError):
+    """The model ran, but its routing cannot be recorded exactly."""
+
+
+class SelectionError(EasyEPError):
+    """A budget or a choice of experts that the model's router could not work with."""
+
+
+class OutputError(EasyEPError):
+    """The target exists, is not writable, or has no room."""
+
+
+class EvaluationError(EasyEPError):
+    """A task or metric cannot be evaluated."""

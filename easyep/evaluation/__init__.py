@@ -1,0 +1,1 @@
+"""What a pruned model lost: accuracy, with the tools that the field trusts."""

@@ -1,0 +1,104 @@
+"""Checkpoint -> transformers model, with every weight accounted for."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from easyep.errors import CheckpointError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_model(
+    path: Path,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> "PreTrainedModel":
+    """Load a causal language model for inference.
+
+    transformers reports weights that are missing, surplus or of the wrong shape as a warning.
+    Here they are an error, except multi-token-prediction layers, which it loads on demand.
+
+    Args:
+        path: the checkpoint's directory.
+        dtype: a name of `recipe.DTYPES`; ``"auto"`` takes the checkpoint's own.
+        device: ``"auto"`` (the first accelerator, else the CPU) or a torch device.
+        trust_remote_code: run Python code that lies in the checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint lacks weights, or has some that the model has no place for.
+        UnsupportedModelError: transformers cannot build this model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        device = str(accelerator) if accelerator else "cpu"
+    with quietly():
+        try:
+            model, info = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+            )
+        except (ValueError, KeyError, ImportError) as error:
+            raise UnsupportedModelError(f"transformers cannot load {path}: {error}") from error
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"transformers cannot load {path}: {error}") from error
+    surplus = [key for key in info["unexpected_keys"] if not is_mtp_key(key, model)]
+    for what, keys in (
+        ("lacks", list(info["missing_keys"])),
+        ("has surplus", surplus),
+        ("has weights of the wrong shape:", [str(key) for key in info["mismatched_keys"]]),
+    ):
+        if keys:
+            some = ", ".join(sorted(keys)[:3])
+            raise CheckpointError(f"{path} {what} {some} ({len(keys)} in all)")
+    return model.to(device).eval()
+
+
+def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> "PreTrainedTokenizerBase":
+    """The checkpoint's tokenizer.
+
+    Raises:
+        CheckpointError: the directory has none that transformers can read.
+    """
+    from transformers import AutoTokenizer
+
+    with quietly():
+        try:
+            return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise CheckpointError(f"{path} has no tokenizer that can be read: {error}") from error
+
+
+def is_mtp_key(key: str, model: "PreTrainedModel") -> bool:
+    """Whether a tensor belongs to a layer after the last one, or to an `mtp` module."""
+    if re.search(r"(^|\.)mtp\.", key):
+        return True
+    layer = re.search(r"(^|\.)layers\.(\d+)\.", key)
+    last = model.config.get_text_config().num_hidden_layers
+    return layer is not None and int(layer.group(2)) >= last
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without transformers' bars, and without its reports, which are checked here instead."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

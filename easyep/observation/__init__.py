@@ -1,0 +1,1 @@
+"""Run the model on the demonstrations and record what its routed experts did."""

@@ -1,0 +1,145 @@
+"""Observation of a model that fits into memory."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from easyep.artifacts import RoutedTokens, TokenSequence
+from easyep.errors import ObservationError
+from easyep.loading import quietly
+from easyep.observation.recorder import Recorder
+from easyep.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.modeling_layers import MtpModel
+
+
+@torch.inference_mode()
+def observe_in_memory(
+    model: "PreTrainedModel",
+    sequences: Sequence[TokenSequence],
+    *,
+    mtp: "MtpModel | None" = None,
+    batch_size: int = 1,
+    title: str = "Observing",
+    progress: Progress = SILENT,
+) -> dict[int, RoutedTokens]:
+    """Run the demonstrations through the model and record every MoE layer.
+
+    Sequences are padded on the right, where causal attention cannot see it; the batch size
+    changes results only by floating-point rounding.
+
+    Args:
+        model: a causal language model with routed experts.
+        sequences: the demonstrations.
+        mtp: the model's multi-token-prediction layers, to be recorded too. As in generation, the
+            layer at depth d reads the token d + 1 places ahead of the hidden state it is given.
+        batch_size: demonstrations per forward pass.
+
+    Returns:
+        layer index -> record; MTP layers are numbered after the last layer.
+
+    Raises:
+        ObservationError: there is nothing to record, or it cannot be recorded exactly.
+    """
+    if not sequences or any(len(sequence) == 0 for sequence in sequences):
+        raise ObservationError("there are no demonstrations to run, or one has no tokens")
+    decoder = model.get_decoder()
+    layers: dict[int, nn.Module] = dict(enumerate(decoder.layers))
+    if mtp is not None:
+        layers |= {len(layers) + i: layer.mtp_block for i, layer in enumerate(mtp.layers)}
+    recorder = Recorder(layers)
+    if not recorder.moe_layers:
+        raise ObservationError(
+            f"{type(model).__name__} has no routed experts that go through transformers' experts "
+            "interface"
+        )
+    total = sum(len(sequence) for sequence in sequences)
+    with ExitStack() as context:
+        context.enter_context(recorder.attached())
+        task = context.enter_context(progress.task(title, total, "tokens"))
+        for demos in _batches(len(sequences), batch_size):
+            rows = [sequences[demo] for demo in demos]
+            ids, mask = _pad(rows, model.device)
+            with recorder.batch(demos, rows, first=0, width=ids.shape[1]):
+                output = decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+            if mtp is not None:
+                _run_mtp(mtp, recorder, demos, rows, ids, output.last_hidden_state)
+            task.advance(sum(len(row) for row in rows))
+    return recorder.routed_tokens()
+
+
+def _run_mtp(
+    mtp: "MtpModel",
+    recorder: Recorder,
+    demos: Sequence[int],
+    rows: Sequence[TokenSequence],
+    ids: Tensor,
+    hidden: Tensor,
+) -> None:
+    """Run the MTP layers with the true next tokens, as in training.
+
+    Args:
+        ids: [B, T] token ids.
+        hidden: [B, T, H], the main model's last hidden states, after its final norm.
+    """
+    positions = torch.arange(ids.shape[1], device=ids.device)[None].expand(len(rows), -1)
+    for depth in range(len(mtp.layers)):
+        hidden, ahead = hidden[:, :-1], slice(depth + 1, None)
+        if not hidden.shape[1]:
+            return
+        with recorder.batch(demos, rows, first=depth + 1, width=hidden.shape[1]):
+            hidden = mtp.forward_layer(
+                depth, hidden, positions[:, ahead], None, input_ids=ids[:, ahead]
+            )
+
+
+def load_mtp(model: "PreTrainedModel") -> "MtpModel":
+    """The multi-token-prediction layers that lie in the model's checkpoint.
+
+    Raises:
+        ObservationError: transformers cannot run this family's MTP layers.
+    """
+    from transformers.modeling_layers import MtpModel
+
+    config = model.config.get_text_config()
+    last = config.num_hidden_layers
+    # transformers finds MTP tensors by the layer numbers of the released models; a model of
+    # another depth has them elsewhere.
+    own = {
+        rf"model\.layers\.{last + i}\." for i in range(getattr(config, "num_mtp_layers", None) or 0)
+    }
+    known = model._keys_to_ignore_on_load_unexpected
+    model._keys_to_ignore_on_load_unexpected = set(known or ()) | own
+    try:
+        with quietly():
+            loaded: MtpModel = MtpModel.from_pretrained(model)
+    except (AttributeError, ValueError, RuntimeError, OSError) as error:
+        raise ObservationError(
+            f"the MTP layers of {model.config.model_type} cannot be observed ({error}); choose "
+            "--mtp follow or --mtp drop"
+        ) from error
+    finally:
+        model._keys_to_ignore_on_load_unexpected = known
+    return loaded.to(model.device).eval()
+
+
+def _batches(count: int, size: int) -> Iterator[list[int]]:
+    """Consecutive demonstrations, so that records stay in their order."""
+    for start in range(0, count, size):
+        yield list(range(start, min(start + size, count)))
+
+
+def _pad(rows: Sequence[TokenSequence], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, both [B, T], padded on the right."""
+    width = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.from_numpy(row.input_ids)
+        mask[i, : len(row)] = 1
+    return ids.to(device), mask.to(device)

@@ -1,0 +1,33 @@
+"""How a long stage says how far it is, without knowing whether anybody looks."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One thing under way."""
+
+    def advance(self, amount: int = 1) -> None:
+        """`amount` more of the task's units are done."""
+
+
+class Progress(Protocol):
+    """What a stage reports to; the command line draws it as bars."""
+
+    def task(self, title: str, total: int, unit: str) -> AbstractContextManager[Task]:
+        """Begin a task of `total` units; `unit` is ``"bytes"`` or a plural noun."""
+
+
+class _Silent:
+    """Reports to nobody."""
+
+    @contextmanager
+    def task(self, title: str, total: int, unit: str) -> Iterator[Task]:
+        yield self
+
+    def advance(self, amount: int = 1) -> None:
+        pass
+
+
+SILENT: Progress = _Silent()

@@ -1,0 +1,137 @@
+"""Every choice of one run, in YAML or as keyword arguments, validated when it is built."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from easyep.artifacts.selection import GROUP_MODES
+from easyep.checkpoint.rewriting import MTP_MODES
+from easyep.demonstrations import parse_weighted
+from easyep.demonstrations.rendering import DEMO_ORDERS, DemoOrder
+from easyep.errors import ArtifactError
+from easyep.registry import unknown_name
+from easyep.scoring import TOKENS, Tokens
+
+RUNNERS = ("auto", "memory")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+_CHOICES: Mapping[str, Sequence[str]] = {
+    "tokens": TOKENS,
+    "demo_order": DEMO_ORDERS,
+    "groups": GROUP_MODES,
+    "mtp": MTP_MODES,
+    "runner": RUNNERS,
+    "dtype": DTYPES,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way from a model and a domain to a pruned checkpoint.
+
+    The defaults here are those of the command line and of the Python functions.
+
+    Attributes:
+        model: a directory, a short name of `recipes/models.yaml`, or a repository id.
+        domain: names of domains, each optionally ``:WEIGHT``.
+        demos: JSONL files of demonstrations, each optionally ``:WEIGHT``.
+        keep: a fraction in (0, 1), or a number of experts per layer.
+        align: the number of experts kept is a multiple of this.
+        criterion: a name of `easyep list criteria`.
+        tokens: which tokens count: ``"all"`` or ``"response"``.
+        groups: ``"balanced"`` or ``"flatten"``, for group-limited routers.
+        mtp: multi-token-prediction layers: ``"score"`` them, let them ``"follow"`` the last
+            layer's choice, or ``"drop"`` them.
+        n_demos: demonstrations per domain.
+        max_length: tokens per demonstration; None means the model's own limit.
+        demo_order: ``"random"`` or ``"longest"``.
+        seed: for every random choice.
+        runner: how the model is run.
+        device: ``"auto"`` or a torch device.
+        dtype: ``"auto"`` (the checkpoint's own) or a floating-point type.
+        batch_size: demonstrations per forward pass.
+        trust_remote_code: run Python code that lies in the checkpoint.
+    """
+
+    model: str
+    domain: tuple[str, ...] = ()
+    demos: tuple[str, ...] = ()
+    keep: float = 0.5
+    align: int = 1
+    criterion: str = "easy-ep"
+    tokens: Tokens = "all"
+    groups: str = "balanced"
+    mtp: str = "score"
+    n_demos: int = 25
+    max_length: int | None = None
+    demo_order: DemoOrder = "random"
+    seed: int = 0
+    runner: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 1
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("domain", "demos"):
+            value = getattr(self, name)
+            if isinstance(value, (str, os.PathLike)):
+                value = (os.fspath(value),)
+            object.__setattr__(self, name, tuple(os.fspath(item) for item in value))
+        for name, valid in _CHOICES.items():
+            if getattr(self, name) not in valid:
+                raise unknown_name(name.replace("_", "-"), str(getattr(self, name)), valid)
+        for name in ("align", "n_demos", "batch_size"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ArtifactError(
+                    f"{name} must be a positive integer, not {getattr(self, name)!r}"
+                )
+        if self.max_length is not None and (
+            type(self.max_length) is not int or self.max_length < 1
+        ):
+            raise ArtifactError(f"max_length must be a positive integer, not {self.max_length!r}")
+        if isinstance(self.keep, bool) or not isinstance(self.keep, (int, float)):
+            raise ArtifactError(f"keep must be a number, not {self.keep!r}")
+
+    @property
+    def weights(self) -> list[float]:
+        """The weight of each domain, then of each file of demonstrations."""
+        return [parse_weighted(text)[1] for text in (*self.domain, *self.demos)]
+
+    def to_json(self) -> dict[str, Any]:
+        """All choices, by name."""
+        value = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> "Recipe":
+        """Raises UnknownNameError for a key that no recipe has, ArtifactError without a model."""
+        names = [f.name for f in fields(cls)]
+        for key in value:
+            if key not in names:
+                raise unknown_name("recipe key", str(key), names)
+        if not isinstance(value.get("model"), str):
+            raise ArtifactError("a recipe needs 'model', a text")
+        return cls(**value)
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ArtifactError: the file is missing, not YAML, or not a mapping.
+    """
+    path = Path(path)
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"the recipe {path} does not exist") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ArtifactError(f"the recipe {path} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise ArtifactError(f"the recipe {path} must be a mapping of names to choices")
+    return value

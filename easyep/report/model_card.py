@@ -1,0 +1,78 @@
+"""The README.md of a pruned checkpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from easyep.artifacts import Selection
+
+
+def model_card(
+    source: str, config: Mapping[str, Any], selection: Selection, facts: Mapping[str, Any]
+) -> str:
+    """A model card in the form of the Hugging Face hub.
+
+    Args:
+        source: the name of the model that was pruned.
+        config: its config.
+        selection: the experts that were kept.
+        facts: `observations` and `retained_share` of the manifest, where they are known.
+    """
+    header: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["mixture-of-experts", "expert-pruning", "easyep", str(config.get("model_type"))],
+    }
+    if "/" in source and not source.startswith((".", "/")):
+        header["base_model"] = source.partition("@")[0]
+    domains = facts.get("observations", [])
+    named = ", ".join(str(domain["domain"]) for domain in domains)
+    name = source.rstrip("/").rsplit("/", 1)[-1]
+    lines = [
+        "---",
+        yaml.safe_dump(header, sort_keys=False).strip(),
+        "---",
+        "",
+        f"# {name}, {selection.keep} of {selection.num_experts} experts"
+        + (f", for {named}" if named else ""),
+        "",
+        f"This is {name} with {selection.keep} of its {selection.num_experts} routed experts per "
+        f"layer, chosen by the criterion `{selection.criterion}`. Everything else is unchanged, "
+        "and every tensor that was kept is byte-identical to the original.",
+        "",
+    ]
+    if selection.groups == "flatten":
+        lines += [
+            "The experts were chosen freely and the router no longer limits its choice to groups "
+            "(`n_group` and `topk_group` are 1): it is not the original router restricted to the "
+            "kept experts.",
+            "",
+        ]
+    if domains:
+        lines += [
+            "| shown to the model | weight | demonstrations | tokens |",
+            "|---|---:|---:|---:|",
+            *(
+                f"| {d['domain']} | {d['weight']:g} | {d['num_demos']} | {d['num_tokens']:,} |"
+                for d in domains
+            ),
+            "",
+        ]
+    shares = list(facts.get("retained_share", {}).values())
+    if shares:
+        lines += [
+            f"The kept experts hold {min(shares):.1%} to {max(shares):.1%} of a layer's total "
+            "score. That share is not an accuracy.",
+            "",
+        ]
+    lines += [
+        "**Limits.** The model was pruned for what it was shown and has lost experts that other "
+        "subjects, languages and safety behaviour may rest on. Measure it on your own task "
+        "before you rely on it: `easyep eval`.",
+        "",
+        "`easyep.json` beside this file holds the selection, the recipe and the checksums; "
+        "`easyep verify . --source <original>` proves the bytes.",
+        "",
+    ]
+    return "\n".join(lines)

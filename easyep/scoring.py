@@ -1,0 +1,116 @@
+"""RoutedTokens x criterion -> Scores; several domains become one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from easyep.artifacts import Observations, RoutedTokens, Scores
+from easyep.criteria import CRITERIA, Layer
+from easyep.errors import ArtifactError
+from easyep.progress import SILENT, Progress
+
+Tokens = Literal["all", "response"]
+TOKENS: tuple[Tokens, ...] = ("all", "response")
+
+
+def score(
+    observations: Observations,
+    criterion: str = "easy-ep",
+    *,
+    tokens: Tokens = "all",
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Scores:
+    """Score every routed expert by what one calibration run recorded.
+
+    Args:
+        observations: the record.
+        criterion: a name of `easyep list criteria`.
+        tokens: ``"all"``, or ``"response"`` for the tokens of responses only.
+        seed: for criteria that draw random numbers.
+
+    Raises:
+        UnknownNameError: there is no such criterion.
+        ArtifactError: no token is left, or the criterion gave something else than [E] numbers.
+    """
+    method = CRITERIA[criterion]
+    num_experts = observations.router.num_experts
+    layers = {}
+    with progress.task(f"Scoring by {criterion}", len(observations.layers), "layers") as task:
+        for index in sorted(observations.layers):
+            chosen = _chosen(observations.layers[index], tokens, observations.domain)
+            layers[index] = np.asarray(
+                method.score(chosen, Layer(index, num_experts, seed)), dtype=np.float64
+            )
+            task.advance()
+    return Scores(
+        criterion=criterion,
+        model=observations.model,
+        router=observations.router,
+        observations=(_origin(observations, tokens, 1.0),),
+        layers=layers,
+    )
+
+
+def mix(scores: Sequence[Scores], weights: Sequence[float]) -> Scores:
+    """One set of scores for several domains.
+
+    Per layer, each domain's scores are divided by their sum, then averaged with the weights
+    (arXiv 2504.06792, mixed-domain pruning; equal weights there).
+
+    Raises:
+        ArtifactError: the scores are of different models, criteria or layers, or a score or
+            weight is negative.
+    """
+    if len(scores) != len(weights) or not scores:
+        raise ArtifactError(f"{len(scores)} sets of scores cannot take {len(weights)} weights")
+    if any(not weight > 0 for weight in weights):
+        raise ArtifactError(f"domain weights must be positive, not {list(weights)}")
+    first = scores[0]
+    if len(scores) == 1:
+        return first
+    for other in scores[1:]:
+        if not first.model.same_weights_layout(other.model):
+            raise ArtifactError(
+                f"cannot mix scores of different models: {first.model.name}, {other.model.name}"
+            )
+        if first.criterion != other.criterion or first.layers.keys() != other.layers.keys():
+            raise ArtifactError("cannot mix scores of different criteria or layers")
+    layers = {}
+    for index in first.layers:
+        shares = []
+        for domain, weight in zip(scores, weights, strict=True):
+            values = domain.layers[index]
+            if (values < 0).any():
+                raise ArtifactError(
+                    f"layer {index}: scores below 0 cannot be mixed as shares of their sum"
+                )
+            shares.append(weight * values / (values.sum() or 1.0))
+        layers[index] = np.sum(shares, axis=0) / sum(weights)
+    origins = [
+        {**origin, "weight": weight}
+        for domain, weight in zip(scores, weights, strict=True)
+        for origin in domain.observations
+    ]
+    return Scores(first.criterion, first.model, first.router, tuple(origins), layers)
+
+
+def _chosen(record: RoutedTokens, tokens: Tokens, domain: str) -> RoutedTokens:
+    chosen = record.where(record.is_response) if tokens == "response" else record
+    if not len(chosen):
+        raise ArtifactError(
+            f"the observations of {domain!r} hold no {tokens} token; --tokens all uses prompts too"
+        )
+    return chosen
+
+
+def _origin(observations: Observations, tokens: Tokens, weight: float) -> Mapping[str, Any]:
+    return {
+        "domain": observations.domain,
+        "weight": weight,
+        "tokens": tokens,
+        "num_demos": len(observations.demos),
+        "num_tokens": observations.num_tokens,
+        "demos_sha256": [demo.sha256 for demo in observations.demos],
+    }

@@ -1,0 +1,53 @@
+"""A model that was found, and whose files agree with each other."""
+
+import os
+from dataclasses import dataclass
+
+from easyep import models
+from easyep.architectures.router import Router
+from easyep.architectures.spec import find_architecture
+from easyep.artifacts import ModelIdentity
+from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.layout import Layout, resolve
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that a model's config and headers tell.
+
+    Attributes:
+        model: where it lies and what it is called.
+        checkpoint: its files.
+        layout: which tensors are whose.
+        router: its routing dimensions.
+    """
+
+    model: models.Model
+    checkpoint: Checkpoint
+    layout: Layout
+    router: Router
+
+    @classmethod
+    def open(cls, name: str | os.PathLike[str]) -> "Source":
+        """Find a model and check what its config and headers tell, before any weight is read.
+
+        Args:
+            name: a directory, a short name, or a repository id.
+
+        Raises:
+            EasyEPError: a subclass says what is wrong with it.
+        """
+        model = models.resolve(os.fspath(name))
+        checkpoint = Checkpoint.open(model.path)
+        architecture = find_architecture(checkpoint.config)
+        return cls(
+            model,
+            checkpoint,
+            resolve(checkpoint, architecture),
+            architecture.router(checkpoint.config),
+        )
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What artifacts remember of the model."""
+        return self.checkpoint.identity(self.model.name)
