@@ -1,0 +1,64 @@
+import re
+
+import pytest
+
+from easyep.architectures.router import Router
+from easyep.errors import ArtifactError, CheckpointError, SelectionError
+
+DEEPSEEK = Router(256, 8, 8, 4, 61, 1)
+
+
+@pytest.mark.parametrize("keep", [16, 24, 128, 248, 256])
+def test_balanced_counts_that_work(keep: int) -> None:
+    DEEPSEEK.check_keep(keep, "balanced")
+
+
+@pytest.mark.parametrize(
+    ("router", "keep", "groups", "message"),
+    [
+        (DEEPSEEK, 7, "flatten", r"routed to 8; the nearest counts that work: 8$"),
+        (DEEPSEEK, 257, "flatten", r"only 256; the nearest counts that work: 256$"),
+        (DEEPSEEK, 100, "balanced", r"multiple of 8.*: 96 and 104; or choose groups 'flatten'"),
+        (DEEPSEEK, 8, "balanced", r"2 best experts; .*: 16; or choose groups 'flatten'"),
+        (Router(16, 6, 4, 2), 8, "balanced", r"would hold 4 experts.* routed to 6.*: 12"),
+        (Router(8, 2), 1, "balanced", r"routed to 2; the nearest counts that work: 2$"),
+    ],
+)
+def test_counts_that_do_not_work_name_those_that_do(
+    router: Router, keep: int, groups: str, message: str
+) -> None:
+    with pytest.raises(SelectionError) as error:
+        router.check_keep(keep, groups)
+    assert re.search(message, str(error.value))
+
+
+def test_valid_counts_are_those_that_check_keep_accepts() -> None:
+    assert Router(16, 2, 4, 2).valid_counts("balanced") == [8, 12, 16]
+    assert Router(16, 2, 4, 2).valid_counts("flatten") == list(range(2, 17))
+    assert Router(16, 2).valid_counts("balanced", align=4) == [4, 8, 12, 16]
+    assert DEEPSEEK.keep_step("balanced", 12) == 24
+    assert DEEPSEEK.keep_step("flatten", 12) == 12
+
+
+def test_align_is_checked() -> None:
+    with pytest.raises(SelectionError, match=r"not a multiple of 16; .*: 112 and 128"):
+        DEEPSEEK.check_keep(120, "balanced", align=16)
+
+
+def test_groups_are_contiguous_blocks() -> None:
+    assert [Router(8, 2, 4, 2).group_of(e) for e in range(8)] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("numbers", [(8, 9), (8, 0), (8, 2, 3), (8, 2, 4, 5), (8, 2, 0)])
+def test_impossible_routers_are_refused(numbers: tuple[int, ...]) -> None:
+    with pytest.raises(CheckpointError):
+        Router(*numbers)
+
+
+def test_json_round_trip() -> None:
+    assert Router.from_json(DEEPSEEK.to_json()) == DEEPSEEK
+    for broken in (None, {}, {**DEEPSEEK.to_json(), "top_k": "8"}):
+        with pytest.raises(ArtifactError, match="must be an object with num_experts"):
+            Router.from_json(broken)
+    with pytest.raises(ArtifactError, match="impossible"):
+        Router.from_json({**DEEPSEEK.to_json(), "top_k": 300})

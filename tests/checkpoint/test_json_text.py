@@ -1,0 +1,55 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from easyep.checkpoint.json_text import parse, replaced
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(max_size=3), VALUES), st.data(), st.sampled_from([None, 2]))
+def test_only_the_edited_value_changes(
+    value: dict[str, Any], data: st.DataObject, indent: int | None
+) -> None:
+    key = data.draw(st.sampled_from([*value, "a new one"]))
+    new = data.draw(VALUES)
+    text = json.dumps(value, indent=indent)
+    changed = replaced(text, {(key,): new})
+    expected = {**value, key: new}
+    assert parse(changed) == expected
+    assert list(parse(changed)) == list(expected)
+
+
+def test_every_other_character_stays() -> None:
+    text = '{\n\t"a" : 1e-6,\n\t"b":{"c":  256,\n"d":[1,\n2]}, "e":"\\u00e9"}\n'
+    assert replaced(text, {("b", "c"): 128}) == text.replace("256", "128")
+
+
+def test_new_keys_look_like_their_neighbours() -> None:
+    assert replaced('{\n  "a": 1\n}', {("b",): 2}) == '{\n  "a": 1,\n  "b": 2\n}'
+    assert replaced('{"a": {}}', {("a", "b"): 2}) == '{"a": {"b": 2}}'
+
+
+def test_new_lists_are_indented_as_deep_as_their_line() -> None:
+    text = '{\n  "a": {\n    "b": [\n      "x",\n      "y"\n    ]\n  }\n}'
+    assert replaced(text, {("a", "b"): ["x"]}) == text.replace(',\n      "y"', "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1, "a": 2}', "'a' appears twice"),
+        ('{"a": ', "Expecting value"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_bad_json_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(text)

@@ -1,0 +1,374 @@
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from easyep.artifacts.selection import Selection
+from easyep.checkpoint import copying
+from easyep.checkpoint.rewriting import rewrite
+from easyep.errors import CheckpointError, EasyEPError, OutputError
+from tests.checkpoint.raw_files import deepseek_fp8, gpt_oss_mxfp4, read_all, read_file
+from tests.tiny_models import FAMILIES, WITH_MTP, build
+
+Sources = Callable[[str], Path]
+Chooser = Callable[..., Selection]
+
+
+def expected_tensors(path: Path, selection: Selection) -> dict[str, Any]:
+    """What must come out, by the plainest reading of the names."""
+    stacked = ("gate.weight", "bias", "router.weight", "_proj", "_blocks", "_scales")
+    expected = {}
+    for name, (dtype, shape, data) in read_all(path).items():
+        parts = name.split(".")
+        layer = int(parts[2]) if name.startswith("model.layers.") else -1
+        kept = selection.layers.get(layer, ())
+        if ".experts." in name and parts[parts.index("experts") + 1].isdigit():
+            at = parts.index("experts") + 1
+            if int(parts[at]) in kept:
+                parts[at] = str(kept.index(int(parts[at])))
+                expected[".".join(parts)] = (dtype, shape, data)
+        elif kept and (
+            ".mlp.experts." in name
+            or (name.endswith(stacked) and any(f".{p}." in name for p in ("gate", "router")))
+        ):
+            row = len(data) // shape[0]
+            rows = b"".join(data[e * row : (e + 1) * row] for e in kept)
+            expected[name] = (dtype, (len(kept), *shape[1:]), rows)
+        else:
+            expected[name] = (dtype, shape, data)
+    return expected
+
+
+@pytest.mark.parametrize("groups", ["balanced", "flatten"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kept_tensors_are_the_sources_bytes_under_new_numbers(
+    source: Sources, choose: Chooser, tmp_path: Path, family: str, groups: str
+) -> None:
+    selection = choose(source(family), groups=groups)
+    rewritten = rewrite(source(family), selection, tmp_path / "out", max_shard_size=30_000)
+    assert read_all(rewritten.path) == expected_tensors(source(family), selection)
+    assert rewritten.tensors == len(read_all(rewritten.path))
+    assert rewritten.bytes_after == sum(len(raw[2]) for raw in read_all(rewritten.path).values())
+
+
+@pytest.mark.parametrize("make", [deepseek_fp8, gpt_oss_mxfp4])
+def test_quantised_bytes_are_copied_as_they_are(
+    choose: Chooser, tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    path = make(tmp_path / "source")
+    selection = choose(path)
+    rewritten = rewrite(path, selection, tmp_path / "out")
+    assert read_all(rewritten.path) == expected_tensors(path, selection)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_names_and_shapes_are_those_of_a_model_built_that_small(
+    source: Sources, choose: Chooser, tmp_path: Path, family: str
+) -> None:
+    keep = 8 if family == "deepseek_v3" else 4
+    small = build(family, tmp_path / "small", num_experts=keep, mtp=int(family in WITH_MTP))
+    rewritten = rewrite(source(family), choose(source(family), keep), tmp_path / "out")
+    forms = [
+        {name: raw[:2] for name, raw in read_all(path).items()} for path in (small, rewritten.path)
+    ]
+    assert forms[0] == forms[1]
+    configs = [json.loads((path / "config.json").read_text()) for path in (small, rewritten.path)]
+    assert configs[0] == configs[1]
+
+
+def test_the_index_names_what_is_there(source: Sources, choose: Chooser, tmp_path: Path) -> None:
+    path = rewrite(source("olmoe"), choose(source("olmoe")), tmp_path / "out").path
+    index = json.loads((path / "model.safetensors.index.json").read_text())
+    for name, file in index["weight_map"].items():
+        assert name in read_file(path / file)
+    assert set(index["weight_map"]) == set(read_all(path))
+    assert index["metadata"] == {"total_size": sum(len(r[2]) for r in read_all(path).values())}
+
+
+def test_total_parameters_is_kept_up(source: Sources, choose: Chooser, tmp_path: Path) -> None:
+    built = build("mixtral", tmp_path / "m")
+    index = json.loads((built / "model.safetensors.index.json").read_text())
+    count = sum(len(raw[2]) for raw in read_all(built).values()) // 4
+    index["metadata"] |= {"total_parameters": count, "other": "stays"}
+    (built / "model.safetensors.index.json").write_text(json.dumps(index))
+    path = rewrite(built, choose(built), tmp_path / "out").path
+    metadata = json.loads((path / "model.safetensors.index.json").read_text())["metadata"]
+    assert metadata["total_parameters"] == metadata["total_size"] // 4
+    assert metadata["other"] == "stays"
+
+
+def test_a_single_file_stays_one_if_it_fits(choose: Chooser, tmp_path: Path) -> None:
+    built = build("mixtral", tmp_path / "m", shard_bytes=None)
+    one = rewrite(built, choose(built), tmp_path / "one")
+    assert one.shards == ("model.safetensors",)
+    assert not (one.path / "model.safetensors.index.json").exists()
+    many = rewrite(built, choose(built), tmp_path / "many", max_shard_size=50_000)
+    assert len(many.shards) > 1
+    assert read_all(one.path) == read_all(many.path)
+
+
+def test_safetensors_metadata_is_kept(source: Sources, choose: Chooser, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    rewritten = rewrite(source("mixtral"), choose(source("mixtral")), tmp_path / "out")
+    with safe_open(rewritten.path / rewritten.shards[0], "np") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_small_files_come_along_and_other_weights_do_not(choose: Chooser, tmp_path: Path) -> None:
+    built = build("mixtral", tmp_path / "m")
+    carried = {
+        "tokenizer.json": b"{}",
+        "tokenizer.model": b"\0\1",
+        "chat_template.jinja": b"{{ x }}",
+        "modeling_x.py": b"x = 1\n",
+        "additional_chat_templates/a.jinja": b"a",
+        "LICENSE": b"l",
+        "generation_config.json": (built / "generation_config.json").read_bytes(),
+    }
+    left = [
+        *("pytorch_model.bin", "model.gguf", "consolidated.safetensors", "onnx/model.onnx"),
+        *("pytorch_model.bin.index.json", "original/config.json", ".git/HEAD", ".gitattributes"),
+        *("README.md", "easyep.json", "__pycache__/x.pyc"),
+    ]
+    for name in [*carried, *left]:
+        (built / name).parent.mkdir(exist_ok=True)
+        (built / name).write_bytes(carried.get(name, b"stale"))
+    path = rewrite(built, choose(built), tmp_path / "out").path
+    files = {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
+    own = {"config.json", "model.safetensors.index.json", "easyep.json"}
+    weights = {name for name in files if name.endswith(".safetensors")}
+    assert {k: v for k, v in files.items() if k not in own | weights} == carried
+    assert files["easyep.json"] != b"stale"
+
+
+def test_modelopt_settings_are_renumbered(choose: Chooser, tmp_path: Path) -> None:
+    name = "model.layers.{}.mlp.experts.{}.up_proj"
+    path = deepseek_fp8(tmp_path / "m", ignore=[name.format(1, e) for e in range(8)])
+    layers = {name.format(0, e): {"quant_algo": "FP8"} for e in range(8)}
+    settings = {"producer": {"name": "modelopt"}, "quantization": {"quantized_layers": layers}}
+    (path / "hf_quant_config.json").write_text(json.dumps(settings))
+    out = rewrite(path, choose(path), tmp_path / "out").path
+    changed = json.loads((out / "hf_quant_config.json").read_text())
+    assert list(changed["quantization"]["quantized_layers"]) == [
+        name.format(0, e) for e in range(4)
+    ]
+    config = json.loads((out / "config.json").read_text())
+    ignored = config["quantization_config"]["modules_to_not_convert"]
+    assert ignored == [name.format(1, e) for e in range(4)]
+
+
+def test_the_manifest(source: Sources, choose: Chooser, tmp_path: Path) -> None:
+    selection = choose(source("deepseek_v3"))
+    path = rewrite(
+        source("deepseek_v3"),
+        selection,
+        tmp_path / "out",
+        manifest={"recipe": {"keep": 0.5}, "source": selection.model.to_json()},
+        extra_files={"README.md": b"# card\n", "selection.json": b"{}"},
+    ).path
+    manifest = json.loads((path / "easyep.json").read_text())
+    assert manifest["schema"] == 1
+    assert manifest["recipe"] == {"keep": 0.5}
+    assert manifest["mtp"] == "score"
+    assert manifest["source"] == selection.model.to_json()
+    assert Selection.from_json(manifest["selection"]) == selection
+    files = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in path.iterdir()}
+    assert (path / "README.md").read_bytes() == b"# card\n"
+    del files["README.md"], files["easyep.json"]
+    assert manifest["checksums"] == files
+
+
+def test_the_source_is_only_read(source: Sources, choose: Chooser, tmp_path: Path) -> None:
+    def state() -> dict[str, Any]:
+        return {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in path.iterdir()}
+
+    path = source("mixtral")
+    before = state()
+    rewrite(path, choose(path), tmp_path / "out")
+    assert state() == before
+
+
+def test_files_follow_the_umask(source: Sources, choose: Chooser, tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        path = rewrite(source("mixtral"), choose(source("mixtral")), tmp_path / "out").path
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o750
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()} == {0o640}
+
+
+class Recorder:
+    """A progress that remembers, and can fail in the middle."""
+
+    def __init__(self, fail_at: int | None = None, error: BaseException | None = None) -> None:
+        self.tasks: list[tuple[str, int, str]] = []
+        self.done = 0
+        self.fail_at, self.error = fail_at, error
+
+    def task(self, title: str, total: int, unit: str) -> "Recorder":
+        self.tasks.append((title, total, unit))
+        return self
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def advance(self, amount: int = 1) -> None:
+        self.done += amount
+        if self.fail_at is not None and self.done >= self.fail_at and self.error:
+            raise self.error
+
+
+def test_progress_is_told_of_every_byte(source: Sources, choose: Chooser, tmp_path: Path) -> None:
+    progress = Recorder()
+    rewritten = rewrite(
+        source("mixtral"), choose(source("mixtral")), tmp_path / "out", progress=progress
+    )
+    assert progress.tasks == [("writing", rewritten.bytes_after, "bytes")]
+    assert progress.done == rewritten.bytes_after
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("x"), OSError(28, "full")])
+def test_nothing_is_left_when_it_fails_in_the_middle(
+    source: Sources, choose: Chooser, tmp_path: Path, error: BaseException
+) -> None:
+    expected = OutputError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected):
+        rewrite(
+            source("mixtral"),
+            choose(source("mixtral")),
+            tmp_path / "new" / "deep" / "out",
+            max_shard_size=30_000,
+            progress=Recorder(90_000, error),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from easyep.artifacts.selection import Selection
+from easyep.checkpoint.rewriting import rewrite
+
+class Killer:
+    left = int(sys.argv[4])
+    def task(self, *a): return self
+    def __enter__(self): return self
+    def __exit__(self, *a): pass
+    def advance(self, n=1):
+        Killer.left -= n
+        if Killer.left <= 0:
+            os._exit(9)
+
+rewrite(sys.argv[1], Selection.load(sys.argv[2]), sys.argv[3], max_shard_size=30000,
+        progress=Killer())
+"""
+
+
+def test_a_killed_process_leaves_no_target_and_the_same_command_then_works(
+    source: Sources, choose: Chooser, tmp_path: Path
+) -> None:
+    selection = choose(source("mixtral"))
+    selection.save(tmp_path / "selection.json")
+    target = tmp_path / "out"
+    arguments = [str(source("mixtral")), str(tmp_path / "selection.json"), str(target)]
+    for budget in ("1", "100000"):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, *arguments, budget], check=False, timeout=60
+        )
+        assert done.returncode == 9
+        assert not target.exists()
+    rewrite(source("mixtral"), selection, target)
+    assert read_all(target) == expected_tensors(source("mixtral"), selection)
+
+
+def test_targets_that_cannot_be(source: Sources, choose: Chooser, tmp_path: Path) -> None:
+    built = build("mixtral", tmp_path / "m")
+    selection = choose(built)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "alias").symlink_to(built)
+    for target, message in [
+        ("file", "exists and is not a directory"),
+        ("full", "exists and is not empty"),
+        ("link", "exists and is not a directory"),
+        ("m", "overlaps the source"),
+        ("m/inside", "overlaps the source"),
+        ("alias/inside", "overlaps the source"),
+        (".", "overlaps the source"),
+        ("file/below", "no permission|Not a directory"),
+    ]:
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(OutputError, match=message):
+            rewrite(built, selection, tmp_path / target)
+        assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    assert rewrite(built, selection, tmp_path / "empty").path.is_dir()
+
+
+def test_a_full_disk_is_noticed_before(
+    source: Sources, choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OutputError, match=r"needs 0.00 GB, but only 0.00 GB are free"):
+        rewrite(source("mixtral"), choose(source("mixtral")), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_extra_files_and_manifest_entries_cannot_replace_what_is_written(
+    source: Sources, choose: Chooser, tmp_path: Path
+) -> None:
+    path, selection = source("mixtral"), choose(source("mixtral"))
+    for name, message in [
+        ("config.json", "written by the rewriter"),
+        ("easyep.json", "written by the rewriter"),
+        ("tokenizer.json", "written by the rewriter"),
+        ("../x", "plain file name"),
+        ("", "plain file name"),
+    ]:
+        with pytest.raises(OutputError, match=message):
+            rewrite(path, selection, tmp_path / "out", extra_files={name: b""})
+    with pytest.raises(OutputError, match="entry 'selection' is easyep's own"):
+        rewrite(path, selection, tmp_path / "out", manifest={"selection": {}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_that_changes_meanwhile_is_noticed(
+    choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build("mixtral", tmp_path / "m")
+    selection = choose(built)
+    last = sorted(built.glob("*.safetensors"))[-1]
+    original = copying.Sources.__init__
+
+    def sabotage(self: copying.Sources, *arguments: Any) -> None:
+        original(self, *arguments)
+        action()
+
+    monkeypatch.setattr(copying.Sources, "__init__", sabotage)
+    actions: list[tuple[Callable[[], object], str]] = [
+        (lambda: os.truncate(last, last.stat().st_size - 8), "changed from"),
+        (last.unlink, f"has no file {last.name}"),
+    ]
+    for action, message in actions:
+        content = last.read_bytes()
+        with pytest.raises((CheckpointError, EasyEPError), match=message):
+            rewrite(built, selection, tmp_path / "out")
+        last.write_bytes(content)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m"]
