@@ -83,14 +83,17 @@ def _snapshot(repository: str) -> Path:
     except LocalEntryNotFoundError:
         pass
     try:
-        return Path(snapshot_download(repo_id, **wanted))
+        path = Path(snapshot_download(repo_id, **wanted))
+        if _complete(path):
+            return path
+        reason = "offline, or it has no safetensors files"
     except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelNotFoundError(
-            f"{repository} is not in the local Hugging Face cache and cannot be fetched "
-            f"({type(error).__name__}: {reason}); fetch it where the hub can be reached with "
-            f"`hf download {repo_id}`, or give --model the directory of a copy"
-        ) from None
+        reason = f"{type(error).__name__}: {str(error).strip().split(chr(10))[0]}"
+    raise ModelNotFoundError(
+        f"{repository} is not whole in the local Hugging Face cache and cannot be fetched "
+        f"({reason}); fetch it where the hub can be reached with `hf download {repo_id}`, or give "
+        "--model the directory of a copy"
+    )
 
 
 def _complete(path: Path) -> bool:

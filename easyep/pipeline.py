@@ -12,6 +12,7 @@ from easyep.architectures.router import Router
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.artifacts.files import read_json_list
 from easyep.checkpoint import rewriting, verification
+from easyep.criteria import CRITERIA
 from easyep.errors import ArtifactError, DemosError, OutputError
 from easyep.models import resolve
 from easyep.progress import SILENT, Progress
@@ -267,6 +268,7 @@ def _plan(recipe: Recipe, source: Source, output: PathLike | None) -> tuple[int,
     """Plan with stand-ins for the experts to come: bytes and limits depend on their number only."""
     if output is not None:
         check_output(output)
+    CRITERIA[recipe.criterion]  # an unknown name is an error now, not after the observation
     calibration.domains(recipe, source)
     router = source.router
     keep = selection.keep_count(recipe.keep, router, groups=recipe.groups, align=recipe.align)

@@ -1,6 +1,8 @@
 """`easyep run` on a recipe that compares many pruned models."""
 
+import os
 import platform
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +61,19 @@ def _versions() -> dict[str, str]:
 
     packages = ("torch", "transformers", "lm_eval", "numpy")
     return {
+        "date": date.today().isoformat(),
         "easyep": __version__,
         **{name: version(name) for name in packages},
         "python": platform.python_version(),
-        "machine": platform.machine(),
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
     }
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it (Linux), else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

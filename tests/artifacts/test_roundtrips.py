@@ -1,0 +1,130 @@
+"""What is saved is read again, and what is broken says where."""
+
+import json
+import stat
+
+import numpy as np
+import pytest
+
+from easyep.artifacts import Observations, RoutedTokens, Scores, Selection
+from easyep.errors import ArtifactError, OutputError
+from tests import records
+
+SELECTION = Selection(records.MODEL, 8, 2, "balanced", "easy-ep", {1: (0, 3), 2: (5, 7)})
+
+
+def test_selection(tmp_path):
+    SELECTION.save(tmp_path / "s.json")
+    assert Selection.load(tmp_path / "s.json") == SELECTION
+
+
+def test_scores_keep_every_digit(tmp_path):
+    scores = records.scores({1: [1 / 3, 2**-1074, 1e308], 4: [0, 1, np.pi]})
+    scores.save(tmp_path / "s.json")
+    loaded = Scores.load(tmp_path / "s.json")
+    assert loaded.router == scores.router
+    assert loaded.model == scores.model
+    for layer, values in scores.layers.items():
+        assert np.array_equal(loaded.layers[layer], values)
+
+
+def test_observations(tmp_path):
+    seen = records.observations(layers=(1, 2, 7))
+    seen.save(tmp_path / "new" / "obs")
+    loaded = Observations.load(tmp_path / "new" / "obs")
+    assert (loaded.model, loaded.router, loaded.demos) == (seen.model, seen.router, seen.demos)
+    assert list(loaded.layers) == [1, 2, 7]
+    for layer, record in seen.layers.items():
+        for name in RoutedTokens.__dataclass_fields__:
+            found = getattr(loaded.layers[layer], name)
+            assert found.dtype == getattr(record, name).dtype
+            assert np.array_equal(found, getattr(record, name))
+    assert not [p for p in (tmp_path / "new").iterdir() if p.name != "obs"]
+
+
+def test_files_have_the_modes_of_others(tmp_path):
+    SELECTION.save(tmp_path / "s.json")
+    (tmp_path / "other").write_text("")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("s.json", "other")}
+    assert len(modes) == 1
+
+
+def test_observations_do_not_overwrite(tmp_path):
+    (tmp_path / "obs").mkdir()
+    (tmp_path / "obs" / "precious").write_text("")
+    with pytest.raises(OutputError, match="obs"):
+        records.observations().save(tmp_path / "obs")
+    assert [p.name for p in tmp_path.rglob("*")] == ["obs", "precious"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 2}, "schema is 2"),
+        ({"model": None}, "'model'"),
+        ({"keep": "two"}, "'keep' must be of type int"),
+        ({"keep": 3}, "keeps 2 experts, not 3"),
+        ({"num_experts": 7}, "must be 0 to 6"),
+        ({"groups": "even"}, "groups is 'even'"),
+        ({"layers": {}}, "'layers' must be an object"),
+        ({"layers": {"one": [1, 2]}}, "'one' is not a number"),
+        ({"layers": {"1": [2, 1]}}, "layer 1: expert ids must be ascending"),
+        ({"layers": {"1": [1, 1]}}, "ascending and distinct"),
+        ({"layers": {"1": [1.0, 2]}}, "must be integers"),
+        ({"layers": {"1": 3}}, "expected a list"),
+    ],
+)
+def test_a_broken_selection_says_where(tmp_path, change, message):
+    (tmp_path / "s.json").write_text(json.dumps({**SELECTION.to_json(), **change}))
+    with pytest.raises(ArtifactError, match=rf"s\.json: .*{message}"):
+        Selection.load(tmp_path / "s.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": None}, "schema is None"),
+        ({"criterion": 1}, "'criterion'"),
+        ({"router": {"num_experts": 2}}, "'router'"),
+        ({"observations": {}}, "'observations'"),
+        ({"layers": {"1": [1.0]}}, "has 1 scores for 2"),
+        ({"layers": {"1": ["a", 2]}}, "must be numbers"),
+        ({"layers": {"1": [float("nan"), 2]}}, "not a finite number"),
+    ],
+)
+def test_broken_scores_say_where(tmp_path, change, message):
+    value = {**records.scores({1: [1.0, 2.0]}).to_json(), **change}
+    (tmp_path / "s.json").write_text(json.dumps(value))
+    with pytest.raises(ArtifactError, match=message):
+        Scores.load(tmp_path / "s.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\ud800"])
+def test_files_that_are_no_json_object(tmp_path, text):
+    (tmp_path / "s.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    for kind in (Selection, Scores):
+        with pytest.raises(ArtifactError, match=r"s\.json"):
+            kind.load(tmp_path / "s.json")
+    with pytest.raises(ArtifactError, match="does not exist"):
+        Selection.load(tmp_path / "other.json")
+
+
+def test_broken_observations_say_where(tmp_path):
+    seen = records.observations(layers=(1, 2))
+    seen.save(tmp_path / "obs")
+    (tmp_path / "obs" / "layer-00002.safetensors").write_bytes(b"\x00" * 7)
+    loaded = Observations.load(tmp_path / "obs")
+    assert len(loaded.layers[1]) == 40
+    with pytest.raises(ArtifactError, match="layer-00002"):
+        loaded.layers[2]
+    with pytest.raises(ArtifactError, match=r"observations\.json does not exist"):
+        Observations.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["weights", "residual_shift", "demo"])
+def test_records_must_have_the_right_shapes(name):
+    record = records.routed_tokens()
+    arrays = {n: getattr(record, n) for n in RoutedTokens.__dataclass_fields__}
+    arrays[name] = arrays[name][1:]
+    with pytest.raises(ArtifactError, match=name):
+        RoutedTokens(**arrays)

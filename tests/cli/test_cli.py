@@ -1,0 +1,202 @@
+"""The commands as somebody types them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from easyep import cli
+from easyep.cli import app
+from easyep.cli.options import DEFAULTS
+
+SMALL = ["--model", "demo", "--domain", "math", "--n-demos", "2", "--dtype", "float32"]
+
+
+def run(capsys, *words) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+def test_the_whole_way(capsys, tmp_path):
+    code, out, err = run(capsys, "prune", *SMALL, "--keep", "0.5", "--output", tmp_path / "out")
+    assert code == 0
+    assert "16 of 32 experts kept in every layer, by easy-ep" in out
+    assert "checks passed" in err
+    assert (tmp_path / "out" / "easyep.json").exists()
+
+
+def test_json_is_one_object_and_nothing_else(capsys, tmp_path):
+    code, out, _ = run(capsys, "prune", *SMALL, "--output", tmp_path / "out", "--json")
+    assert code == 0
+    assert out.count("\n") == 1
+    value = json.loads(out)
+    assert (value["keep"], value["num_experts"], value["verified"]) == (16, 32, True)
+
+
+def test_the_stages(capsys, tmp_path):
+    obs, scores, selection = (tmp_path / n for n in ("obs", "scores.json", "selection.json"))
+    assert run(capsys, "observe", *SMALL, "--output", obs)[0] == 0
+    assert run(capsys, "score", "--observations", obs, "--output", scores)[0] == 0
+    both = ["--observations", obs, f"{obs}:0.5", "--criterion", "reap"]
+    assert run(capsys, "score", *both, "--output", tmp_path / "mixed.json")[0] == 0
+    assert len(json.loads((tmp_path / "mixed.json").read_text())["observations"]) == 2
+    chosen = ["--scores", scores, "--model", "demo", "--keep", "16", "--groups", "flatten"]
+    code, out, _ = run(capsys, "select", *chosen, "--output", selection)
+    assert code == 0
+    assert "share of the score kept" in out
+    out_dir = tmp_path / "out"
+    rewriting = ["--model", "demo", "--selection", selection, "--output", out_dir]
+    assert run(capsys, "rewrite", *rewriting)[0] == 0
+    code, out, _ = run(capsys, "verify", out_dir, "--source", "demo", "--json")
+    assert code == 0
+    assert json.loads(out)["ok"]
+
+
+def test_a_wrong_output_is_told(capsys, pruned, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(pruned.path, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["n_routed_experts"] = 32
+    (copy / "config.json").write_text(json.dumps(config))
+    code, out, err = run(capsys, "verify", copy, "--source", "demo")
+    assert code == 1
+    assert "WRONG" in out
+    assert err.startswith("Error:")
+
+
+@pytest.mark.parametrize("what", ["domains", "criteria", "architectures", "models"])
+def test_list(capsys, what):
+    code, out, _ = run(capsys, "list", what)
+    assert code == 0
+    assert {"domains": "math", "criteria": "easy-ep", "architectures": "deepseek_v3"}.get(
+        what, "demo"
+    ) in out
+    code, out, _ = run(capsys, "list", what, "--json")
+    assert json.loads(out)[what]
+
+
+def test_inspect(capsys):
+    code, out, _ = run(capsys, "inspect", "demo")
+    assert code == 0
+    assert "deepseek_v3" in out
+    code, out, _ = run(capsys, "inspect", "demo", "--json")
+    assert json.loads(out)["experts"] == 32
+
+
+def test_dry_run_writes_nothing(capsys, tmp_path):
+    code, out, _ = run(capsys, "prune", *SMALL, "--output", tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert "16 of 32" in out
+    assert not list(tmp_path.iterdir())
+    code, out, _ = run(capsys, "prune", *SMALL, "--dry-run", "--json")
+    assert json.loads(out)["demos"]["math"]["demos"] == 2
+
+
+def test_a_recipe(capsys, tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("model: demo\ndomain: [math]\nn_demos: 2\nkeep: 0.5\ndtype: float32\n")
+    assert run(capsys, "run", recipe, "--output", tmp_path / "out")[0] == 0
+    assert (tmp_path / "out" / "config.json").exists()
+
+
+def test_what_was_cut_is_told(capsys, tmp_path):
+    _, _, err = run(
+        capsys, "prune", *SMALL, "--max-length", "20", "--output", tmp_path / "out", "--quiet"
+    )
+    assert "2 of 2 demonstrations of math were longer than the limit and lost" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["prune", *SMALL, "--keep", "2", "--output", "o"], "cannot keep 2 of 32"),
+        (["prune", "--model", "demo", "--domain", "mathe", "--output", "o"], "did you mean 'math'"),
+        (["prune", *SMALL, "--criterion", "reep", "--output", "o"], "did you mean 'reap'"),
+        (["prune", *SMALL, "--groups", "even", "--output", "o"], "unknown groups"),
+        (["inspect", "no-such-model"], "unknown model"),
+        (["inspect", "./no-such-model"], "does not exist"),
+        (["rewrite", "--model", "demo", "--selection", "x", "--output", "o"], "does not exist"),
+        (["select", "--scores", "x", "--output", "o"], "does not exist"),
+        (["verify", "nowhere"], "nowhere"),
+        (["run", "nowhere.yaml"], "does not exist"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(capsys, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *words)
+    assert code == 1
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["prone"],
+        ["prune"],
+        ["prune", *SMALL],
+        ["prune", *SMALL, "--keep", "half", "--output", "o"],
+        ["observe", "--model", "demo", "--output", "o"],
+        ["list", "things"],
+        ["select", "--output", "o"],
+        ["eval", "demo", "--dtype", "int8"],
+        ["prune", "--unknown"],
+    ],
+)
+def test_wrong_usage(capsys, words):
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_a_misspelt_command_is_recognised(capsys):
+    assert "did you mean 'prune'" in run(capsys, "prone")[2]
+
+
+def test_interrupted(capsys, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("easyep.pipeline.plan", interrupt)
+    code, _, err = run(capsys, "prune", *SMALL, "--dry-run")
+    assert code == 130
+    assert "interrupted" in err
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert "Traceback" in run(capsys, "inspect", "no-such-model", "--debug")[2]
+
+
+def test_defaults_are_those_of_the_recipe():
+    command = app.get_command(None, "prune")  # type: ignore[arg-type]
+    given = command.make_context("prune", ["--model", "demo"]).params
+    names = DEFAULTS.keys() - {"model"}
+    assert {name: given[name] for name in names} == {name: DEFAULTS[name] for name in names}
+
+
+@pytest.mark.parametrize("name", [None, *app.list_commands(None)])  # type: ignore[arg-type]
+def test_help(capsys, name):
+    code, out, _ = run(capsys, *([name] if name else []), "--help")
+    assert code == 0
+    assert "easyep" in out
+    assert "xample" in out or "Start here" in out
+
+
+def test_version():
+    done = subprocess.run(
+        [sys.executable, "-m", "easyep", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("easyep, version ")
+
+
+def test_a_closed_pipe_is_no_error():
+    program = f"{sys.executable} -m easyep list models | head -1"
+    done = subprocess.run(program, shell=True, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr

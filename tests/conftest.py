@@ -1,0 +1,42 @@
+"""What several rooms' tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # before torch loads: spinning threads starve others
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def math_observations():
+    """The demo model, observed on its math demonstrations in float32."""
+    import easyep
+
+    return easyep.observe("demo", domain="math", dtype="float32", batch_size=8)
+
+
+@pytest.fixture(scope="session")
+def pruned(tmp_path_factory):
+    """The demo model, pruned for math to half of its experts."""
+    import easyep
+
+    folder = tmp_path_factory.mktemp("pruned")
+    return easyep.prune(
+        "demo",
+        domain="math",
+        keep=0.5,
+        dtype="float32",
+        batch_size=8,
+        output=folder / "demo-math",
+        work_dir=folder / "work",
+    )

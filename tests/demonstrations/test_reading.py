@@ -1,0 +1,65 @@
+"""JSONL files, good and bad."""
+
+import json
+
+import pytest
+
+from easyep.demonstrations import read
+from easyep.errors import DemosError
+
+GOOD = [
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+    {"prompt": "a", "response": "b", "topic": "c"},
+    {"text": "abc"},
+    {"input_ids": [1, 2, 3], "response_start": 1},
+    {"input_ids": [1, 2, 3]},
+]
+
+
+def write(path, *lines):
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_the_four_forms(tmp_path):
+    demos = read(write(tmp_path / "d.jsonl", *map(json.dumps, GOOD), ""))
+    assert [dict(demo.content) | dict(demo.metadata) for demo in demos] == GOOD
+    assert demos[1].metadata == {"topic": "c"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("[]", "expected a JSON object"),
+        ("{}", "none of the forms"),
+        ('{"prompt": "a"}', "none of the forms"),
+        ('{"prompt": "a", "response": 3}', "'response' must be a string"),
+        ('{"text": "a", "messages": []}', "none of the forms"),
+        ('{"messages": "a"}', "must be a list"),
+        ('{"messages": ["a"]}', "message 1"),
+        ('{"messages": [{"role": "user"}]}', r"message 1 \(user\) has no 'content'"),
+        ('{"messages": []}', "is empty"),
+        ('{"text": ""}', "is empty"),
+        ('{"input_ids": [1, -2]}', "non-negative"),
+        ('{"input_ids": [1, true]}', "non-negative"),
+        ('{"input_ids": [1, 2], "response_start": 3}', "from 0 to 2"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, line, message):
+    path = write(tmp_path / "d.jsonl", json.dumps(GOOD[0]), "", line)
+    with pytest.raises(DemosError, match=rf"d\.jsonl, line 3: .*{message}"):
+        read(path)
+
+
+def test_files_that_hold_nothing(tmp_path):
+    with pytest.raises(DemosError, match="does not exist"):
+        read(tmp_path / "d.jsonl")
+    with pytest.raises(DemosError, match="is empty"):
+        read(write(tmp_path / "d.jsonl", ""))
+    (tmp_path / "d.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DemosError, match="cannot be read"):
+        read(tmp_path / "d.jsonl")
+    with pytest.raises(DemosError, match="cannot be read"):
+        read(tmp_path)

@@ -1,0 +1,33 @@
+"""The README.md of a pruned checkpoint."""
+
+import yaml
+
+from easyep.artifacts import Selection
+from easyep.report.model_card import model_card
+from tests.records import MODEL
+
+SELECTION = Selection(MODEL, 8, 4, "flatten", "easy-ep", {1: (0, 1, 2, 3)})
+FACTS = {
+    "observations": [{"domain": "math", "weight": 1.0, "num_demos": 25, "num_tokens": 1265}],
+    "retained_share": {"1": 0.75, "2": 0.9},
+}
+
+
+def header(card: str) -> dict:
+    return yaml.safe_load(card.split("---")[1])
+
+
+def test_what_it_says():
+    card = model_card("org/Big@main", {"model_type": "mixtral"}, SELECTION, FACTS)
+    assert header(card)["base_model"] == "org/Big"
+    assert "mixtral" in header(card)["tags"]
+    assert "# Big@main, 4 of 8 experts, for math" in card
+    assert "| math | 1 | 25 | 1,265 |" in card
+    assert "75.0% to 90.0%" in card
+    assert "no longer limits its choice to groups" in card
+
+
+def test_a_directory_is_named_without_its_path():
+    card = model_card("/somewhere/private/model", {}, SELECTION, {})
+    assert "private" not in card
+    assert "base_model" not in header(card)

@@ -1,0 +1,69 @@
+"""What --model means."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from easyep import models
+from easyep.errors import ModelNotFoundError, UnknownNameError
+
+
+def cache(tmp_path: Path, files: dict[str, str]) -> None:
+    """A Hugging Face cache with one repository, as `hf download` leaves it."""
+    repo = tmp_path / "models--org--model"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text("abc")
+    snapshot = repo / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    for name, text in files.items():
+        (snapshot / name).write_text(text)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+
+def test_the_demo_comes_with_easyep():
+    model = models.resolve("demo")
+    assert (model.path / "config.json").exists()
+    assert (model.calibration, model.tasks) == ("demo", "easyep_demo")
+
+
+def test_a_directory_is_itself(tmp_path):
+    assert models.resolve(str(tmp_path)).path == tmp_path
+
+
+def test_what_lies_in_the_cache_is_used(tmp_path, monkeypatch):
+    index = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    files = {
+        "config.json": "{}",
+        "model.safetensors.index.json": json.dumps(index),
+        "model-00001-of-00001.safetensors": "",
+    }
+    cache(tmp_path, files)
+    expected = tmp_path / "models--org--model" / "snapshots" / "abc"
+    assert models.resolve("org/model").path == expected
+    monkeypatch.setattr(models, "aliases", lambda: {"short": {"hub": "org/model"}})
+    assert models.resolve("short").path == expected
+
+
+@pytest.mark.parametrize("name", ["org/model", "org/model@v2", "deepseek-v3"])
+def test_what_is_nowhere_says_what_to_do(tmp_path, name):
+    cache(tmp_path, {"config.json": "{}"})  # the weights are missing
+    with pytest.raises(ModelNotFoundError, match="cannot be fetched.*hf download"):
+        models.resolve(name)
+
+
+def test_misspelt_names():
+    with pytest.raises(UnknownNameError, match="did you mean 'deepseek-v3"):
+        models.resolve("deepsek-v3")
+    with pytest.raises(ModelNotFoundError, match="does not exist"):
+        models.resolve("./nowhere")
+
+
+def test_every_alias_leads_somewhere():
+    for alias, entry in models.aliases().items():
+        assert set(entry) <= {"hub", "package", "calibration", "tasks"}, alias
+        assert ("hub" in entry) != ("package" in entry)

@@ -1,0 +1,62 @@
+"""Every choice of a run, checked when it is made."""
+
+import pytest
+
+from easyep.errors import ArtifactError, UnknownNameError
+from easyep.recipe import Recipe, read_yaml
+
+
+def test_text_and_sequences_are_the_same():
+    assert Recipe("m", domain="math") == Recipe("m", domain=["math"])  # type: ignore[arg-type]
+
+
+def test_weights_stand_in_order():
+    recipe = Recipe("m", domain=("math", "code:0.5"), demos=("my.jsonl:2",))
+    assert recipe.weights == [1.0, 0.5, 2.0]
+
+
+def test_the_way_through_json():
+    recipe = Recipe("m", domain=("math",), keep=16, groups="flatten")
+    assert Recipe.from_mapping(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "suggestion"),
+    [
+        ("groups", "balance", "balanced"),
+        ("mtp", "dropp", "drop"),
+        ("tokens", "responses", "response"),
+        ("dtype", "float", "float32"),
+        ("runner", "auto1", "auto"),
+        ("demo_order", "rand", "random"),
+    ],
+)
+def test_unknown_choices(key, value, suggestion):
+    with pytest.raises(UnknownNameError, match=f"did you mean .*{suggestion}"):
+        Recipe("m", **{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("n_demos", 0), ("batch_size", 1.5), ("align", -1), ("max_length", 0), ("keep", "half")],
+)
+def test_wrong_numbers(key, value):
+    with pytest.raises(ArtifactError, match=key):
+        Recipe("m", **{key: value})
+
+
+def test_unknown_keys():
+    with pytest.raises(UnknownNameError, match="did you mean 'domain'"):
+        Recipe.from_mapping({"model": "demo", "domains": ["math"]})
+    with pytest.raises(ArtifactError, match="needs 'model'"):
+        Recipe.from_mapping({"keep": 0.5})
+
+
+@pytest.mark.parametrize("text", ["- a", "a: [", "!!python/object/apply:os.getcwd []", ""])
+def test_files_that_are_no_recipe(tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ArtifactError, match=r"recipe\.yaml"):
+        read_yaml(path)
+    with pytest.raises(ArtifactError, match="does not exist"):
+        read_yaml(tmp_path / "other.yaml")

@@ -1,0 +1,74 @@
+"""Many pruned models, compared."""
+
+import json
+
+import pytest
+
+from easyep import study
+from easyep.errors import ArtifactError, UnknownNameError
+from tests.cli.test_cli import run
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # lm-eval and what it imports
+
+SMALL = {
+    "study": "small",
+    "model": "demo",
+    "domains": ["math", "facts"],
+    "tasks": "easyep_demo_{domain}",
+    "criteria": ["easy-ep", "random"],
+    "keep": [0.5],
+    "groups": ["balanced"],
+    "seeds": [0, 1],
+    "wrong_domain": True,
+    "limit": 8,
+    "n_demos": 5,
+    "dtype": "float32",
+    "batch_size": 8,
+}
+
+
+def cell(criterion, domain, seed, accuracy):
+    return study.Cell(criterion, domain, 16, "balanced", seed, 100, accuracy, 8)
+
+
+def test_means_over_domains_and_spread_over_seeds():
+    cells = [
+        cell("random", "math", 0, 0.2),
+        cell("random", "facts", 0, 0.4),
+        cell("random", "math", 1, 0.6),
+        cell("random", "facts", 1, 0.8),
+        cell("easy-ep", "math", 0, 1.0),
+    ]
+    random, easy_ep = study.summarise(cells)
+    assert random["mean"] == pytest.approx(0.5)
+    assert random["spread"] == pytest.approx(0.4 / 2**0.5)
+    assert random["domains"] == pytest.approx({"math": 0.4, "facts": 0.6})
+    assert (easy_ep["mean"], easy_ep["spread"]) == (1.0, None)
+
+
+def test_a_study_runs_and_goes_on_from_its_work_directory(capsys, tmp_path, monkeypatch):
+    recipe = tmp_path / "study.yaml"
+    recipe.write_text(json.dumps(SMALL))  # JSON is YAML
+    words = ["run", recipe, "--work-dir", tmp_path / "work", "--output", tmp_path / "r.json"]
+    code, out, _ = run(capsys, *words)
+    assert code == 0
+    assert "wrong domain" in out
+    result = json.loads((tmp_path / "r.json").read_text())
+    found = {(c["criterion"], c["domain"], c["seed"]) for c in result["cells"]}
+    one = [("full", d, 0) for d in SMALL["domains"]]
+    two = [(c, d, 0) for c in ("easy-ep", "wrong domain") for d in SMALL["domains"]]
+    three = [("random", d, s) for d in SMALL["domains"] for s in (0, 1)]
+    assert found == {*one, *two, *three}
+    assert len(result["cells"]) == len(found)
+
+    monkeypatch.setattr("easyep.study.evaluate_checkpoint", None)
+    code, again, _ = run(capsys, *words)
+    assert code == 0
+    assert again == out
+
+
+def test_what_is_no_study():
+    with pytest.raises(UnknownNameError, match="did you mean 'criteria'"):
+        study.Study.from_mapping({**SMALL, "criterions": []})
+    with pytest.raises(ArtifactError, match="needs 'tasks'"):
+        study.Study.from_mapping({k: v for k, v in SMALL.items() if k != "tasks"})
