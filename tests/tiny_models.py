@@ -115,28 +115,26 @@ def _special(family: str, experts: int, top_k: int) -> dict[str, Any]:
     mla |= {"v_head_dim": 8}
     routed = {"n_routed_experts": experts, "moe_intermediate_size": 16, "n_shared_experts": 1}
     routed |= {"first_k_dense_replace": 1}
-    return {
-        "num_experts_per_tok": top_k,
-        **{
-            "deepseek_v2": lambda: {**mla, **routed, "routed_scaling_factor": 1.5},
-            "deepseek_v3": lambda: {**mla, **routed, "n_group": 4, "topk_group": 2},
-            "glm4_moe": lambda: {**routed, "head_dim": 8, "num_key_value_heads": 2},
-            "gpt_oss": lambda: {"num_local_experts": experts, "head_dim": 8, "sliding_window": 16},
-            "mixtral": lambda: {"num_local_experts": experts},
-            "olmoe": lambda: {"num_experts": experts},
-            "qwen2_moe": lambda: {
-                "num_experts": experts,
-                "moe_intermediate_size": 16,
-                "shared_expert_intermediate_size": 16,
-            },
-            "qwen3_moe": lambda: {
-                "num_experts": experts,
-                "moe_intermediate_size": 16,
-                "head_dim": 8,
-                "norm_topk_prob": True,
-            },
-        }[family](),
+    special: dict[str, dict[str, Any]] = {
+        "deepseek_v2": {**mla, **routed, "routed_scaling_factor": 1.5},
+        "deepseek_v3": {**mla, **routed, "n_group": 4, "topk_group": 2},
+        "glm4_moe": {**routed, "head_dim": 8, "num_key_value_heads": 2},
+        "gpt_oss": {"num_local_experts": experts, "head_dim": 8, "sliding_window": 16},
+        "mixtral": {"num_local_experts": experts},
+        "olmoe": {"num_experts": experts},
+        "qwen2_moe": {
+            "num_experts": experts,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 16,
+        },
+        "qwen3_moe": {
+            "num_experts": experts,
+            "moe_intermediate_size": 16,
+            "head_dim": 8,
+            "norm_topk_prob": True,
+        },
     }
+    return {"num_experts_per_tok": top_k, **special[family]}
 
 
 def _hub_config(

@@ -26,6 +26,9 @@ SECTIONS: tuple[tuple[str, ...], ...] = (
     ("thinker_config", "text_config"),
 )
 
+# More layers or experts than any model will have: a file that says so is broken.
+LARGEST = 1_000_000
+
 # How families call the number of routed experts; tells an unknown MoE model from a dense one.
 EXPERT_KEYS = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
 
@@ -74,9 +77,10 @@ class Architecture(Definition):
         """
         aliases = self.aliases(config, what)
         for path, value in aliases.items():
-            if type(value) is not int or value < 0:
+            if type(value) is not int or not 0 <= value <= LARGEST:
                 raise CheckpointError(
-                    f"config.json: {'.'.join(path)} is {value!r}; expected a whole number >= 0"
+                    f"config.json: {'.'.join(path)} is {value!r}; "
+                    f"expected a whole number from 0 to {LARGEST}"
                 )
         if len(set(aliases.values())) > 1:
             stated = ", ".join(f"{'.'.join(path)} = {value}" for path, value in aliases.items())

@@ -19,7 +19,7 @@ from easyep.progress import Progress
 CHUNK_BYTES = 512 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """Bytes of the pruned checkpoint and the bytes of the source that they must equal."""
 

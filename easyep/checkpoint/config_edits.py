@@ -118,20 +118,14 @@ def _renamed(value: Any, architecture: Architecture, renumber: Renumber) -> Any:
 def _new_name(name: str, architecture: Architecture, renumber: Renumber) -> str | None:
     if not _EXPERT_NUMBER.search(name):
         return name
-    scope = architecture.scope.fullmatch(name)
-    for rule in architecture.rules if scope else ():
-        if rule.kind != PER_EXPERT:
-            continue
-        assert scope is not None
-        # Settings name modules, rules match tensors: a module is a tensor's name without the end.
-        match = rule.name.fullmatch(scope["part"] + ".weight")
-        if match:
-            start = scope.start("part")
-            new = renumber(int(scope["layer"]), int(match["expert"]))
-            if new is None:
-                return None
-            begin, end = start + match.start("expert"), start + match.end("expert")
-            return f"{name[:begin]}{new}{name[end:]}"
+    if scope := architecture.scope.fullmatch(name):
+        for rule in architecture.rules:
+            # Settings name modules, rules match tensors: a module is a tensor without its end.
+            match = rule.name.fullmatch(scope["part"] + ".weight")
+            if match and rule.kind == PER_EXPERT:
+                new = renumber(int(scope["layer"]), int(match["expert"]))
+                begin, end = (scope.start("part") + at for at in match.span("expert"))
+                return None if new is None else f"{name[:begin]}{new}{name[end:]}"
     raise LayoutError(
         f"a quantisation setting names the expert {name!r} in a way that easyep cannot renumber; "
         "write it as a module's full name (model.layers.3.mlp.experts.17...) or without a number"

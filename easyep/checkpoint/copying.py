@@ -23,7 +23,7 @@ BUFFER_BYTES = 512 * 1024
 MAX_OPEN = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Range:
     """Bytes `begin` to `end` of the source file `shard`."""
 

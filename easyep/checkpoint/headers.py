@@ -34,7 +34,7 @@ BITS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """One tensor as it lies in a file.
 

@@ -15,7 +15,7 @@ from easyep.checkpoint.headers import Tensor
 from easyep.errors import LayoutError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExpertTensor:
     """A tensor of one expert; its name without the expert's number is ``head + tail``."""
 
@@ -29,7 +29,7 @@ class ExpertTensor:
         return f"{self.head}{expert}{self.tail}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RowsTensor:
     """A tensor with rows for every expert along `axis`, and `tail` more behind them."""
 

@@ -8,7 +8,7 @@ from easyep.checkpoint.files import SINGLE, Checkpoint
 from easyep.checkpoint.headers import BITS, build_header, bytes_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OutputTensor:
     """One tensor to be written and the source ranges that its bytes come from, in order."""
 
@@ -41,7 +41,7 @@ class OutputShard:
         return sum(tensor.nbytes for tensor in self.tensors)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
     """Tensors that end in the same file: an expert's, or a single one."""
 

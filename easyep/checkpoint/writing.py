@@ -37,6 +37,8 @@ def check_target(target: str | os.PathLike[str], source: Path, needed: int) -> P
             raise OutputError(f"{path} exists and is not a directory; choose another name")
         if place.exists() and any(place.iterdir()):
             raise OutputError(f"{path} exists and is not empty; choose another name or remove it")
+        if place.is_mount():  # the finished directory could not be renamed to it
+            raise OutputError(f"{path} is a mount point; choose a new directory inside of it")
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror or error}") from None
     folder = _existing(place.parent)

@@ -76,7 +76,7 @@ def gpt_oss_mxfp4(path: Path, *, experts: int = 8, layers: int = 2) -> Path:
     body: dict[str, Raw] = {"model.embed_tokens.weight": tensor("BF16", 16, hidden)}
     for layer in range(layers):
         prefix = f"model.layers.{layer}."
-        mlp = {
+        mlp: dict[str, tuple[Any, ...]] = {
             "experts.gate_up_proj_blocks": ("U8", experts, 2 * inner, hidden // 32, 16),
             "experts.gate_up_proj_scales": ("U8", experts, 2 * inner, hidden // 32),
             "experts.gate_up_proj_bias": ("BF16", experts, 2 * inner),
@@ -121,7 +121,7 @@ def deepseek_fp8(path: Path, *, experts: int = 8, ignore: list[str] | None = Non
             for name in ("down_proj", "gate_proj", "up_proj"):
                 rows, columns = (hidden, inner) if name == "down_proj" else (inner, hidden)
                 key = f"{prefix}mlp.experts.{expert}.{name}.weight"
-                seed = hash((layer, expert, name))
+                seed = 1000 * layer + 10 * expert + len(name)
                 shard[key] = tensor("F8_E4M3", rows, columns, seed=seed)
                 # As the writer of the released files does: scales lie apart from the weights.
                 second[f"{key}_scale_inv"] = tensor("F32", 1, 1, seed=seed + 1)

@@ -1,6 +1,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from easyep.checkpoint.headers import BITS, read_shard
 from easyep.checkpoint.planning import Plan, plan
 from easyep.errors import CheckpointError, OutputError, SelectionError, UnknownNameError
 from tests.checkpoint.raw_files import (
+    Raw,
     deepseek_fp8,
     gpt_oss_mxfp4,
     read_all,
@@ -40,7 +42,7 @@ def used_bytes(work: Plan) -> Counter[str]:
                 )
                 used[name] += piece.nbytes
     spans.sort()
-    for (file, _, end), (other, begin, _) in zip(spans, spans[1:], strict=False):
+    for (file, _, end), (other, begin, _) in pairwise(spans):
         assert file != other or end <= begin, "a source byte is used twice"
     return used
 
@@ -105,7 +107,7 @@ def test_tensors_begin_on_the_boundary_of_their_type(tmp_path: Path, choose: Cho
     path = deepseek_fp8(tmp_path / "m")
     config = {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
     config["num_hidden_layers"] = 1
-    odd = {}
+    odd: dict[str, Raw] = {}
     for expert in range(4):  # one byte, then four: behind each other the second is off
         prefix = f"model.layers.0.block_sparse_moe.experts.{expert}."
         odd |= {prefix + "w1.weight": tensor("U8", 1), prefix + "w1.scale": tensor("F32", 1)}
@@ -155,7 +157,7 @@ def test_selections_of_other_models_are_refused(source: Sources, choose: Chooser
         plan(source("qwen3_moe"), replaced(good, layers={0: layers[0], 1: layers[1]}))
     with pytest.raises(SelectionError, match="names layer 3"):
         plan(source("qwen3_moe"), replaced(good, layers={**layers, 3: layers[0]}))
-    one = replaced(good, keep=1, layers={layer: (0,) for layer in layers})
+    one = replaced(good, keep=1, layers=dict.fromkeys(layers, (0,)))
     with pytest.raises(SelectionError, match=r"routed to 2; .*: 2"):
         plan(source("qwen3_moe"), one)
 

@@ -13,7 +13,7 @@ import pytest
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint import copying
 from easyep.checkpoint.rewriting import rewrite
-from easyep.errors import CheckpointError, EasyEPError, OutputError
+from easyep.errors import CheckpointError, OutputError
 from tests.checkpoint.raw_files import deepseek_fp8, gpt_oss_mxfp4, read_all, read_file
 from tests.tiny_models import FAMILIES, WITH_MTP, build
 
@@ -293,7 +293,9 @@ def test_a_killed_process_leaves_no_target_and_the_same_command_then_works(
     assert read_all(target) == expected_tensors(source("mixtral"), selection)
 
 
-def test_targets_that_cannot_be(source: Sources, choose: Chooser, tmp_path: Path) -> None:
+def test_targets_that_cannot_be(
+    choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built = build("mixtral", tmp_path / "m")
     selection = choose(built)
     (tmp_path / "file").write_text("")
@@ -316,6 +318,10 @@ def test_targets_that_cannot_be(source: Sources, choose: Chooser, tmp_path: Path
             rewrite(built, selection, tmp_path / target)
         assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "empty").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_mount", lambda path: path.name == "empty")
+        with pytest.raises(OutputError, match="is a mount point"):
+            rewrite(built, selection, tmp_path / "empty")
     assert rewrite(built, selection, tmp_path / "empty").path.is_dir()
 
 
@@ -355,20 +361,22 @@ def test_a_source_that_changes_meanwhile_is_noticed(
     built = build("mixtral", tmp_path / "m")
     selection = choose(built)
     last = sorted(built.glob("*.safetensors"))[-1]
+    content = last.read_bytes()
     original = copying.Sources.__init__
-
-    def sabotage(self: copying.Sources, *arguments: Any) -> None:
-        original(self, *arguments)
-        action()
-
-    monkeypatch.setattr(copying.Sources, "__init__", sabotage)
-    actions: list[tuple[Callable[[], object], str]] = [
-        (lambda: os.truncate(last, last.stat().st_size - 8), "changed from"),
+    actions: list[tuple[Callable[[], None], str]] = [
+        (lambda: os.truncate(last, len(content) - 8), "changed from"),
         (last.unlink, f"has no file {last.name}"),
     ]
     for action, message in actions:
-        content = last.read_bytes()
-        with pytest.raises((CheckpointError, EasyEPError), match=message):
+
+        def sabotage(
+            self: copying.Sources, *arguments: Any, action: Callable[[], None] = action
+        ) -> None:
+            original(self, *arguments)
+            action()
+
+        monkeypatch.setattr(copying.Sources, "__init__", sabotage)
+        with pytest.raises(CheckpointError, match=message):
             rewrite(built, selection, tmp_path / "out")
         last.write_bytes(content)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m"]

@@ -161,7 +161,7 @@ def reshape(pruned: Pruned) -> None:
 
 def add_tensor(pruned: Pruned) -> None:
     pruned.rebuild(pruned.shard_of(GATE), lambda tensors: tensors.update(extra=("U8", (1,), b"x")))
-    shard = pruned.shard_of_name = json.loads((pruned.path / INDEX).read_text())["weight_map"][GATE]
+    shard = json.loads((pruned.path / INDEX).read_text())["weight_map"][GATE]
     pruned.edit(INDEX, lambda index: index["weight_map"].update(extra=shard))
 
 
