@@ -10,7 +10,7 @@ ROWS = "rows"
 KINDS = (PER_EXPERT, ROWS)
 
 # Where names give the decoder layer; what follows is what the rules of a family match.
-SCOPE = r"(?:.+\.)?layers\.(?P<layer>\d{1,6})\.(?P<part>.+)"
+SCOPE = r"(?:.+\.)?layers\.(?P<layer>0|[1-9]\d{0,5})\.(?P<part>.+)"
 
 # Names that look as if they had to do with routed experts. A tensor with such a name must be
 # explained by a rule or stand on the family's keep list; anything else would be left behind

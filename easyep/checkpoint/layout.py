@@ -72,7 +72,8 @@ class Layout:
         router: the numbers that the configuration states.
         layers: MoE layers by number, in ascending order, MTP layers included.
         kept: names of all other tensors; they stay as they are.
-        layer_of: tensor name -> decoder layer, for tensors that are in one.
+        layer_of: tensor name -> layer, for tensors in a layer of the stack that has the experts
+            (not those of a vision tower with layers of its own).
     """
 
     router: Router
@@ -125,7 +126,7 @@ def resolve(checkpoint: Checkpoint, architecture: Architecture) -> Layout:
     router = architecture.router(checkpoint.config)
     found: dict[int, _Found] = {}
     kept: list[str] = []
-    layer_of: dict[str, int] = {}
+    stacks: dict[str, dict[str, int]] = {}  # what stands before the number -> tensor -> layer
     for tensor in checkpoint.tensors.values():
         scope = _scope(architecture, tensor.name)
         if scope is None:
@@ -136,7 +137,7 @@ def resolve(checkpoint: Checkpoint, architecture: Architecture) -> Layout:
             kept.append(tensor.name)
             continue
         index, part = int(scope["layer"]), scope["part"]
-        layer_of[tensor.name] = index
+        stacks.setdefault(tensor.name[: scope.start("layer")], {})[tensor.name] = index
         match = _explain(architecture, tensor.name, part)
         if match is None:
             kept.append(tensor.name)
@@ -150,12 +151,22 @@ def resolve(checkpoint: Checkpoint, architecture: Architecture) -> Layout:
             )
         if not _add(entry, tensor, scope.start("part"), *match, router):
             kept.append(tensor.name)
-    layers = {}
-    for index in sorted(found):
-        layers[index] = _layer(index, found[index], architecture, router)
+    layers = {i: _layer(i, found[i], architecture, router) for i in sorted(found)}
+    layer_of = stacks[_stack(found)] if found else {}
     layout = Layout(router, layers, tuple(kept), layer_of)
     _check_layers(layout, architecture, checkpoint)
     return layout
+
+
+def _stack(found: Mapping[int, _Found]) -> str:
+    """What stands before the layers' numbers in the names of routed experts."""
+    stacks = {entry.prefix.removesuffix(f"{index}.") for index, entry in found.items()}
+    if len(stacks) > 1:
+        raise LayoutError(
+            f"routed experts lie under {' and '.join(map(repr, sorted(stacks)))}; easyep prunes "
+            "models with one stack of layers"
+        )
+    return stacks.pop()
 
 
 def _scope(architecture: Architecture, name: str) -> re.Match[str] | None:

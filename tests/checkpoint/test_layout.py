@@ -134,6 +134,16 @@ Change = Callable[[dict[str, Raw]], object]
             "under 'model.layers.1.' and under 'talker.layers.1.'",
         ),
         (
+            lambda t: t.update(
+                {n.replace("model.layers.1", "mtp.layers.2"): raw for n, raw in t.items()}
+            ),
+            "experts lie under 'model.layers.' and 'mtp.layers.'; .* one stack",
+        ),
+        (
+            lambda t: t.update({"model.layers.01.mlp.gate.weight": tensor("F32", 4, 2)}),
+            "layers.01.mlp.gate.weight' looks like",
+        ),
+        (
             lambda t: [t.pop(name) for name in list(t) if ".layers.1." in name],
             "layer 1 lacks routed experts, contrary to config.json.*2 layers",
         ),
@@ -171,6 +181,13 @@ def test_excluded_names_are_not_looked_at(tmp_path: Path) -> None:
 
     excluding = dataclasses.replace(architecture, exclude=re.compile(r"^visual\."))
     assert "visual.layers.0.mlp.experts.0.w" in resolve(checkpoint, excluding).kept
+
+
+def test_other_stacks_of_layers_are_not_mtp(tmp_path: Path) -> None:
+    vision = {f"vision.encoder.layers.{i}.attn.weight": tensor("F32", 2) for i in range(9)}
+    layout = resolved(tmp_path / "m", {**tensors(), **vision})
+    assert layout.mtp_depth == 0
+    assert not any(layout.is_mtp(name) for name in vision)
 
 
 def test_a_stale_alias_is_refused(source: Callable[[str], Path], tmp_path: Path) -> None:
