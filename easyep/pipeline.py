@@ -11,9 +11,10 @@ from easyep import calibration, scoring, selection
 from easyep.architectures.router import Router
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.artifacts.files import read_json_list
+from easyep.atomic import check_absent
 from easyep.checkpoint import rewriting, verification
 from easyep.criteria import CRITERIA
-from easyep.errors import ArtifactError, DemosError, OutputError
+from easyep.errors import ArtifactError, DemosError
 from easyep.models import resolve
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
@@ -170,7 +171,7 @@ def observe(
         **choices,
     )
     if output is not None:
-        check_output(output)
+        check_absent(output)
     (observations,) = calibration.calibrate(recipe, Source.open(model), progress=progress)
     if output is not None:
         observations.save(output)
@@ -197,7 +198,6 @@ def rewrite(
         EasyEPError: a subclass says why nothing was written.
     """
     chosen = selection if isinstance(selection, Selection) else Selection.load(selection)
-    check_output(output)
     return _rewrite(Source.open(model), chosen, output, mtp, {}, progress)
 
 
@@ -237,13 +237,6 @@ def check_scores(scores: Scores, model: PathLike) -> None:
         )
 
 
-def check_output(output: PathLike) -> None:
-    """Raises OutputError if `output` holds something already."""
-    path = Path(output)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise OutputError(f"{path} exists already; give another --output, or remove it first")
-
-
 def _rewrite(
     source: Source,
     chosen: Selection,
@@ -266,8 +259,6 @@ def _rewrite(
 
 def _plan(recipe: Recipe, source: Source, output: PathLike | None) -> tuple[int, rewriting.Plan]:
     """Plan with stand-ins for the experts to come: bytes and limits depend on their number only."""
-    if output is not None:
-        check_output(output)
     CRITERIA[recipe.criterion]  # an unknown name is an error now, not after the observation
     calibration.domains(recipe, source)
     router = source.router
@@ -285,7 +276,7 @@ def _plan(recipe: Recipe, source: Source, output: PathLike | None) -> tuple[int,
             tuple(g * size + i for g in range(n_group) for i in range(keep // n_group)),
         ),
     )
-    return keep, rewriting.plan(source.checkpoint, stand_in, mtp=recipe.mtp)
+    return keep, rewriting.plan(source.checkpoint, stand_in, mtp=recipe.mtp, output=output)
 
 
 class _Clock:

@@ -15,7 +15,7 @@ PACKAGE = Path(easyep.__file__).parent
 # among them, do not know each other.
 ORDER = [
     ["errors"],
-    ["registry", "progress", "resources"],
+    ["registry", "progress", "resources", "atomic"],
     ["architectures"],
     ["artifacts"],
     ["models", "loading", "criteria", "checkpoint"],

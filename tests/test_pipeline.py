@@ -230,7 +230,7 @@ def test_ids_outside_the_vocabulary(tmp_path):
 
 def test_an_existing_output_is_not_touched(tmp_path):
     (tmp_path / "precious").write_text("")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="is not empty"):
         easyep.prune("demo", domain="math", output=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["precious"]
 

@@ -10,10 +10,11 @@ import safetensors
 import safetensors.numpy
 
 from easyep.architectures.router import Router
-from easyep.artifacts.files import read_json, whole_folder, write_bytes, write_json
+from easyep.artifacts.files import read_json, write_json
 from easyep.artifacts.model_identity import ModelIdentity
 from easyep.artifacts.routed_tokens import RoutedTokens
 from easyep.artifacts.selection import check_schema
+from easyep.atomic import appearing, check_absent, write_bytes
 from easyep.errors import ArtifactError
 
 SCHEMA = 1
@@ -65,7 +66,7 @@ class Observations:
         Raises:
             OutputError: the folder holds something already, or cannot be written.
         """
-        with whole_folder(folder) as partial:
+        with appearing(check_absent(folder)) as partial:
             for layer, tokens in self.layers.items():
                 arrays = {name: getattr(tokens, name) for name in RoutedTokens.__dataclass_fields__}
                 write_bytes(partial / layer_file(layer), safetensors.numpy.save(arrays))

@@ -16,7 +16,7 @@ from easyep.checkpoint.kept_experts import kept_experts, renumbering
 from easyep.checkpoint.layout import Layout, RowsTensor, resolve
 from easyep.checkpoint.output_files import OutputShard, OutputTensor, Unit, shards
 from easyep.checkpoint.side_files import side_files
-from easyep.checkpoint.writing import check_target
+from easyep.checkpoint.target import check_target
 from easyep.errors import CheckpointError, LayoutError
 
 MAX_SHARD_BYTES = 5_000_000_000

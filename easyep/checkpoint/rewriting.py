@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from easyep.artifacts.selection import Selection
+from easyep.atomic import appearing
 from easyep.checkpoint.config_edits import QUANTISATION_FILES, edited_text, quantisation_edits
 from easyep.checkpoint.copying import Sources, merged, writer
 from easyep.checkpoint.files import (
@@ -24,7 +25,7 @@ from easyep.checkpoint.kept_experts import MTP_MODES, renumbering
 from easyep.checkpoint.manifest import manifest_document
 from easyep.checkpoint.planning import MAX_SHARD_BYTES, Plan, plan
 from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD
-from easyep.checkpoint.writing import appearing, check_target
+from easyep.checkpoint.target import check_target
 from easyep.errors import OutputError
 from easyep.progress import SILENT, Progress
 
@@ -41,6 +42,7 @@ class Rewritten:
         bytes_after: bytes of the tensors written.
         tensors: how many tensors were written.
         shards: the names of the weight files.
+        warnings: what is allowed but should be known.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Rewritten:
     bytes_after: int
     tensors: int
     shards: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def rewrite(
@@ -118,6 +121,7 @@ def rewrite(
         bytes_after=work.bytes_after,
         tensors=work.tensors,
         shards=tuple(shard.name for shard in work.shards),
+        warnings=work.warnings,
     )
 
 

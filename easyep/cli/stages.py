@@ -170,9 +170,12 @@ def rewrite_command(
                 "output": str(done.path),
                 "bytes_before": done.bytes_before,
                 "bytes_after": done.bytes_after,
+                "warnings": list(done.warnings),
             }
         )
     else:
+        for warning in done.warnings:
+            say(f"warning: {warning}")
         say(
             f"{output}: {human_bytes(done.bytes_after)} instead of {human_bytes(done.bytes_before)}"
         )

@@ -1,4 +1,4 @@
-"""A directory that appears under its name only when it is whole."""
+"""Files and folders that appear under their names only when they are whole."""
 
 import os
 import shutil
@@ -9,59 +9,67 @@ from pathlib import Path
 
 from easyep.errors import OutputError
 
-# Left free beside what is written: file systems need some room for themselves.
-SPARE_BYTES = 16 * 1024 * 1024
 
-
-def check_target(target: str | os.PathLike[str], source: Path, needed: int) -> Path:
-    """Check that a directory of `needed` bytes can be written to `target`.
-
-    Args:
-        target: the directory to be; it may exist if it is empty.
-        source: the checkpoint that is read (resolved); the target must lie outside of it.
-        needed: bytes that will be written.
-
-    Returns:
-        The absolute path of the target.
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` under a temporary name, flush it to disk, then rename it to `path`.
 
     Raises:
-        OutputError: it exists and is not empty, is or lies in the source, is not writable, or
-            has not enough room; the message says which.
+        OutputError: the folder cannot be created or written.
     """
-    path = Path(target).expanduser()
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner can read
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def check_absent(path: str | os.PathLike[str]) -> Path:
+    """Check that nothing has the name `path`, or an empty folder; long work begins after this.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        OutputError: something is there, or nothing can be written beside it.
+    """
+    path = Path(path).expanduser()
     place = path.resolve()
-    if place == source or place.is_relative_to(source) or source.is_relative_to(place):
-        raise OutputError(f"{path} overlaps the source {source}; choose a directory beside it")
     try:
         if path.is_symlink() or (place.exists() and not place.is_dir()):
             raise OutputError(f"{path} exists and is not a directory; choose another name")
         if place.exists() and any(place.iterdir()):
             raise OutputError(f"{path} exists and is not empty; choose another name or remove it")
-        if place.is_mount():  # the finished directory could not be renamed to it
-            raise OutputError(f"{path} is a mount point; choose a new directory inside of it")
+        if place.is_mount():  # the finished folder could not be renamed to it
+            raise OutputError(f"{path} is a mount point; choose a new folder inside of it")
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror or error}") from None
-    folder = _existing(place.parent)
+    folder = existing(place.parent)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{path} cannot be written: no permission to write to {folder}")
-    free = shutil.disk_usage(folder).free
-    if free < needed + SPARE_BYTES:
-        raise OutputError(
-            f"{path} needs {_gigabytes(needed)}, but only {_gigabytes(free)} are free on the file "
-            f"system of {folder}; free some room or choose another place"
-        )
     return place
 
 
 @contextmanager
 def appearing(target: Path) -> Iterator[Path]:
-    """A temporary directory beside `target` that is renamed to it when the block ends well.
+    """A temporary folder beside `target` that is renamed to it when the block ends well.
 
-    When the block raises, nothing is left: neither the target, nor the temporary directory, nor
-    parent directories made for it.
+    When the block raises, nothing is left: neither the target, nor the temporary folder, nor
+    parent folders made for it.
 
     Raises:
-        OutputError: the directory cannot be made, filled or renamed.
+        OutputError: the folder cannot be made, filled or renamed.
     """
     made: list[Path] = []
     temporary: Path | None = None
@@ -86,18 +94,19 @@ def appearing(target: Path) -> Iterator[Path]:
         raise
 
 
+def existing(path: Path) -> Path:
+    """`path`, or the nearest folder above it that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
 def _remove(temporary: Path | None, made: list[Path]) -> None:
     if temporary is not None:
         shutil.rmtree(temporary, ignore_errors=True)
     for folder in reversed(made):
         with suppress(OSError):
             folder.rmdir()
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
 
 
 def _sync(folder: Path) -> None:
@@ -112,7 +121,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"

@@ -1,0 +1,72 @@
+"""Whole or not at all."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from easyep.atomic import appearing, check_absent, write_bytes
+from easyep.errors import OutputError
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path):
+    target = tmp_path / "a" / "b"
+    with appearing(check_absent(target)) as folder:
+        (folder / "file").write_text("x")
+        assert not target.exists()
+    assert (target / "file").read_text() == "x"
+    assert [p.name for p in target.parent.iterdir()] == ["b"]
+
+
+def test_an_error_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), appearing(tmp_path / "a" / "b") as folder:
+        (folder / "file").write_text("x")
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_process_leaves_no_target(tmp_path):
+    program = (
+        "import os, pathlib, sys; from easyep.atomic import appearing\n"
+        "with appearing(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'file').write_text('x'); os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "out"], check=False)
+    assert done.returncode == 9
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+    write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_bytes(path, b"half")
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folders_without_permission(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="no permission"):
+        check_absent(tmp_path / "out")
+
+
+def test_names_that_are_taken(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    for name, message in (("file", "not a dir"), ("link", "not a dir"), ("full", "not empty")):
+        with pytest.raises(OutputError, match=message):
+            check_absent(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    assert check_absent(tmp_path / "empty") == (tmp_path / "empty").resolve()
