@@ -1,4 +1,5 @@
-# make demo    prune the demo model and print what it kept and lost
+# make demo    prune the demo model and print what it kept and lost: some minutes
+# make table   the whole table of the README: half an hour
 # make test    the test suite; test-slow: the long tests
 # make check   formatting, lint, types
 # make bench   measurements, see benchmarks/
@@ -23,6 +24,7 @@ demo: install
 	rm -rf runs/demo-math
 	$(BIN)/easyep prune --model demo --domain math --keep 0.5 --output runs/demo-math
 	$(BIN)/easyep eval runs/demo-math --against demo --batch-size 100 --dtype float32
+	$(BIN)/easyep run recipes/demo-quick.yaml --work-dir runs/quick
 
 table: install
 	$(BIN)/easyep run recipes/demo.yaml --work-dir runs/table

@@ -36,7 +36,8 @@ class Study:
         keep: budgets as in `Recipe`.
         groups: group modes.
         seeds: for the criterion ``random``; the others have no use for more than one.
-        wrong_domain: also evaluate the first criterion's choice for the next domain in the list.
+        wrong_domain: also evaluate the first criterion's choice for the next domain in the list
+            (the last one's next is the first).
         limit: only the first so many items of each task; None takes all.
         dtype, n_demos, seed, batch_size, device: as in `Recipe`; `batch_size` also for evaluation.
     """
@@ -67,6 +68,8 @@ class Study:
         for key in ("study", "model", "domains", "tasks"):
             if not value.get(key):
                 raise ArtifactError(f"a study needs {key!r}")
+        if value.get("wrong_domain") and len(value["domains"]) < 2:
+            raise ArtifactError("with 'wrong_domain' a study needs at least two domains")
         choices: dict[str, Any] = {
             key: tuple(item) if isinstance(item, list) else item for key, item in value.items()
         }

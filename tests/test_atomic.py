@@ -20,9 +20,13 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
 
 
 def test_an_error_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), appearing(tmp_path / "a" / "b") as folder:
-        (folder / "file").write_text("x")
-        raise ZeroDivisionError
+    def fail():
+        with appearing(tmp_path / "a" / "b") as folder:
+            (folder / "file").write_text("x")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert not list(tmp_path.iterdir())
 
 
@@ -53,9 +57,8 @@ def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_folders_without_permission(tmp_path):
-    tmp_path.chmod(0o500)
+def test_folders_without_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(OutputError, match="no permission"):
         check_absent(tmp_path / "out")
 

@@ -70,5 +70,7 @@ def test_a_study_runs_and_goes_on_from_its_work_directory(capsys, tmp_path, monk
 def test_what_is_no_study():
     with pytest.raises(UnknownNameError, match="did you mean 'criteria'"):
         study.Study.from_mapping({**SMALL, "criterions": []})
+    with pytest.raises(ArtifactError, match="two domains"):
+        study.Study.from_mapping({**SMALL, "domains": ["math"]})
     with pytest.raises(ArtifactError, match="needs 'tasks'"):
         study.Study.from_mapping({k: v for k, v in SMALL.items() if k != "tasks"})

@@ -1,0 +1,84 @@
+"""The README says what holds."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from easyep.cli import app
+from easyep.report import study_table
+
+TABLES = {"means": study_table.means, "by domain": study_table.by_domain}
+
+
+def pages(root: Path) -> list[Path]:
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def test_tables_are_what_was_measured(root):
+    found = 0
+    for page in pages(root):
+        marked = re.findall(
+            r"<!-- (.+?): (\S+\.json) -->\n(.*?)<!-- end -->", page.read_text(), re.S
+        )
+        for kind, file, shown in marked:
+            result = json.loads((root / file).read_text())
+            assert shown.strip() == TABLES[kind](result)
+            found += 1
+    assert found
+
+
+def commands(root: Path) -> list[str]:
+    lines = [
+        line.split("  #")[0].strip()
+        for page in pages(root)
+        for block in re.findall(r"```\n(.*?)```", page.read_text(), re.S)
+        for line in block.splitlines()
+    ]
+    return [line for line in lines if line.startswith("easyep ")]
+
+
+def test_commands_exist_with_their_options(root):
+    lines = commands(root)
+    assert len(lines) > 8
+    for line in lines:
+        name, *words = shlex.split(line)[1:]
+        command = app.get_command(click.Context(app), name)
+        assert command is not None, line
+        command.make_context(name, words)  # raises for unknown options and missing ones
+
+
+def test_python_blocks_name_what_exists(root):
+    import easyep
+
+    for block in re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S):
+        compile(block, "README.md", "exec")
+        for name in re.findall(r"easyep\.(\w+)", block):
+            assert hasattr(easyep, name), name
+
+
+def test_the_file_map_is_the_package(root):
+    text = (root / "README.md").read_text()
+    listed = set(re.findall(r"^  ([\w.]+)/? ", text.split("```\neasyep/\n")[1], re.M))
+    package = root / "easyep"
+    rooms = {p.name for p in package.iterdir() if p.is_dir() and any(p.glob("*.py"))}
+    files = {p.name for p in package.glob("*.py") if not p.name.startswith("__")}
+    small = {"errors.py", "registry.py", "progress.py", "resources.py", "atomic.py"}
+    assert rooms | files == listed | small
+
+
+def test_links_lead_somewhere(root):
+    for page in pages(root):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("name", ["demo", "demo-quick"])
+def test_recipes_can_be_read(root, name):
+    from easyep.recipe import read_yaml
+    from easyep.study import Study
+
+    Study.from_mapping(read_yaml(root / "recipes" / f"{name}.yaml"))
