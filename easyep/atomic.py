@@ -19,17 +19,16 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner can read
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            temporary = Path(name)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner can read
+            temporary.replace(path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -66,32 +65,44 @@ def appearing(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that is renamed to it when the block ends well.
 
     When the block raises, nothing is left: neither the target, nor the temporary folder, nor
-    parent folders made for it.
+    parent folders made for it. Only a process that is killed leaves its temporary folder
+    (`.NAME.xxxxxxxx`). Nobody but the user can tell whether a process, perhaps on another
+    machine, still writes to such a folder, so none is ever removed by another run.
 
     Raises:
-        OutputError: the folder cannot be made, filled or renamed.
+        OutputError: the folder cannot be made or renamed. An OSError of the block's own passes
+            as it is; where the block writes, `writing` gives it its name.
     """
     made: list[Path] = []
     temporary: Path | None = None
     try:
-        for folder in reversed([target.parent, *target.parent.parents]):
-            if not folder.exists():
-                folder.mkdir()
-                made.append(folder)
-        # On the same file system, so that the rename at the end is one atomic step.
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        with writing(target):
+            for folder in reversed([target.parent, *target.parent.parents]):
+                if not folder.exists():
+                    folder.mkdir()
+                    made.append(folder)
+            # On the same file system, so that the rename at the end is one atomic step.
+            temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         yield temporary
-        temporary.chmod(0o777 & ~_umask())  # mkdtemp makes what only the owner can enter
-        for folder in sorted({temporary, *(p for p in temporary.rglob("*") if p.is_dir())}):
-            _sync(folder)
-        temporary.rename(target)
-        _sync(target.parent)
-    except OSError as error:
-        _remove(temporary, made)
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
+        with writing(target):
+            temporary.chmod(0o777 & ~_umask())  # mkdtemp makes what only the owner can enter
+            for folder in sorted({temporary, *(p for p in temporary.rglob("*") if p.is_dir())}):
+                _sync(folder)
+            temporary.rename(target)
     except BaseException:
         _remove(temporary, made)
         raise
+    with suppress(OSError):  # it is there and whole, whatever becomes of this
+        _sync(target.parent)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Tells an OSError of the block as an OutputError about `target`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
 
 
 def existing(path: Path) -> Path:

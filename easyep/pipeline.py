@@ -230,7 +230,7 @@ def read_mask(path: PathLike, model: PathLike) -> Selection:
 def check_scores(scores: Scores, model: PathLike) -> None:
     """Raises ArtifactError unless the scores are of this model."""
     source = Source.open(model)
-    if not scores.model.same_weights_layout(source.identity):
+    if not scores.model.same_model(source.identity):
         raise ArtifactError(
             f"the scores are of {scores.model.name} ({scores.model.model_type}), not of {model}: "
             "their configs or tensors differ"

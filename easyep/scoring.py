@@ -71,7 +71,7 @@ def mix(scores: Sequence[Scores], weights: Sequence[float]) -> Scores:
     if len(scores) == 1:
         return first
     for other in scores[1:]:
-        if not first.model.same_weights_layout(other.model):
+        if not first.model.same_model(other.model):
             raise ArtifactError(
                 f"cannot mix scores of different models: {first.model.name}, {other.model.name}"
             )

@@ -5,7 +5,7 @@ import numpy as np
 from easyep.architectures.router import Router
 from easyep.artifacts import ModelIdentity, Observations, ObservedDemo, RoutedTokens, Scores
 
-MODEL = ModelIdentity("made-up", "deepseek_v3", "c" * 64, "t" * 64)
+MODEL = ModelIdentity("made-up", "deepseek_v3", "c" * 64, "t" * 64, "w" * 64)
 
 
 def routed_tokens(tokens=40, experts=8, k=2, seed=0) -> RoutedTokens:

@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from easyep.atomic import appearing, check_absent, write_bytes
+from easyep.atomic import appearing, check_absent, write_bytes, writing
 from easyep.errors import OutputError
 
 
@@ -28,6 +29,36 @@ def test_an_error_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError):
         fail()
     assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_the_block_pass_as_they_are(tmp_path):
+    def read():
+        with appearing(tmp_path / "out"):
+            (tmp_path / "nothing").read_text()
+
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        read()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("step", ["mkdir", "chmod", "rename"])
+def test_own_errors_name_the_target(tmp_path, monkeypatch, step):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    def write():
+        with appearing(tmp_path / "a" / "b") as folder:
+            (folder / "file").write_text("x")
+
+    monkeypatch.setattr(Path, step, refuse)
+    with pytest.raises(OutputError, match="cannot write .*/a/b: No space left"):
+        write()
+    assert not list(tmp_path.iterdir())
+
+
+def test_writing_tells_what_could_not_be_written(tmp_path):
+    with pytest.raises(OutputError, match="cannot write out: Is a directory"), writing(Path("out")):
+        tmp_path.write_text("x")
 
 
 def test_a_killed_process_leaves_no_target(tmp_path):

@@ -36,6 +36,7 @@ class Definition:
             ``mtp_layers``.
         defaults: what the model's code assumes where `config.json` is silent.
         grouped_if: key -> value that must hold for the groups to matter.
+        group_best: how many of its best experts a group is scored by.
         moe_layers: ``dense_first``, ``dense_layers``, ``step`` -> the key that states it.
         scope: finds the layer's number and the part behind it in a tensor's name.
         exclude: names outside the language model, such as a vision tower's; None = no such.
@@ -51,6 +52,7 @@ class Definition:
     config_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: Mapping[str, int] = field(default_factory=dict)
     grouped_if: Mapping[str, Any] = field(default_factory=dict)
+    group_best: int = 2
     moe_layers: Mapping[str, str] = field(default_factory=dict)
     scope: re.Pattern[str] = re.compile(SCOPE, re.ASCII)
     exclude: re.Pattern[str] | None = None
@@ -130,7 +132,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _definition(name: str, table: Mapping[str, Any]) -> Definition:
     _only(table, TOP_KEYS, "the file")
     config = table.get("config", {})
-    _only(config, {*NUMBERS, "defaults", "grouped_if", "moe_layers"}, "[config]")
+    _only(config, {*NUMBERS, "defaults", "grouped_if", "group_best", "moe_layers"}, "[config]")
     _only(config.get("defaults", {}), {*NUMBERS, *LAYER_SETTINGS}, "[config.defaults]")
     _only(config.get("moe_layers", {}), set(LAYER_SETTINGS), "[config.moe_layers]")
     for what in ("num_experts", "top_k", "num_layers"):
@@ -140,6 +142,9 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
     for part in ("experts", "router"):
         if not any(rule.part == part for rule in rules):
             raise ValueError(f"no rule in [tensors] describes the part {part!r}")
+    group_best = config.get("group_best", 2)
+    if type(group_best) is not int or group_best < 1:
+        raise ValueError(f"[config] group_best is {group_best!r}; expected 1 or more")
     exclude = table.get("exclude")
     scope = compiled(table.get("scope", SCOPE), "scope")
     if not {"layer", "part"} <= set(scope.groupindex):
@@ -153,6 +158,7 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
         config_keys={what: tuple(config[what]) for what in NUMBERS if what in config},
         defaults=config.get("defaults", {}),
         grouped_if=config.get("grouped_if", {}),
+        group_best=group_best,
         moe_layers=config.get("moe_layers", {}),
         scope=scope,
         exclude=compiled(exclude, "exclude") if exclude is not None else None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from math import lcm
 from typing import Any
 
@@ -20,6 +21,7 @@ class Router:
         num_layers: decoder layers, dense ones included, MTP layers not.
         mtp_layers: MTP layers that the configuration declares (the checkpoint may have fewer:
             ``layout.resolve`` says which are there).
+        group_best: a group is scored by this many of its best experts, and needs as many.
     """
 
     num_experts: int
@@ -28,6 +30,7 @@ class Router:
     topk_group: int = 1
     num_layers: int = 0
     mtp_layers: int = 0
+    group_best: int = 2
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= self.num_experts:
@@ -45,6 +48,8 @@ class Router:
                 f"the configuration uses {self.topk_group} of {self.n_group} groups per token; "
                 f"valid are 1 to {self.n_group}"
             )
+        if self.group_best < 1:
+            raise CheckpointError(f"groups are scored by {self.group_best} experts; at least by 1")
 
     def group_of(self, expert: int) -> int:
         """The group that `expert` belongs to; groups are contiguous blocks of ids."""
@@ -59,13 +64,34 @@ class Router:
         counts = range(1, self.num_experts + 1)
         return [keep for keep in counts if self._objection(keep, groups, align) is None]
 
+    def nearest_keep(self, fraction: float, groups: str, align: int = 1) -> int:
+        """The count that works nearest to `fraction` of the experts; of two, the smaller.
+
+        All experts are no answer unless no smaller count works.
+
+        Args:
+            fraction: in (0, 1), taken as the decimal number that it prints as.
+            groups, align: as in `check_keep`.
+
+        Raises:
+            SelectionError: the fraction is not in (0, 1), or no count works.
+        """
+        if not 0 < fraction < 1:
+            raise SelectionError(f"the share of experts must be between 0 and 1, not {fraction}")
+        wanted = Fraction(str(float(fraction))) * self.num_experts
+        valid = self.valid_counts(groups, align)
+        if not valid:
+            self.check_keep(max(1, round(wanted)), groups, align)  # says why
+        smaller = [count for count in valid if count < self.num_experts]
+        return min(smaller or valid, key=lambda count: (abs(count - wanted), count))
+
     def check_keep(self, keep: int, groups: str, align: int = 1) -> None:
         """Check that the router works with `keep` experts per layer.
 
         With more than one group and ``groups="balanced"`` the router stays group-limited: it
-        scores a group by its two best experts and picks top-k within ``topk_group`` groups, so
-        each group needs the same number of experts, two at least, and enough for top-k. No
-        runtime checks the last: it would choose masked experts in silence.
+        scores a group by its ``group_best`` best experts and picks top-k within ``topk_group``
+        groups, so each group needs the same number of experts, ``group_best`` at least, and
+        enough for top-k. No runtime checks the last: it would choose masked experts in silence.
 
         Args:
             keep: experts per layer.
@@ -96,8 +122,14 @@ class Router:
     def from_json(cls, value: Any) -> "Router":
         """Raises ArtifactError where a field is missing, no integer, or impossible."""
         fields = list(cls.__dataclass_fields__)
-        if not isinstance(value, Mapping) or any(type(value.get(f)) is not int for f in fields):
+        if not isinstance(value, Mapping):
             raise ArtifactError(f"the entry 'router' must be an object with {', '.join(fields)}")
+        wrong = [field for field in fields if type(value.get(field)) is not int]
+        if wrong:
+            raise ArtifactError(
+                f"the entry 'router' must be an object with {', '.join(fields)}; it has no integer "
+                f"{', '.join(wrong)} (if another version of easyep wrote the file, make it again)"
+            )
         try:
             return cls(**{field: value[field] for field in fields})
         except CheckpointError as error:
@@ -121,8 +153,11 @@ class Router:
                 f"(a multiple of {self.n_group} in all)"
             )
         per_group = keep // self.n_group
-        if per_group < 2:
-            return f"the router scores each of its {self.n_group} groups by its 2 best experts"
+        if per_group < self.group_best:
+            return (
+                f"the router scores each of its {self.n_group} groups by its {self.group_best} "
+                "best experts"
+            )
         if self.topk_group * per_group < self.top_k:
             return (
                 f"a token reaches {self.topk_group} of {self.n_group} groups; they would hold "

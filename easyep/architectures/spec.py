@@ -120,6 +120,7 @@ class Architecture(Definition):
             topk_group=self.value(config, "topk_group", 1) if grouped else 1,
             num_layers=self.value(config, "num_layers"),
             mtp_layers=self.value(config, "mtp_layers", 0),
+            group_best=self.group_best,
         )
 
     def expected_moe_layers(self, config: Mapping[str, Any]) -> tuple[int, ...]:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from easyep.checkpoint.copying import BUFFER_BYTES
 from easyep.checkpoint.files import Checkpoint, checked_file
 from easyep.checkpoint.headers import Tensor
 from easyep.checkpoint.layout import Layout, MoeLayer, RowsTensor
+from easyep.errors import CheckpointError
 from easyep.progress import Progress
-
-CHUNK_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +126,19 @@ def different_bytes(
 
         def read(root: Path, tensor: Tensor, at: int, count: int) -> bytes:
             key = (root, tensor.shard)
-            if key not in open_files:
-                open_files[key] = os.open(checked_file(root, tensor.shard), os.O_RDONLY)
-                stack.callback(os.close, open_files[key])
-            return os.pread(open_files[key], count, tensor.begin + at)
+            try:
+                if key not in open_files:
+                    open_files[key] = os.open(checked_file(root, tensor.shard), os.O_RDONLY)
+                    stack.callback(os.close, open_files[key])
+                return os.pread(open_files[key], count, tensor.begin + at)
+            except OSError as error:
+                raise CheckpointError(
+                    f"{root / tensor.shard} cannot be read: {error.strerror or error}"
+                ) from None
 
         for pair in found:
-            for done in range(0, pair.nbytes, CHUNK_BYTES):
-                count = min(CHUNK_BYTES, pair.nbytes - done)
+            for done in range(0, pair.nbytes, BUFFER_BYTES):
+                count = min(BUFFER_BYTES, pair.nbytes - done)
                 mine = read(pruned, pair.pruned, pair.pruned_at + done, count)
                 theirs = read(source, pair.source, pair.source_at + done, count)
                 task.advance(count)

@@ -7,6 +7,7 @@ from typing import Any
 from easyep.architectures.spec import Architecture
 from easyep.checkpoint.config_edits import config_edits
 from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.json_text import at
 from easyep.checkpoint.kept_experts import kept_experts, renumbering
 from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.manifest import Manifest
@@ -42,8 +43,8 @@ def config_problems(
         if before.get(path) != after.get(path) or (path in before) != (path in after):
             yield f"{'.'.join(path)} is {after.get(path)!r}, in the source {before.get(path)!r}"
     for path, value in edits.items():
-        if _at(pruned.config, path) != value:
-            yield f"{'.'.join(path)} is {_at(pruned.config, path)!r}, expected {value!r}"
+        if at(pruned.config, path) != value:
+            yield f"{'.'.join(path)} is {at(pruned.config, path)!r}, expected {value!r}"
 
 
 def _leaves(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
@@ -54,9 +55,3 @@ def _leaves(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[tuple[
         else:
             leaves[(*path, key)] = inner
     return leaves
-
-
-def _at(value: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value

@@ -57,7 +57,7 @@ def config_edits(
     if drop_mtp and architecture.value(config, "mtp_layers", 0):
         edits.update(_all_set(config, architecture, home, "mtp_layers", 0))
     edits.update(quantisation_edits(config, architecture, renumber))
-    return {path: value for path, value in edits.items() if _at(config, path) != value}
+    return {path: value for path, value in edits.items() if json_text.at(config, path) != value}
 
 
 def quantisation_edits(
@@ -87,13 +87,6 @@ def _all_set(
     """`what` set to `to` wherever it is stated, or stated in the experts' section."""
     paths = list(architecture.aliases(config, what)) or [(*home, architecture.keys(what)[0])]
     return dict.fromkeys(paths, to)
-
-
-def _at(config: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    value: Any = config
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def _renamed(value: Any, architecture: Architecture, renumber: Renumber) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from easyep.atomic import writing
 from easyep.checkpoint.files import checked_file
 from easyep.checkpoint.headers import Shard
 from easyep.errors import CheckpointError
@@ -104,10 +105,14 @@ class Sources:
 
 
 class Writer:
-    """Appends to a file and hashes what it appends, the hash on a thread of its own."""
+    """Appends to a file and hashes what it appends, the hash on a thread of its own.
 
-    def __init__(self, descriptor: int, hasher: ThreadPoolExecutor) -> None:
+    What cannot be written is an OutputError about the target.
+    """
+
+    def __init__(self, descriptor: int, target: Path, hasher: ThreadPoolExecutor) -> None:
         self._descriptor = descriptor
+        self._target = target
         self._hasher = hasher
         self._hash = hashlib.sha256()
         self._buffers = [memoryview(bytearray(BUFFER_BYTES)) for _ in range(2)]
@@ -118,7 +123,7 @@ class Writer:
         """Append `data`."""
         self._wait()
         self._hash.update(data)
-        _write_all(self._descriptor, memoryview(data))
+        self._append(memoryview(data))
 
     def copy(self, ranges: Iterable[Range], sources: Sources, task: Task) -> None:
         """Append the bytes of `ranges`; small ones are gathered into one write."""
@@ -152,8 +157,13 @@ class Writer:
     def _flush(self, buffer: memoryview, filled: int, task: Task) -> None:
         data = buffer[:filled]
         self._hashing[self._turn] = self._hasher.submit(self._hash.update, data)
-        _write_all(self._descriptor, data)
+        self._append(data)
         task.advance(filled)
+
+    def _append(self, data: memoryview) -> None:
+        with writing(self._target):
+            while data:
+                data = data[os.write(self._descriptor, data) :]
 
     def _wait(self) -> None:
         for hashing in self._hashing:
@@ -162,16 +172,17 @@ class Writer:
 
 
 @contextmanager
-def writer(path: Path) -> Iterator[Writer]:
-    """A `Writer` to the new file `path`, which is on disk when the block ends without error."""
+def writer(path: Path, target: Path) -> Iterator[Writer]:
+    """A `Writer` to the new file `path`, which is on disk when the block ends without error.
+
+    Raises:
+        OutputError: about `target`, what the file is to be a part of: it cannot be written.
+    """
     with ExitStack() as stack:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with writing(target):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         stack.callback(os.close, descriptor)
         hasher = stack.enter_context(ThreadPoolExecutor(max_workers=1))
-        yield Writer(descriptor, hasher)
-        os.fsync(descriptor)
-
-
-def _write_all(descriptor: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
+        yield Writer(descriptor, target, hasher)
+        with writing(target):
+            os.fsync(descriptor)

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from easyep.errors import CheckpointError, ModelNotFoundError
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+
+# How much of each weight file the identity of a checkpoint reads.
+SAMPLES = 16
+SAMPLE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,30 @@ class Checkpoint:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def identity(self, name: str) -> ModelIdentity:
-        """What tells this checkpoint from others; `name` is what the user called it."""
+        """What tells this checkpoint from others; `name` is what the user called it.
+
+        The hash of the weights covers, for each weight file in the order of their names, the
+        size of its data and `SAMPLES` blocks of `SAMPLE_BYTES` of it, evenly spaced, the first
+        and the last included; all of the data where that is less. So the same weights cut into
+        other files are another model to it. The hashes are computed once.
+
+        Raises:
+            CheckpointError: a weight file cannot be read.
+        """
+        return replace(self._identity, name=name)
+
+    @cached_property
+    def _identity(self) -> ModelIdentity:
         lines = sorted(
             json.dumps([tensor.name, tensor.dtype, tensor.shape])
             for tensor in self.tensors.values()
         )
         return ModelIdentity(
-            name=name,
+            name="",
             model_type=str(self.config.get("model_type", "")),
             config_sha256=hashlib.sha256(self.config_text.encode()).hexdigest(),
             tensors_sha256=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+            weights_sha256=_sampled(self.path, self.shards.values()),
         )
 
 
@@ -149,6 +168,33 @@ def parse_object(text: str, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{name} holds {type(value).__name__}, not a JSON object")
     return value
+
+
+def _sampled(root: Path, shards: Iterable[Shard]) -> str:
+    """The hash of samples of the weight files, as `Checkpoint.identity` describes them."""
+    digest = hashlib.sha256()
+    for shard in shards:
+        begin = min((tensor.begin for tensor in shard.tensors), default=shard.size)
+        size = shard.size - begin
+        digest.update(size.to_bytes(8, "little"))
+        last = size - SAMPLE_BYTES
+        places = [last * i // (SAMPLES - 1) for i in range(SAMPLES)]
+        length = SAMPLE_BYTES
+        if size <= SAMPLES * SAMPLE_BYTES:
+            places, length = [0], size
+        try:
+            with open(checked_file(root, shard.name), "rb") as file:
+                for place in places:
+                    file.seek(begin + place)
+                    block = file.read(length)
+                    if len(block) != length:
+                        raise CheckpointError(f"{shard.name} became shorter while it was read")
+                    digest.update(block)
+        except OSError as error:
+            raise CheckpointError(
+                f"{shard.name} cannot be read: {error.strerror or error}"
+            ) from None
+    return digest.hexdigest()
 
 
 def _weight_files(

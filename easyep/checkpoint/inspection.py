@@ -8,6 +8,7 @@ from typing import Any
 
 from easyep.architectures.spec import Architecture, find_architecture
 from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.json_text import at
 from easyep.checkpoint.layout import Layout, resolve
 
 FRACTIONS = (0.75, 0.5, 0.25)
@@ -110,9 +111,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
 
 def _routing(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, Any]:
     """The architecture's description with the names of keys replaced by their values."""
-    section: Any = checkpoint.config
-    for key in architecture.section(checkpoint.config):
-        section = section[key]
+    section = at(checkpoint.config, architecture.section(checkpoint.config))
     return {
         what: section[value] if isinstance(value, str) and value in section else value
         for what, value in architecture.routing.items()
@@ -120,11 +119,9 @@ def _routing(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, An
 
 
 def _quantization(checkpoint: Checkpoint, architecture: Architecture) -> str | None:
-    sections: list[Any] = [checkpoint.config]
-    for key in architecture.section(checkpoint.config):
-        sections.append(sections[-1][key])
-    for section in sections:
-        settings = section.get("quantization_config")
+    home = architecture.section(checkpoint.config)
+    for depth in range(len(home) + 1):
+        settings = at(checkpoint.config, (*home[:depth], "quantization_config"))
         if isinstance(settings, Mapping):
             return str(settings.get("quant_method", "unnamed"))
     return None
@@ -164,9 +161,8 @@ def _savings(checkpoint: Checkpoint, layout: Layout) -> list[Saving]:
             count = rows.tensor.shape[rows.axis]
             per_expert += rows.tensor.nbytes * rows.rows_per_expert / count
     savings = {}
-    valid = router.valid_counts("balanced")
-    for fraction in FRACTIONS if valid else ():
-        keep = min(valid, key=lambda count: (abs(count - fraction * router.num_experts), count))
+    for fraction in FRACTIONS if router.valid_counts("balanced") else ():
+        keep = router.nearest_keep(fraction, "balanced")
         left = round(total - per_expert * (router.num_experts - keep))
         savings[keep] = Saving(keep, left, left / total)
     savings.pop(router.num_experts, None)

@@ -18,6 +18,13 @@ def parse(text: str) -> Any:
         raise ValueError("values are nested too deeply") from None
 
 
+def at(value: Any, path: tuple[str, ...]) -> Any:
+    """What lies under `path` in a parsed JSON value; None where there is no such path."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def replaced(text: str, edits: Mapping[tuple[str, ...], Any]) -> str:
     """`text` with other values at some paths; every other character stays as it is.
 

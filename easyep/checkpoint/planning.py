@@ -89,6 +89,7 @@ def plan(
     *,
     mtp: str = "score",
     max_shard_size: int = MAX_SHARD_BYTES,
+    layout: Layout | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """Check everything that can be checked without reading a weight, and plan the rewrite.
@@ -99,6 +100,7 @@ def plan(
         mtp: what happens to MTP layers: ``"score"`` uses their own entries in the selection,
             ``"follow"`` the entry of the last MoE layer, ``"drop"`` leaves them out.
         max_shard_size: bytes of tensors per output file; an expert is never split over two.
+        layout: what `resolve` said of `checkpoint`, where it was asked already.
         output: where it is to be written; checked too if given.
 
     Raises:
@@ -108,7 +110,8 @@ def plan(
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = Checkpoint.open(checkpoint)
     architecture = find_architecture(checkpoint.config)
-    layout = resolve(checkpoint, architecture)
+    if layout is None:
+        layout = resolve(checkpoint, architecture)
     kept = kept_experts(layout, selection, mtp)
     _check_mtp_count(layout, mtp)
     edits = config_edits(
@@ -147,10 +150,11 @@ def _check_mtp_count(layout: Layout, mtp: str) -> None:
 
 
 def _warnings(checkpoint: Checkpoint, selection: Selection) -> Iterator[str]:
-    if not checkpoint.identity("").same_weights_layout(selection.model):
+    if not checkpoint.identity("").same_model(selection.model):
         yield (
-            f"the selection was made for {selection.model.name!r}, whose configuration or tensors "
-            "differ from this checkpoint's; the expert ids fit, but they should be of one model"
+            f"the selection was made for {selection.model.name!r}, whose configuration, tensors or "
+            "weights differ from this checkpoint's; the expert ids fit, but they should be of one "
+            "model"
         )
 
 

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from easyep.artifacts.selection import Selection
-from easyep.atomic import appearing
+from easyep.atomic import appearing, writing
 from easyep.checkpoint.config_edits import QUANTISATION_FILES, edited_text, quantisation_edits
 from easyep.checkpoint.copying import Sources, merged, writer
 from easyep.checkpoint.files import (
@@ -22,6 +23,7 @@ from easyep.checkpoint.files import (
     read_text,
 )
 from easyep.checkpoint.kept_experts import MTP_MODES, renumbering
+from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.manifest import manifest_document
 from easyep.checkpoint.planning import MAX_SHARD_BYTES, Plan, plan
 from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD
@@ -62,6 +64,8 @@ def rewrite(
     max_shard_size: int = MAX_SHARD_BYTES,
     manifest: Mapping[str, Any] | None = None,
     extra_files: Mapping[str, bytes] | None = None,
+    layout: Layout | None = None,
+    check: Callable[[Path], None] | None = None,
     progress: Progress = SILENT,
 ) -> Rewritten:
     """Write the checkpoint with the selected experts only to the new directory `output`.
@@ -79,12 +83,15 @@ def rewrite(
         max_shard_size: bytes of tensors per weight file.
         manifest: further entries of `easyep.json`, which must not contradict its own.
         extra_files: name -> content of further files, such as the model card ``README.md``.
+        layout: what `layout.resolve` said of `checkpoint`, where it was asked already.
+        check: called with the folder, still under a temporary name, when all is written. What
+            it raises passes to the caller, and the folder is removed.
         progress: told of every byte copied.
 
     Raises:
         EasyEPError: one of the errors of `plan`, or OutputError; nothing is left behind.
     """
-    work = plan(checkpoint, selection, mtp=mtp, max_shard_size=max_shard_size)
+    work = plan(checkpoint, selection, mtp=mtp, max_shard_size=max_shard_size, layout=layout)
     extra_files = extra_files or {}
     source = work.checkpoint.identity(selection.model.name)
     document = manifest_document(source, selection, mtp, manifest or {})
@@ -100,21 +107,22 @@ def rewrite(
             progress.task("writing", work.bytes_after, "bytes") as task,
         ):
             for shard in work.shards:
-                with writer(folder / shard.name) as file:
+                with writer(folder / shard.name, target) as file:
                     file.write(shard.header)
                     ranges = (each for tensor in shard.tensors for each in tensor.ranges)
                     file.copy(merged(ranges), sources, task)
                     checksums[shard.name] = file.hexdigest()
         for name in work.side_files:
             if name not in texts:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 data = read_bytes(work.checkpoint.path, name)
-                checksums[name] = _write_small(folder / name, data)
+                checksums[name] = _write_small(folder / name, data, target)
         for name, data in {**texts, **extra_files}.items():
-            checksums[name] = _write_small(folder / name, data)
+            checksums[name] = _write_small(folder / name, data, target)
         checksums.pop(MODEL_CARD, None)
         document["checksums"] = dict(sorted(checksums.items()))
-        _write_small(folder / MANIFEST, _json(document))
+        _write_small(folder / MANIFEST, _json(document), target)
+        if check is not None:
+            check(folder)
     return Rewritten(
         path=target,
         bytes_before=work.bytes_before,
@@ -141,20 +149,13 @@ def _index(work: Plan) -> dict[str, Any]:
     old = dict(work.checkpoint.index_metadata or {})
     new = {**old, "total_size": work.bytes_after}
     if "total_parameters" in old:
-        before = sum(_numbers(t.shape) for t in work.checkpoint.tensors.values())
-        after = sum(_numbers(t.shape) for shard in work.shards for t in shard.tensors)
+        before = sum(prod(t.shape) for t in work.checkpoint.tensors.values())
+        after = sum(prod(t.shape) for shard in work.shards for t in shard.tensors)
         # Packed formats count more parameters than numbers; then only a share can be said.
         share = old["total_parameters"] if isinstance(old["total_parameters"], int) else before
         new["total_parameters"] = after if share == before else round(share * after / before)
     names = {tensor.name: shard.name for shard in work.shards for tensor in shard.tensors}
     return {"metadata": new, "weight_map": dict(sorted(names.items()))}
-
-
-def _numbers(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def _quantisation_file(work: Plan, name: str) -> bytes:
@@ -172,12 +173,14 @@ def _check_extra(extra: Mapping[str, bytes], taken: set[str]) -> None:
             raise OutputError(f"the extra file {name!r} is written by the rewriter itself")
 
 
-def _write_small(path: Path, data: bytes) -> str:
-    """Write a new file; its SHA-256."""
-    with open(path, "xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _write_small(path: Path, data: bytes, target: Path) -> str:
+    """Write a new file, a part of `target`; its SHA-256."""
+    with writing(target):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
     return hashlib.sha256(data).hexdigest()
 
 

@@ -1,6 +1,7 @@
 """Where a pruned checkpoint may be written, and whether it fits."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -35,9 +36,21 @@ def check_target(target: str | os.PathLike[str], source: Path, needed: int) -> P
     if free < needed + SPARE_BYTES:
         raise OutputError(
             f"{path} needs {_gigabytes(needed)}, but only {_gigabytes(free)} are free on the file "
-            f"system of {folder}; free some room or choose another place"
+            f"system of {folder}; free some room or choose another place{_leftovers(place)}"
         )
     return place
+
+
+def _leftovers(place: Path) -> str:
+    """What runs that were killed left beside `place` (see `atomic.appearing`), in words."""
+    pattern = re.compile(re.escape(f".{place.name}.") + r"\w{8}")
+    try:
+        names = sorted(p.name for p in place.parent.iterdir() if pattern.fullmatch(p.name))
+    except OSError:
+        return ""
+    if not names:
+        return ""
+    return f" (unless a run still writes there, {', '.join(names)} beside it can be removed)"
 
 
 def _gigabytes(count: int) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,17 +17,17 @@ from easyep.checkpoint.comparison import (
 )
 from easyep.checkpoint.config_comparison import config_problems
 from easyep.checkpoint.config_edits import QUANTISATION_FILES
+from easyep.checkpoint.copying import BUFFER_BYTES
 from easyep.checkpoint.files import CONFIG, INDEX, Checkpoint, checked_file, read_bytes
 from easyep.checkpoint.kept_experts import kept_experts
 from easyep.checkpoint.layout import Layout, resolve
 from easyep.checkpoint.manifest import Manifest
-from easyep.checkpoint.side_files import MANIFEST, WEIGHT_SUFFIXES, side_files
-from easyep.errors import EasyEPError, ModelNotFoundError
+from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD, side_files
+from easyep.errors import CheckpointError, EasyEPError, ModelNotFoundError
 from easyep.progress import SILENT, Progress
 
 # How many problems of one kind are told; the rest is counted.
 TOLD = 5
-CHUNK_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ def verify(
     """Check the pruned checkpoint in `path`, and compare it with its `source` if that is given.
 
     Without the source: index, weight files, configuration, router and manifest agree, and every
-    file has the checksum of the manifest. With it, moreover: every kept tensor is byte for byte
-    the source's, expert by expert and row by row; the configuration differs where it must and
-    nowhere else; the small files are the same.
+    file but the manifest and the model card has the checksum of the manifest (hidden files do not
+    matter). With it, moreover: every kept tensor is byte for byte the source's, expert by expert
+    and row by row; the configuration differs where it must and nowhere else; the small files are
+    the same.
 
     Returns:
         What was checked. A problem of the pruned checkpoint is a failed check, not an error.
@@ -153,20 +154,42 @@ def _index_problems(checkpoint: Checkpoint) -> Iterable[str]:
 def _checksum_problems(
     root: Path, checksums: Mapping[str, str], progress: Progress
 ) -> Iterable[str]:
-    for file in sorted(root.iterdir()):
-        if file.name.endswith(WEIGHT_SUFFIXES) and file.name not in checksums:
-            yield f"{file.name} was not written by easyep"
+    yield from _surplus_files(root, checksums)
     files = {name: checked_file(root, name) for name in checksums}
     total = sum(file.stat().st_size for file in files.values())
     with progress.task("checksums", total, "bytes") as task:
         for name, file in files.items():
             digest = hashlib.sha256()
-            with open(file, "rb") as stream:
-                while chunk := stream.read(CHUNK_BYTES):
-                    digest.update(chunk)
-                    task.advance(len(chunk))
+            for chunk in _chunks(file):
+                digest.update(chunk)
+                task.advance(len(chunk))
             if digest.hexdigest() != checksums[name]:
                 yield f"{name} is not what was written (SHA-256 differs)"
+
+
+def _chunks(file: Path) -> Iterator[bytes]:
+    try:
+        with open(file, "rb") as stream:
+            while chunk := stream.read(BUFFER_BYTES):
+                yield chunk
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from None
+
+
+def _surplus_files(root: Path, checksums: Mapping[str, str]) -> Iterable[str]:
+    """Files that the manifest does not vouch for; they could change what a program loads.
+
+    Hidden files and folders may be there: git and the hub's client put them beside a model.
+    """
+    for folder, folders, files in os.walk(root):
+        hidden = [name for name in folders if name.startswith(".")]
+        # `walk` enters no links to folders, so such a link is judged like a file.
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        folders[:] = sorted(set(folders) - {*hidden, *links})
+        for file in sorted({*files, *links} - set(hidden)):
+            name = (Path(folder) / file).relative_to(root).as_posix()
+            if not file.startswith(".") and name not in {*checksums, MANIFEST, MODEL_CARD}:
+                yield f"{name} is not in the manifest: it was not written by easyep"
 
 
 def _selection_problems(layout: Layout, manifest: Manifest) -> Iterable[str]:
@@ -202,7 +225,7 @@ def _compare(
     source_layout = resolve(source, architecture)
 
     def source_problems() -> Iterable[str]:
-        if not source.identity("").same_weights_layout(manifest.source):
+        if not source.identity("").same_model(manifest.source):
             yield f"{source.path} is not the checkpoint that {MANIFEST} names as the source"
 
     checks.find("source", source_problems, f"it is {manifest.source.name!r}")

@@ -54,6 +54,8 @@ def test_extending_overrides_table_by_table() -> None:
         (("[config]", "[config"), "architecture file base.toml: "),
         (("summary", "sumary"), "the file has unknown key 'sumary'"),
         (("top_k", "topk"), "unknown key 'topk'"),
+        (("[config]", "[config]\ngroup_best = 0"), "group_best is 0; expected 1 or more"),
+        (("[config]", "[config]\ngroup_best = ['x']"), "group_best is .*; expected 1 or more"),
         (('num_layers = ["num_hidden_layers"]', ""), "needs num_layers"),
         (('kind = "per_expert"', 'kind = "row"'), "needs kind = one of per_expert, rows"),
         (('kind = "per_expert"', 'kind = "rows"'), "regex group"),

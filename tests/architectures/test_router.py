@@ -40,6 +40,50 @@ def test_valid_counts_are_those_that_check_keep_accepts() -> None:
     assert DEEPSEEK.keep_step("flatten", 12) == 12
 
 
+def test_groups_scored_by_one_expert_can_keep_one() -> None:
+    router = Router(16, 2, 4, 2, group_best=1)
+    assert router.valid_counts("balanced") == [4, 8, 12, 16]
+    three = Router(32, 2, 4, 2, group_best=3)
+    with pytest.raises(SelectionError, match=r"by its 3 best experts; .*: 12;"):
+        three.check_keep(8, "balanced")
+
+
+@pytest.mark.parametrize(
+    ("router", "fraction", "groups", "align", "keep"),
+    [
+        (DEEPSEEK, 0.5, "balanced", 1, 128),
+        (DEEPSEEK, 0.49, "balanced", 1, 128),
+        (DEEPSEEK, 0.49, "flatten", 1, 125),
+        (DEEPSEEK, 0.01, "balanced", 1, 16),
+        (DEEPSEEK, 0.01, "flatten", 1, 8),
+        (DEEPSEEK, 0.999, "balanced", 1, 248),
+        (DEEPSEEK, 0.999, "flatten", 1, 255),
+        (DEEPSEEK, 0.5, "balanced", 12, 120),
+        (Router(16, 2, 4, 2), 0.625, "balanced", 1, 8),  # 10 is between 8 and 12
+        (Router(50, 2), 0.07, "balanced", 1, 3),  # 3.5, but not in floating point
+        (Router(50, 2), 0.29, "balanced", 1, 14),  # 14.5
+        (Router(8, 2), 0.9, "balanced", 8, 8),  # nothing else works
+        (Router(8, 8), 0.5, "balanced", 1, 8),
+    ],
+)
+def test_the_nearest_count(
+    router: Router, fraction: float, groups: str, align: int, keep: int
+) -> None:
+    assert router.nearest_keep(fraction, groups, align) == keep
+    router.check_keep(keep, groups, align)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.5, 1.5, float("nan")])
+def test_fractions_that_are_none(fraction: float) -> None:
+    with pytest.raises(SelectionError, match="between 0 and 1"):
+        DEEPSEEK.nearest_keep(fraction, "balanced")
+
+
+def test_no_count_works() -> None:
+    with pytest.raises(SelectionError, match="not a multiple of 1792"):
+        DEEPSEEK.nearest_keep(0.5, "balanced", align=7 * 256)
+
+
 def test_align_is_checked() -> None:
     with pytest.raises(SelectionError, match=r"not a multiple of 16; .*: 112 and 128"):
         DEEPSEEK.check_keep(120, "balanced", align=16)
@@ -49,7 +93,9 @@ def test_groups_are_contiguous_blocks() -> None:
     assert [Router(8, 2, 4, 2).group_of(e) for e in range(8)] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-@pytest.mark.parametrize("numbers", [(8, 9), (8, 0), (8, 2, 3), (8, 2, 4, 5), (8, 2, 0)])
+@pytest.mark.parametrize(
+    "numbers", [(8, 9), (8, 0), (8, 2, 3), (8, 2, 4, 5), (8, 2, 0), (8, 2, 1, 1, 0, 0, 0)]
+)
 def test_impossible_routers_are_refused(numbers: tuple[int, ...]) -> None:
     with pytest.raises(CheckpointError):
         Router(*numbers)
@@ -60,5 +106,8 @@ def test_json_round_trip() -> None:
     for broken in (None, {}, {**DEEPSEEK.to_json(), "top_k": "8"}):
         with pytest.raises(ArtifactError, match="must be an object with num_experts"):
             Router.from_json(broken)
+    old = {k: v for k, v in DEEPSEEK.to_json().items() if k != "group_best"}
+    with pytest.raises(ArtifactError, match="no integer group_best .*make it again"):
+        Router.from_json(old)
     with pytest.raises(ArtifactError, match="impossible"):
         Router.from_json({**DEEPSEEK.to_json(), "top_k": 300})

@@ -68,7 +68,7 @@ def test_deepseek_v2_has_groups_only_with_its_grouped_method() -> None:
     config = {**DEEPSEEK, "model_type": "deepseek_v2", "n_routed_experts": 160}
     config |= {"topk_group": 3, "topk_method": "group_limited_greedy"}
     architecture = spec.find_architecture(config)
-    assert architecture.router(config) == Router(160, 8, 8, 3, 61, 0)
+    assert architecture.router(config) == Router(160, 8, 8, 3, 61, 0, group_best=1)
     assert architecture.router({**config, "topk_method": "greedy"}).n_group == 1
     nulls = {**config, "topk_method": "greedy", "n_group": None, "topk_group": None}
     assert architecture.router(nulls).n_group == 1

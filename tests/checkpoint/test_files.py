@@ -51,26 +51,6 @@ def test_a_single_file(tmp_path: Path) -> None:
     assert list(opened.tensors) == ["a"]
 
 
-def test_identity_sees_names_types_shapes_and_config_but_not_places(
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    first = Checkpoint.open(checkpoint).identity("one")
-    assert (first.name, first.model_type) == ("one", "mixtral")
-    b, a = {"b": tensor("BF16", 2, 2, seed=5)}, {"a": tensor("F32", 2)}
-    moved = Checkpoint.open(write_checkpoint(tmp_path / "moved", CONFIG, b, a))
-    assert first.same_weights_layout(moved.identity("two"))
-    for number, (config, other) in enumerate(
-        [
-            (CONFIG, {"a": tensor("F32", 1, 2)}),
-            (CONFIG, {"a": tensor("I32", 2)}),
-            (CONFIG, {"c": tensor("F32", 2)}),
-            ({**CONFIG, "x": 1}, a),
-        ]
-    ):
-        changed = Checkpoint.open(write_checkpoint(tmp_path / str(number), config, b, other))
-        assert not first.same_weights_layout(changed.identity("one"))
-
-
 @pytest.mark.parametrize("name", ["nothing", "file"])
 def test_no_directory(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")

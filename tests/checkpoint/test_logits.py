@@ -87,8 +87,8 @@ def test_flatten_is_the_original_with_grouping_off(
     assert_same(source(family), selection, tmp_path / "out", n_group=1, topk_group=1)
 
 
-@pytest.mark.parametrize("groups", ["balanced", "flatten"])
-def test_groups_of_deepseek_v2(choose: Chooser, tmp_path: Path, groups: str) -> None:
+@pytest.mark.parametrize(("groups", "keep"), [("balanced", 8), ("balanced", 4), ("flatten", 8)])
+def test_groups_of_deepseek_v2(choose: Chooser, tmp_path: Path, groups: str, keep: int) -> None:
     path = build(
         "deepseek_v2",
         tmp_path / "m",
@@ -98,7 +98,7 @@ def test_groups_of_deepseek_v2(choose: Chooser, tmp_path: Path, groups: str) -> 
         topk_group=2,
     )
     off = {"n_group": 1, "topk_group": 1} if groups == "flatten" else {}
-    assert_same(path, choose(path, 8, groups), tmp_path / "out", **off)
+    assert_same(path, choose(path, keep, groups), tmp_path / "out", **off)
 
 
 def test_single_file_and_bfloat16(choose: Chooser, tmp_path: Path) -> None:

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from easyep.architectures.spec import find_architecture
 from easyep.artifacts.selection import Selection
+from easyep.checkpoint import planning
 from easyep.checkpoint.copying import Range, merged
+from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import BITS, read_shard
+from easyep.checkpoint.layout import resolve
 from easyep.checkpoint.planning import Plan, plan
 from easyep.errors import CheckpointError, OutputError, SelectionError, UnknownNameError
 from tests.checkpoint.raw_files import (
@@ -169,6 +173,23 @@ def test_another_checkpoint_of_the_same_form_is_allowed_with_a_warning(
     other = replaced(good, model=dataclasses.replace(good.model, config_sha256="other"))
     (warning,) = plan(source("qwen3_moe"), other).warnings
     assert "'tiny'" in warning
+    tuned = replaced(good, model=dataclasses.replace(good.model, weights_sha256="other"))
+    assert plan(source("qwen3_moe"), tuned).warnings == (warning,)
+
+
+def test_a_layout_that_is_known_is_not_resolved_again(
+    source: Sources, choose: Chooser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selection = choose(source("qwen3_moe"))
+    checkpoint = Checkpoint.open(source("qwen3_moe"))
+    layout = resolve(checkpoint, find_architecture(checkpoint.config))
+    expected = plan(checkpoint, selection)
+
+    def again(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(planning, "resolve", again)
+    assert plan(checkpoint, selection, layout=layout) == expected
 
 
 def test_an_uneven_selection_is_refused_as_balanced(source: Sources, choose: Chooser) -> None:

@@ -1,6 +1,8 @@
+import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint import copying
 from easyep.checkpoint.rewriting import rewrite
+from easyep.checkpoint.verification import verify
 from easyep.errors import CheckpointError, OutputError
 from tests.checkpoint.raw_files import deepseek_fp8, gpt_oss_mxfp4, read_all, read_file
 from tests.tiny_models import FAMILIES, WITH_MTP, build
@@ -239,12 +242,11 @@ def test_progress_is_told_of_every_byte(source: Sources, choose: Chooser, tmp_pa
     assert progress.done == rewritten.bytes_after
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("x"), OSError(28, "full")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("x"), OSError(32, "pipe")])
 def test_nothing_is_left_when_it_fails_in_the_middle(
     source: Sources, choose: Chooser, tmp_path: Path, error: BaseException
 ) -> None:
-    expected = OutputError if isinstance(error, OSError) else type(error)
-    with pytest.raises(expected):
+    with pytest.raises(type(error)):  # an OSError of the progress is not one of the target
         rewrite(
             source("mixtral"),
             choose(source("mixtral")),
@@ -253,6 +255,84 @@ def test_nothing_is_left_when_it_fails_in_the_middle(
             progress=Recorder(90_000, error),
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def no_room(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "mkdir", "open"])
+def test_a_full_disk_is_one_error_that_names_the_target(
+    source: Sources, choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = source("mixtral")
+    selection = choose(path)
+    target = tmp_path / "new" / "out"
+    opened, calls = os.open, 0
+
+    def open_sources_only(name: Any, flags: int, *more: Any, **names: Any) -> int:
+        return no_room() if flags & os.O_CREAT else opened(name, flags, *more, **names)
+
+    def later(*_: object) -> int:
+        nonlocal calls
+        calls += 1
+        return no_room() if calls > 3 else 0
+
+    replacement = {"open": open_sources_only, "fsync": later}.get(call, no_room)
+    monkeypatch.setattr(os, call, replacement)
+    with pytest.raises(OutputError) as error:
+        rewrite(path, selection, target)
+    monkeypatch.undo()
+    assert str(error.value) == f"cannot write {target}: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_check_sees_everything_before_the_target_has_its_name(
+    source: Sources, choose: Chooser, tmp_path: Path
+) -> None:
+    path, target = source("deepseek_v3"), tmp_path / "out"
+    seen: list[dict[str, bytes]] = []
+
+    def check(folder: Path) -> None:
+        assert not target.exists()
+        assert verify(folder, path).ok
+        seen.append({f.name: f.read_bytes() for f in folder.iterdir()})
+
+    rewrite(path, choose(path), target, extra_files={"README.md": b"x"}, check=check)
+    assert seen == [{f.name: f.read_bytes() for f in target.iterdir()}]
+    assert "easyep.json" in seen[0]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, CheckpointError, OSError])
+def test_an_error_of_the_check_leaves_nothing(
+    source: Sources, choose: Chooser, tmp_path: Path, error: type[BaseException]
+) -> None:
+    def check(folder: Path) -> None:
+        raise error("no")
+
+    with pytest.raises(error, match="no"):
+        rewrite(source("mixtral"), choose(source("mixtral")), tmp_path / "a" / "out", check=check)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_snapshot_of_the_hugging_face_cache(choose: Chooser, tmp_path: Path) -> None:
+    built = build("qwen3_moe", tmp_path / "built")
+    (built / "tokenizer.json").write_text("{}")
+    repository = tmp_path / "hub" / "models--some--model"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    for number, file in enumerate(sorted(built.iterdir())):
+        shutil.copy(file, repository / "blobs" / str(number))
+        (snapshot / file.name).symlink_to(Path("..", "..", "blobs", str(number)))
+    selection = choose(snapshot)
+    assert selection == choose(built)
+    out = rewrite(snapshot, selection, tmp_path / "out").path
+    assert not any(file.is_symlink() for file in out.iterdir())
+    assert read_all(out) == expected_tensors(built, selection)
+    for original in (snapshot, built):
+        result = verify(out, original)
+        assert result.ok, result.problems
 
 
 KILLED = """
@@ -328,13 +408,16 @@ def test_targets_that_cannot_be(
 def test_a_full_disk_is_noticed_before(
     source: Sources, choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(OutputError, match=r"needs 0.00 GB, but only 0.00 GB are free"):
         rewrite(source("mixtral"), choose(source("mixtral")), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".out.ab_12345").mkdir()  # of a run that was killed, or of one that goes on
+    (tmp_path / ".output.ab_12345").mkdir()
+    with pytest.raises(OutputError, match=r" \(unless a run .*, \.out\.ab_12345 beside it can"):
+        rewrite(source("mixtral"), choose(source("mixtral")), tmp_path / "out")
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_extra_files_and_manifest_entries_cannot_replace_what_is_written(

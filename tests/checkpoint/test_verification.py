@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -247,6 +248,41 @@ def test_planted_faults_are_found_without_the_source(pruned: Pruned, fault: str)
     result = pruned.verify(with_source=False)
     assert not result.ok
     assert result.problems
+
+
+def test_a_file_without_a_checksum_is_no_proof(pruned: Pruned) -> None:
+    pruned.edit("config.json", lambda config: config.update(rope_theta=1))
+    pruned.edit("easyep.json", lambda manifest: manifest["checksums"].pop("config.json"))
+    (problem,) = pruned.verify(with_source=False).problems
+    assert "config.json is not in the manifest" in problem
+
+
+def test_every_file_must_be_in_the_manifest_but_hidden_ones(pruned: Pruned, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in (".gitattributes", ".git/HEAD", ".cache/huggingface/x.py", "README.md"):
+        (pruned.path / name).parent.mkdir(exist_ok=True, parents=True)
+        (pruned.path / name).write_text("")
+    assert pruned.verify().ok
+    surplus = ("modeling_evil.py", "sub/README.md", "sub/easyep.json", "model.gguf", "linked")
+    for name in surplus[:-1]:
+        (pruned.path / name).parent.mkdir(exist_ok=True)
+        (pruned.path / name).write_text("")
+    (pruned.path / "linked").symlink_to(tmp_path / "elsewhere")
+    for result in (pruned.verify(), pruned.verify(with_source=False)):
+        (problem,) = result.problems
+        assert all(f"{name} is not in the manifest" in problem for name in surplus)
+
+
+def test_files_that_cannot_be_read_are_problems(
+    pruned: Pruned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", fail)
+    (problem,) = pruned.verify().problems
+    assert problem.startswith("tensor bytes: ")
+    assert problem.endswith("cannot be read: Input/output error")
 
 
 def test_without_a_manifest(pruned: Pruned) -> None:
