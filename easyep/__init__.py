@@ -7,20 +7,25 @@
     selection = easyep.select(scores, keep=0.5)
     easyep.rewrite("demo", selection, "demo-math")
 
-`easyep.prune` does all of it. Every command has its function; none prints, all raise subclasses of
-`EasyEPError`.
+`easyep.prune` does all of it. Every command has its function (`easyep eval` is `evaluate`); none
+prints, all raise subclasses of `EasyEPError`.
 """
 
-__version__ = "0.1.0.dev0"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from easyep.artifacts import Demo, Observations, RoutedTokens, Scores, Selection
-from easyep.checkpoint.inspection import inspect
-from easyep.criteria import criterion
-from easyep.errors import EasyEPError
-from easyep.pipeline import observe, plan, prune, rewrite, verify
-from easyep.recipe import Recipe
-from easyep.scoring import mix, score
-from easyep.selection import select
+if TYPE_CHECKING:
+    from easyep.artifacts import Demo, Observations, RoutedTokens, Scores, Selection
+    from easyep.criteria import criterion
+    from easyep.errors import EasyEPError
+    from easyep.pipeline import observe, prune, rewrite, verify
+    from easyep.planning import plan
+    from easyep.queries import evaluate, inspect, read_mask
+    from easyep.recipe import Recipe
+    from easyep.scoring import mix, score
+    from easyep.selection import select
+
+__version__ = "0.1.0.dev0"
 
 __all__ = [
     "Demo",
@@ -31,13 +36,41 @@ __all__ = [
     "Scores",
     "Selection",
     "criterion",
+    "evaluate",
     "inspect",
     "mix",
     "observe",
     "plan",
     "prune",
+    "read_mask",
     "rewrite",
     "score",
     "select",
     "verify",
 ]
+
+_HOMES = {
+    "artifacts": ["Demo", "Observations", "RoutedTokens", "Scores", "Selection"],
+    "criteria": ["criterion"],
+    "errors": ["EasyEPError"],
+    "pipeline": ["observe", "prune", "rewrite", "verify"],
+    "planning": ["plan"],
+    "queries": ["evaluate", "inspect", "read_mask"],
+    "recipe": ["Recipe"],
+    "scoring": ["mix", "score"],
+    "selection": ["select"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that the command line starts at once."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'easyep' has no attribute {name!r}")
+    value = getattr(import_module(f"easyep.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

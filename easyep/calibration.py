@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from easyep import demonstrations
 from easyep.artifacts import Observations, ObservedDemo, TokenSequence
-from easyep.errors import DemosError, ObservationError
+from easyep.errors import ArtifactError, DemosError, ObservationError
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.source import Source
@@ -56,36 +57,42 @@ def domains(recipe: Recipe, source: Source) -> list[Domain]:
     return found
 
 
-def token_sequences(recipe: Recipe, source: Source, domain: Domain) -> list[TokenSequence]:
-    """The demonstrations that the recipe chooses from a domain, as the model reads them.
+def demonstrations_of(
+    recipe: Recipe, source: Source
+) -> Iterator[tuple[Domain, list[TokenSequence]]]:
+    """Each domain of a recipe with its chosen demonstrations, as the model reads them.
 
     Raises:
         DemosError: one cannot be read or rendered; the message says which.
     """
-    from easyep import loading
-
-    demos = demonstrations.read(domain.path)
-    tokenizer = loading.load_tokenizer(
-        source.model.path, trust_remote_code=recipe.trust_remote_code
-    )
+    tokenizer = _Tokenizer(source, recipe.trust_remote_code)
     config = source.checkpoint.config
     limits = [recipe.max_length, config.get("max_position_embeddings")]
     max_length = min((limit for limit in limits if limit), default=None)
-    sequences = []
-    for number, demo in enumerate(demos, start=1):
-        try:
-            sequence = demonstrations.render(demo, tokenizer, max_length)
-        except DemosError as error:
-            raise DemosError(f"{domain.path}, demonstration {number}: {error}") from None
-        if not len(sequence) or sequence.input_ids.max() >= config.get("vocab_size", 1 << 62):
-            raise DemosError(
-                f"{domain.path}, demonstration {number}: it has no tokens, or token ids outside "
-                f"the model's vocabulary of {config.get('vocab_size')}"
-            )
-        sequences.append(sequence)
-    return demonstrations.choose(
-        sequences, recipe.n_demos, order=recipe.demo_order, seed=recipe.seed
-    )
+    vocabulary = config.get("vocab_size", 1 << 62)
+    for domain in domains(recipe, source):
+        sequences = []
+        for number, demo in enumerate(demonstrations.read(domain.path), start=1):
+            where = f"{domain.path}, demonstration {number}"
+            needs_text = "input_ids" not in demo.content
+            try:
+                sequence = demonstrations.render(
+                    demo, tokenizer.get() if needs_text else None, max_length
+                )
+            except DemosError as error:
+                raise DemosError(f"{where}: {error}") from None
+            if not len(sequence) or sequence.input_ids.max() >= vocabulary:
+                raise DemosError(
+                    f"{where}: it has no tokens, or token ids outside the model's vocabulary of "
+                    f"{vocabulary}"
+                )
+            sequences.append(sequence)
+        yield (
+            domain,
+            demonstrations.choose(
+                sequences, recipe.n_demos, order=recipe.demo_order, seed=recipe.seed
+            ),
+        )
 
 
 def calibrate(
@@ -98,9 +105,7 @@ def calibrate(
     Raises:
         EasyEPError: a subclass says what is wrong with the demonstrations or the model.
     """
-    shown = [
-        (domain, token_sequences(recipe, source, domain)) for domain in domains(recipe, source)
-    ]
+    shown = list(demonstrations_of(recipe, source))
     model: PreTrainedModel | None = None
     observed = []
     for domain, sequences in shown:
@@ -108,9 +113,10 @@ def calibrate(
         if work_dir is not None:
             key = _key(recipe, source, sequences)
             saved = work_dir / "observations" / f"{domain.name}-{key}"
-        if saved is not None and (saved / "observations.json").exists():
-            observed.append(Observations.load(saved))
-            continue
+            found = _whole(saved)
+            if found is not None:
+                observed.append(found)
+                continue
         if model is None:
             from easyep import loading
 
@@ -125,6 +131,38 @@ def calibrate(
             observations.save(saved)
         observed.append(observations)
     return observed
+
+
+class _Tokenizer:
+    """The model's tokenizer, loaded when it is first needed."""
+
+    def __init__(self, source: Source, trust_remote_code: bool) -> None:
+        self._source = source
+        self._trust = trust_remote_code
+        self._loaded: Any = None
+
+    def get(self) -> Any:
+        if self._loaded is None:
+            from easyep import loading
+
+            self._loaded = loading.load_tokenizer(
+                self._source.model.path, trust_remote_code=self._trust
+            )
+        return self._loaded
+
+
+def _whole(saved: Path) -> Observations | None:
+    """Saved observations if they are there and can be read; what is damaged is removed."""
+    if not saved.exists():
+        return None
+    try:
+        found = Observations.load(saved)
+        for layer in found.layers:
+            _ = found.layers[layer]  # reads it
+        return found
+    except ArtifactError:
+        shutil.rmtree(saved)
+        return None
 
 
 def _observe(
@@ -166,9 +204,8 @@ def _observe(
 
 def _key(recipe: Recipe, source: Source, sequences: Sequence[TokenSequence]) -> str:
     """Tells apart observations that were made from different things."""
-    identity = source.identity
     made_from = {
-        "model": [identity.config_sha256, identity.tensors_sha256],
+        "model": {**source.identity.to_json(), "name": ""},
         "demos": [sequence.sha256 for sequence in sequences],
         "dtype": recipe.dtype,
         "device": recipe.device,

@@ -6,7 +6,8 @@
     ├── ModelNotFoundError        an alias, path or repository id that leads to no checkpoint
     ├── UnsupportedModelError     a model without prunable experts, or of an unknown family
     ├── CheckpointError           files on disk that contradict themselves or each other
-    │   └── LayoutError           tensors that the architecture's rules do not explain
+    │   ├── LayoutError           tensors that the architecture's rules do not explain
+    │   └── VerificationError     a checkpoint just written that is not what it should be
     ├── DemosError                demonstrations that cannot be read or rendered
     ├── ArtifactError             observations, scores, a selection or a recipe that cannot be read
     ├── ObservationError          the model ran, but what it did cannot be recorded exactly
@@ -45,6 +46,10 @@ class CheckpointError(EasyEPError):
 
 class LayoutError(CheckpointError):
     """A tensor's name or shape is not what the architecture's rules expect."""
+
+
+class VerificationError(CheckpointError):
+    """A checkpoint that was just written is not what it should be; it was not kept."""
 
 
 class DemosError(EasyEPError):

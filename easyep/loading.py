@@ -37,9 +37,14 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM
 
-    if device == "auto":
+    try:
         accelerator = torch.accelerator.current_accelerator(check_available=True)
-        device = str(accelerator) if accelerator else "cpu"
+        place = torch.device(device if device != "auto" else accelerator or "cpu")
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise UnsupportedModelError(
+            f"the device {device!r} cannot be used: {_first_line(error)}; --device cpu always can"
+        ) from None
     with quietly():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -49,9 +54,13 @@ def load_model(
                 output_loading_info=True,
             )
         except (ValueError, KeyError, ImportError) as error:
-            raise UnsupportedModelError(f"transformers cannot load {path}: {error}") from error
+            raise UnsupportedModelError(
+                f"transformers cannot load {path}: {_first_line(error)}"
+            ) from error
         except (OSError, RuntimeError) as error:
-            raise CheckpointError(f"transformers cannot load {path}: {error}") from error
+            raise CheckpointError(
+                f"transformers cannot load {path}: {_first_line(error)}"
+            ) from error
     surplus = [key for key in info["unexpected_keys"] if not is_mtp_key(key, model)]
     for what, keys in (
         ("lacks", list(info["missing_keys"])),
@@ -61,7 +70,7 @@ def load_model(
         if keys:
             some = ", ".join(sorted(keys)[:3])
             raise CheckpointError(f"{path} {what} {some} ({len(keys)} in all)")
-    return model.to(device).eval()
+    return model.to(place).eval()
 
 
 def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> "PreTrainedTokenizerBase":
@@ -76,7 +85,9 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> "PreTraine
         try:
             return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            raise CheckpointError(f"{path} has no tokenizer that can be read: {error}") from error
+            raise CheckpointError(
+                f"{path} has no tokenizer that can be read: {_first_line(error)}"
+            ) from error
 
 
 def is_mtp_key(key: str, model: "PreTrainedModel") -> bool:
@@ -86,6 +97,11 @@ def is_mtp_key(key: str, model: "PreTrainedModel") -> bool:
     layer = re.search(r"(^|\.)layers\.(\d+)\.", key)
     last = model.config.get_text_config().num_hidden_layers
     return layer is not None and int(layer.group(2)) >= last
+
+
+def _first_line(error: Exception) -> str:
+    """What another library's error says first; it often goes on for a page."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 @contextmanager

@@ -25,12 +25,14 @@ class Model:
         path: the directory with `config.json` and the safetensors files.
         calibration: the subfolder of `calibration_data/` for its domains.
         tasks: the evaluation tasks that easyep brings for this model; empty where it has none.
+        hub: its Hugging Face repository id; empty for a directory.
     """
 
     name: str
     path: Path
     calibration: str = ""
     tasks: str = ""
+    hub: str = ""
 
 
 def aliases() -> dict[str, dict[str, str]]:
@@ -58,9 +60,10 @@ def resolve(name: str) -> Model:
         origin = {"calibration": entry.get("calibration", ""), "tasks": entry.get("tasks", "")}
         if entry.get("package") == "demo":
             return Model(name, resources.demo_model(), **origin)
-        return Model(name, _snapshot(entry["hub"] + alias[1] + alias[2]), **origin)
+        hub = entry["hub"]
+        return Model(name, _snapshot(hub + alias[1] + alias[2]), hub=hub, **origin)
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) and not name.startswith((".", "/")):
-        return Model(name, _snapshot(name))
+        return Model(name, _snapshot(name), hub=name.partition("@")[0])
     if "/" in name or name.startswith("."):
         raise ModelNotFoundError(f"the model directory {name} does not exist")
     raise unknown_name(

@@ -1,13 +1,14 @@
 """Every choice of one run, in YAML or as keyword arguments, validated when it is built."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from easyep import choices
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.checkpoint.rewriting import MTP_MODES
 from easyep.demonstrations import parse_weighted
@@ -19,13 +20,25 @@ from easyep.scoring import TOKENS, Tokens
 RUNNERS = ("auto", "memory")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
-_CHOICES: Mapping[str, Sequence[str]] = {
-    "tokens": TOKENS,
-    "demo_order": DEMO_ORDERS,
-    "groups": GROUP_MODES,
-    "mtp": MTP_MODES,
-    "runner": RUNNERS,
-    "dtype": DTYPES,
+_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "model": choices.text,
+    "domain": choices.several(choices.text),
+    "demos": choices.several(choices.text),
+    "keep": choices.number,
+    "align": choices.count,
+    "criterion": choices.text,
+    "tokens": choices.one_of(TOKENS),
+    "groups": choices.one_of(GROUP_MODES),
+    "mtp": choices.one_of(MTP_MODES),
+    "n_demos": choices.count,
+    "max_length": choices.optional(choices.count),
+    "demo_order": choices.one_of(DEMO_ORDERS),
+    "seed": choices.seed,
+    "runner": choices.one_of(RUNNERS),
+    "device": choices.text,
+    "dtype": choices.one_of(DTYPES),
+    "batch_size": choices.count,
+    "trust_remote_code": choices.flag,
 }
 
 
@@ -77,25 +90,8 @@ class Recipe:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("domain", "demos"):
-            value = getattr(self, name)
-            if isinstance(value, (str, os.PathLike)):
-                value = (os.fspath(value),)
-            object.__setattr__(self, name, tuple(os.fspath(item) for item in value))
-        for name, valid in _CHOICES.items():
-            if getattr(self, name) not in valid:
-                raise unknown_name(name.replace("_", "-"), str(getattr(self, name)), valid)
-        for name in ("align", "n_demos", "batch_size"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ArtifactError(
-                    f"{name} must be a positive integer, not {getattr(self, name)!r}"
-                )
-        if self.max_length is not None and (
-            type(self.max_length) is not int or self.max_length < 1
-        ):
-            raise ArtifactError(f"max_length must be a positive integer, not {self.max_length!r}")
-        if isinstance(self.keep, bool) or not isinstance(self.keep, (int, float)):
-            raise ArtifactError(f"keep must be a number, not {self.keep!r}")
+        for name, check in _CHECKS.items():
+            object.__setattr__(self, name, check(name, getattr(self, name)))
 
     @property
     def weights(self) -> list[float]:
@@ -114,8 +110,8 @@ class Recipe:
         for key in value:
             if key not in names:
                 raise unknown_name("recipe key", str(key), names)
-        if not isinstance(value.get("model"), str):
-            raise ArtifactError("a recipe needs 'model', a text")
+        if "model" not in value:
+            raise ArtifactError("a recipe needs 'model'")
         return cls(**value)
 
 
@@ -130,8 +126,9 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"the recipe {path} does not exist") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ArtifactError(f"the recipe {path} cannot be read: {error}") from None
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"the recipe {path} cannot be read: {reason}") from None
     if not isinstance(value, dict):
         raise ArtifactError(f"the recipe {path} must be a mapping of names to choices")
     return value

@@ -16,4 +16,4 @@ def folder(name: str) -> Path:
 
 def demo_model() -> Path:
     """The small trained model that comes with easyep."""
-    return _PACKAGE / "demo" / "model"
+    return _PACKAGE / "demo_model" / "model"

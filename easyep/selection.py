@@ -1,5 +1,7 @@
 """Scores + budget + router limits -> Selection."""
 
+import math
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,12 +15,16 @@ from easyep.registry import unknown_name
 
 
 def select(
-    scores: Scores, keep: float = 0.5, *, groups: str = "balanced", align: int = 1
+    scores: Scores | str | os.PathLike[str],
+    keep: float = 0.5,
+    *,
+    groups: str = "balanced",
+    align: int = 1,
 ) -> Selection:
     """Keep the best experts, the same number in every layer; of equal scores the lower id.
 
     Args:
-        scores: one number per expert and layer.
+        scores: one number per expert and layer, or the file that they were saved in.
         keep: a fraction in (0, 1), rounded to the nearest count that the router can work with,
             or a number of experts per layer (an integer >= 1), taken as it is.
         groups: for group-limited routers: ``"balanced"`` keeps the best of each group, the same
@@ -29,6 +35,8 @@ def select(
     Raises:
         SelectionError: the router could not work with that many experts.
     """
+    if not isinstance(scores, Scores):
+        scores = Scores.load(scores)
     count = keep_count(keep, scores.router, groups=groups, align=align)
     return Selection(
         model=scores.model,
@@ -53,39 +61,41 @@ def keep_count(keep: float, router: Router, *, groups: str = "balanced", align: 
         raise unknown_name("group mode", groups, GROUP_MODES)
     if align < 1:
         raise SelectionError(f"align must be a positive integer, not {align}")
-    if isinstance(keep, bool) or not (0 < keep < 1 or (keep >= 1 and keep == int(keep))):
+    whole = math.isfinite(keep) and keep >= 1 and keep == int(keep)
+    if isinstance(keep, bool) or not (whole or 0 < keep < 1):
         raise SelectionError(
             f"keep must be a fraction in (0, 1) or a number of experts per layer, not {keep}"
         )
-    if keep >= 1:
-        count = int(keep)
-    else:
-        step = router.keep_step(groups, align)
-        count = max(1, round(keep * router.num_experts / step)) * step
-    router.check_keep(count, groups, align)
-    return count
+    if not whole:
+        return router.nearest_keep(keep, groups, align)
+    router.check_keep(int(keep), groups, align)
+    return int(keep)
 
 
 def from_mask(
-    mask: Sequence[Sequence[int]], layers: Sequence[int], model: ModelIdentity, router: Router
+    mask: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    model: ModelIdentity,
+    router: Router,
+    *,
+    groups: str = "balanced",
 ) -> Selection:
-    """A selection from one list of 0/1 per MoE layer, the form that the authors of EASY-EP publish.
-
-    `groups` becomes ``"balanced"`` where every layer keeps the same number in every group, and
-    ``"flatten"`` otherwise.
+    """A selection from one list of 0/1 per MoE layer.
 
     Args:
         mask: 1 keeps the expert; [layers, E].
         layers: the indices of the model's MoE layers, in the order of the mask.
+        groups: with ``"balanced"`` the mask must keep the same number in every group.
 
     Raises:
-        SelectionError: the mask does not fit the model, or keeps unequal numbers per layer.
+        SelectionError: the mask does not fit the model, or keeps unequal numbers.
     """
     if len(mask) != len(layers):
         raise SelectionError(f"the mask has {len(mask)} layers, the model {len(layers)} MoE layers")
     kept: dict[int, tuple[int, ...]] = {}
     for layer, row in zip(layers, mask, strict=True):
-        if len(row) != router.num_experts or any(value not in (0, 1) for value in row):
+        whole = isinstance(row, Sequence) and len(row) == router.num_experts
+        if not whole or any(value not in (0, 1) for value in row):
             raise SelectionError(
                 f"layer {layer} of the mask must be {router.num_experts} numbers, each 0 or 1"
             )
@@ -96,13 +106,14 @@ def from_mask(
             f"every layer must keep the same number of experts; the mask keeps {sorted(counts)}"
         )
     keep = counts.pop()
-    per_group = {
-        np.bincount([router.group_of(e) for e in experts], minlength=router.n_group).tobytes()
-        for experts in kept.values()
-    }
-    even = np.full(router.n_group, keep // router.n_group).tobytes()
-    groups = "balanced" if per_group == {even} else "flatten"
     router.check_keep(keep, groups)
+    for layer, experts in kept.items() if groups == "balanced" else ():
+        per_group = np.bincount([router.group_of(e) for e in experts], minlength=router.n_group)
+        if len(set(per_group.tolist())) > 1:
+            raise SelectionError(
+                f"layer {layer} of the mask keeps {per_group.tolist()} experts of the router's "
+                "groups, not the same number of each; --groups flatten gives the groups up"
+            )
     return Selection(model, router.num_experts, keep, groups, "mask", kept)
 
 

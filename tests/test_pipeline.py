@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import easyep
-from easyep import pipeline
+from easyep import queries
 from easyep.artifacts import Observations, Scores, Selection
+from easyep.checkpoint import verification
 from easyep.checkpoint.files import Checkpoint
+from easyep.demonstrations import domain_file
 from easyep.errors import (
     ArtifactError,
     DemosError,
@@ -22,6 +25,7 @@ from easyep.errors import (
     SelectionError,
     UnknownNameError,
     UnsupportedModelError,
+    VerificationError,
 )
 from easyep.loading import load_model
 from easyep.resources import demo_model
@@ -255,7 +259,7 @@ def test_scores_of_another_model_are_refused(tmp_path):
     other = build("deepseek_v3", tmp_path / "other")
     scores = easyep.score(easyep.observe("demo", domain="math", n_demos=1))
     with pytest.raises(ArtifactError, match="not of"):
-        pipeline.check_scores(scores, other)
+        queries.check_scores(scores, other)
     with pytest.raises(EasyEPError):
         easyep.rewrite(other, easyep.select(scores), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -266,13 +270,79 @@ def test_a_published_mask(tmp_path):
     rows = [[1] * 16 + [0] * 16 for _ in source.layout.moe_layers]
     path = tmp_path / "mask.json"
     path.write_text(json.dumps(rows))
-    chosen = pipeline.read_mask(path, "demo")
-    assert chosen.groups == "flatten"
+    with pytest.raises(SelectionError, match="--groups flatten"):
+        queries.read_mask(path, "demo")
+    chosen = queries.read_mask(path, "demo", groups="flatten")
     done = easyep.rewrite("demo", chosen, tmp_path / "out", mtp="follow")
     assert easyep.verify(done.path, "demo").ok
     path.write_text("{}")
     with pytest.raises(ArtifactError, match="not a JSON list"):
-        pipeline.read_mask(path, "demo")
+        queries.read_mask(path, "demo")
+
+
+def other_weights(path: Path) -> Path:
+    """The demo model with one router turned upside down: the same config and shapes."""
+    shutil.copytree(demo_model(), path)
+    tensor = Checkpoint.open(path).tensors["model.layers.2.mlp.gate.weight"]
+    with open(path / tensor.shard, "r+b") as file:
+        file.seek(tensor.begin)
+        rows = np.frombuffer(file.read(tensor.end - tensor.begin), np.uint8).reshape(32, -1)
+        file.seek(tensor.begin)
+        file.write(rows[::-1].tobytes())
+    for shard in path.glob("*.safetensors"):  # training changes every weight, not only routers
+        content = bytearray(shard.read_bytes())
+        content[-2] ^= 1
+        shard.write_bytes(content)
+    return path
+
+
+def test_other_weights_are_another_model(pruned, tmp_path):
+    other = other_weights(tmp_path / "other")
+    with pytest.raises(ArtifactError, match="not of"):
+        queries.check_scores(pruned.scores, other)
+    choices = {"demos": domain_file("math", "demo"), "n_demos": 3, "dtype": "float32"}
+    work = tmp_path / "work"
+    one = easyep.prune("demo", output=tmp_path / "a", work_dir=work, **choices)
+    two = easyep.prune(other, output=tmp_path / "b", work_dir=work, **choices)
+    assert one.scores.layers[2].tolist() != two.scores.layers[2].tolist()
+
+
+def test_damaged_observations_are_made_again(pruned, tmp_path):
+    choices = {"domain": "math", "n_demos": 2, "dtype": "float32"}
+    first = easyep.prune("demo", output=tmp_path / "a", work_dir=tmp_path / "work", **choices)
+    (saved,) = (tmp_path / "work" / "observations").iterdir()
+    (saved / "layer-00003.safetensors").write_bytes(b"half")
+    again = easyep.prune("demo", output=tmp_path / "b", work_dir=tmp_path / "work", **choices)
+    assert again.selection == first.selection
+    (saved / "observations.json").unlink()
+    third = easyep.prune("demo", output=tmp_path / "c", work_dir=tmp_path / "work", **choices)
+    assert third.selection == first.selection
+
+
+def test_a_wrong_output_is_not_kept(tmp_path, monkeypatch):
+    wrong = verification.Verification((verification.Check("bytes", False, "one differs"),))
+    monkeypatch.setattr(verification, "verify", lambda *args, **kwargs: wrong)
+    with pytest.raises(VerificationError, match="one differs"):
+        easyep.prune("demo", domain="math", n_demos=1, output=tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("work", ["out/work", "file/work"])
+def test_a_work_directory_that_cannot_be(work, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="work directory"):
+        easyep.prune("demo", domain="math", output=tmp_path / "out", work_dir=tmp_path / work)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_ids_need_no_tokenizer(tmp_path):
+    path = tmp_path / "model"
+    shutil.copytree(demo_model(), path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (path / name).unlink()
+    demos = tmp_path / "mine.jsonl"
+    demos.write_text('{"input_ids": [5, 6, 7, 8]}\n')
+    assert easyep.observe(path, demos=demos).num_tokens == 4
 
 
 def test_observing_needs_one_source_of_demonstrations():

@@ -62,7 +62,8 @@ def test_no_other_valid_choice_scores_more(values, how):
         (0.3, {"align": 8}, 16),
         (7, {}, 7),
         (64.0, {}, 64),
-        (0.99, {"align": 4}, 64),
+        (0.99, {"align": 4}, 60),
+        (0.01, {}, 4),
     ],
 )
 def test_counts(keep, options, expected):
@@ -72,6 +73,7 @@ def test_counts(keep, options, expected):
 def test_fractions_round_to_whole_groups():
     assert selection.keep_count(0.4, Router(32, 4, 4, 2)) == 12
     assert selection.keep_count(0.4, Router(32, 4, 4, 2), groups="flatten") == 13
+    assert selection.keep_count(0.01, Router(64, 4, 8, 4)) == 16
 
 
 @pytest.mark.parametrize("keep", [0, -1, 1.5, 0.0, True, float("nan")])
@@ -87,7 +89,7 @@ def test_what_is_no_budget(keep):
         (65, "flatten", "only 64; .*: 64"),
         (20, "balanced", "same number .*: 16 and 24"),
         (8, "balanced", "2 best experts.*: 16"),
-        (0.01, "balanced", "2 best experts.*: 16; or choose groups 'flatten'"),
+        (8, "balanced", "2 best experts.*: 16; or choose groups 'flatten'"),
     ],
 )
 def test_the_router_must_still_work(keep, groups, message):
@@ -101,16 +103,27 @@ def test_unknown_group_mode():
 
 
 def test_a_mask_becomes_a_selection():
-    model, router = records.MODEL, Router(4, 1, 2, 1)
-    even = selection.from_mask([[1, 1, 1, 1], [1, 1, 1, 1]], [1, 2], model, router)
-    assert even.groups == "balanced"
-    uneven = selection.from_mask([[1, 1, 0, 0], [1, 0, 1, 0]], [1, 2], model, router)
-    assert (uneven.groups, uneven.keep, uneven.layers) == ("flatten", 2, {1: (0, 1), 2: (0, 2)})
+    model, router = records.MODEL, Router(8, 1, 2, 1)
+    even, uneven = [1, 1, 0, 0, 0, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0, 1]
+    balanced = selection.from_mask([even, even], [1, 2], model, router)
+    assert (balanced.groups, balanced.keep) == ("balanced", 4)
+    assert balanced.layers == {1: (0, 1, 5, 6), 2: (0, 1, 5, 6)}
+    with pytest.raises(SelectionError, match=r"layer 2 .*\[3, 1\].*--groups flatten"):
+        selection.from_mask([even, uneven], [1, 2], model, router)
+    free = selection.from_mask([even, uneven], [1, 2], model, router, groups="flatten")
+    assert (free.groups, free.layers[2]) == ("flatten", (0, 1, 2, 7))
 
 
 @pytest.mark.parametrize(
     "mask",
-    [[[1, 1, 0, 0]], [[1, 1, 0, 0], [1, 0, 0, 0]], [[1, 1, 0], [1, 1, 0]], [[2, 0, 0, 0]] * 2],
+    [
+        [[1, 1, 0, 0]],
+        [[1, 1, 0, 0], [1, 0, 0, 0]],
+        [[1, 1, 0], [1, 1, 0]],
+        [[2, 0, 0, 0]] * 2,
+        [1, 2],
+        ["ab", "cd"],
+    ],
 )
 def test_masks_that_do_not_fit(mask):
     with pytest.raises(SelectionError):

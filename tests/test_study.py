@@ -61,7 +61,7 @@ def test_a_study_runs_and_goes_on_from_its_work_directory(capsys, tmp_path, monk
     assert found == {*one, *two, *three}
     assert len(result["cells"]) == len(found)
 
-    monkeypatch.setattr("easyep.study.evaluate_checkpoint", None)
+    monkeypatch.setattr("easyep.study.evaluations.evaluate_checkpoint", None)
     code, again, _ = run(capsys, *words)
     assert code == 0
     assert again == out

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from math import lcm
 from typing import Any
 
 from easyep.errors import ArtifactError, CheckpointError, SelectionError
@@ -54,10 +53,6 @@ class Router:
     def group_of(self, expert: int) -> int:
         """The group that `expert` belongs to; groups are contiguous blocks of ids."""
         return expert // (self.num_experts // self.n_group)
-
-    def keep_step(self, groups: str, align: int = 1) -> int:
-        """Counts that work for the group mode `groups` are multiples of this, and of `align`."""
-        return lcm(self.n_group if self._is_grouped(groups) else 1, align)
 
     def valid_counts(self, groups: str, align: int = 1) -> list[int]:
         """All counts K, ascending, that `check_keep` accepts."""

@@ -100,14 +100,20 @@ class Observations:
             layers = value.get("layers")
             if not isinstance(layers, list) or any(type(i) is not int for i in layers):
                 raise ArtifactError("the entry 'layers' must be a list of layer numbers")
+            if not layers:
+                raise ArtifactError("no layer was observed")
+            demos = value.get("demos")
+            if not isinstance(demos, list):
+                raise ArtifactError("the entry 'demos' must be a list")
+            router = Router.from_json(value.get("router"))
             for name in ("domain", "runner", "dtype"):
                 if not isinstance(value.get(name), str):
                     raise ArtifactError(f"the entry {name!r} must be a string")
             return cls(
                 model=ModelIdentity.from_json(value.get("model")),
-                router=Router.from_json(value.get("router")),
-                demos=tuple(_observed_demo(demo) for demo in value.get("demos", [])),
-                layers=_LayersOnDisk(folder, layers),
+                router=router,
+                demos=tuple(_observed_demo(demo) for demo in demos),
+                layers=_LayersOnDisk(folder, layers, router.num_experts),
                 domain=value["domain"],
                 runner=value["runner"],
                 dtype=value["dtype"],
@@ -122,27 +128,32 @@ def layer_file(layer: int) -> str:
 
 
 def _observed_demo(value: Any) -> ObservedDemo:
-    try:
-        return ObservedDemo(**value)
-    except TypeError:
-        raise ArtifactError(
-            "each entry of 'demos' must have sha256, tokens, response_tokens"
-        ) from None
+    kinds = {"sha256": str, "tokens": int, "response_tokens": int, "cut": int}
+    if not isinstance(value, Mapping) or any(
+        type(value.get(name, 0 if name == "cut" else None)) is not kind
+        for name, kind in kinds.items()
+    ):
+        raise ArtifactError("each entry of 'demos' must have sha256, tokens, response_tokens, cut")
+    return ObservedDemo(**{name: value[name] for name in kinds if name in value})
 
 
 class _LayersOnDisk(Mapping[int, RoutedTokens]):
     """Reads a layer each time that it is asked for, so that memory holds one at a time."""
 
-    def __init__(self, folder: Path, layers: list[int]) -> None:
+    def __init__(self, folder: Path, layers: list[int], num_experts: int) -> None:
         self._folder = folder
         self._layers = layers
+        self._num_experts = num_experts
 
     def __getitem__(self, layer: int) -> RoutedTokens:
         if layer not in self._layers:
             raise KeyError(layer)
         path = self._folder / layer_file(layer)
         try:
-            return RoutedTokens(**safetensors.numpy.load_file(path))
+            record = RoutedTokens(**safetensors.numpy.load_file(path))
+            if record.expert_ids.size and record.expert_ids.max() >= self._num_experts:
+                raise ArtifactError(f"expert_ids reaches beyond {self._num_experts} experts")
+            return record
         except (OSError, TypeError, ArtifactError, safetensors.SafetensorError) as error:
             raise ArtifactError(f"observations: {path} cannot be read: {error}") from None
 

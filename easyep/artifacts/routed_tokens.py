@@ -38,6 +38,11 @@ class RoutedTokens:
         routes, tokens = self.expert_ids.shape, self.expert_ids.shape[:1]
         if len(routes) != 2:
             raise ArtifactError(f"expert_ids must be [tokens, top-k], not {list(routes)}")
+        for name, kind in (("expert_ids", "iu"), ("weights", "f"), ("output_norms", "f")):
+            if getattr(self, name).dtype.kind not in kind:
+                raise ArtifactError(f"{name} has the type {getattr(self, name).dtype}")
+        if self.expert_ids.size and self.expert_ids.min() < 0:
+            raise ArtifactError("expert_ids has a number below 0")
         for name, shape in (
             ("weights", routes),
             ("output_norms", routes),

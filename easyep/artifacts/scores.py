@@ -69,7 +69,10 @@ class Scores:
         for layer, numbers in layer_entries(value).items():
             if any(type(number) not in (int, float) for number in numbers):
                 raise ArtifactError(f"layer {layer}: scores must be numbers")
-            layers[layer] = np.array(numbers, dtype=np.float64)
+            try:
+                layers[layer] = np.array(numbers, dtype=np.float64)
+            except OverflowError:
+                raise ArtifactError(f"layer {layer}: a score is too large") from None
         return cls(
             criterion=value["criterion"],
             model=ModelIdentity.from_json(value.get("model")),

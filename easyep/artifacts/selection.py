@@ -1,6 +1,7 @@
 """Which experts of each layer are kept."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -124,8 +125,8 @@ def layer_entries(value: Mapping[str, Any]) -> dict[int, list[Any]]:
         raise ArtifactError("the entry 'layers' must be an object from layer numbers to lists")
     entries = {}
     for layer, numbers in layers.items():
-        if not (isinstance(layer, str) and layer.isascii() and layer.isdecimal()):
-            raise ArtifactError(f"layer {layer!r} is not a number")
+        if not (isinstance(layer, str) and re.fullmatch("[0-9]{1,6}", layer)):
+            raise ArtifactError(f"layer {layer[:20]!r} is not a number")
         if not isinstance(numbers, list):
             raise ArtifactError(f"layer {layer}: expected a list, found {type(numbers).__name__}")
         entries[int(layer)] = numbers

@@ -1,51 +1,57 @@
 """Arguments in, sentences out: the only room that prints or exits."""
 
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
 import click
 
 from easyep import __version__
 from easyep.cli.console import complain
 from easyep.errors import EasyEPError
+from easyep.registry import unknown_name
+
+# Command -> the module of this room that it lives in, and its line in the list of commands.
+COMMANDS = {
+    "prune": ("prune", "Prune a model for a domain: observe, score, select, rewrite, verify."),
+    "observe": ("stages", "Run the model on demonstrations and record what its experts did."),
+    "score": ("stages", "Score every expert from observations, without the model."),
+    "select": ("stages", "Choose the experts to keep."),
+    "rewrite": ("stages", "Write the checkpoint that has only the selected experts."),
+    "verify": ("stages", "Check a pruned checkpoint, byte by byte where its source is given."),
+    "inspect": ("look", "Show what is in a checkpoint, and what pruning saves."),
+    "eval": ("measure", "Measure accuracy with lm-evaluation-harness."),
+    "list": ("look", "List what easyep knows by name."),
+    "run": ("prune", "Run a recipe: one pruned model, or a study that compares many."),
+}
 
 
 class _Commands(click.Group):
     """Imports a command's module only when the command is asked for, so that help comes at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
+        if name not in COMMANDS:
             return None
-        module = __import__(f"easyep.cli.{_COMMANDS[name]}", fromlist=[name])
+        module = import_module(f"easyep.cli.{COMMANDS[name][0]}")
         command: click.Command = getattr(module, f"{name}_command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from easyep.registry import unknown_name
-
-            raise click.UsageError(str(unknown_name("command", args[0], _COMMANDS)), ctx)
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(str(unknown_name("command", args[0], COMMANDS)), ctx)
         return super().resolve_command(ctx, args)
-
-
-_COMMANDS = {
-    "prune": "prune",
-    "observe": "stages",
-    "score": "stages",
-    "select": "stages",
-    "rewrite": "stages",
-    "verify": "stages",
-    "inspect": "look",
-    "eval": "measure",
-    "list": "look",
-    "run": "prune",
-}
 
 
 @click.group(
@@ -63,23 +69,37 @@ def app() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 a clear error, 2 wrong usage, 130 interrupted."""
+    """Run the command line and exit.
+
+    0 done; 1 a clear error; 2 wrong usage; 130 interrupted; 143 terminated. However it ends,
+    what was half written is removed.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if threading.current_thread() is threading.main_thread():
+        # An exception, unlike the signal, lets folders under temporary names be removed.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         code = app.main(words, prog_name="easyep", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except EasyEPError as error:
-        if "--debug" in words:
-            traceback.print_exc()
-        complain(str(error))
-        code = 1
     except (KeyboardInterrupt, click.Abort):
         complain("interrupted")
         code = 130
     except BrokenPipeError:
         # Somebody closed the pipe that we print to, as `head` does.
         sys.stderr.close()
+        code = 1
+    except Exception as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        elif isinstance(error, EasyEPError):
+            complain(str(error))
+        else:
+            first = str(error).strip().partition("\n")[0]
+            complain(
+                f"unexpected {type(error).__name__}: {first} (this is a fault of easyep; the same "
+                "command with --debug shows where)"
+            )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

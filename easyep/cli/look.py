@@ -11,10 +11,10 @@ from easyep.cli.console import human_bytes, print_json, print_table
 @click.argument("model", metavar="M")
 @options.common
 def inspect_command(model: str, as_json: bool, quiet: bool, debug: bool) -> None:
-    """Show a checkpoint: layers, experts, routing, formats, sizes, and what pruning saves."""
-    from easyep.checkpoint.inspection import inspect
+    """Show what is in a checkpoint, and what pruning saves."""
+    from easyep.queries import inspect
 
-    found = inspect(models.resolve(model).path)
+    found = inspect(model)
     if as_json:
         print_json(found.to_json())
         return

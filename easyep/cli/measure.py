@@ -1,6 +1,5 @@
 """`easyep eval`: what a model can do."""
 
-import json
 from pathlib import Path
 
 import click
@@ -8,7 +7,6 @@ import click
 from easyep import models
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars
-from easyep.errors import EvaluationError
 from easyep.recipe import DTYPES
 
 
@@ -45,18 +43,16 @@ def eval_command(
 ) -> None:
     """Measure accuracy with lm-evaluation-harness."""
     from easyep.artifacts.files import write_json
-    from easyep.evaluation.accuracy import Accuracy, evaluate_checkpoint
+    from easyep.evaluation.tasks import default_tasks
+    from easyep.queries import evaluate
 
     if dtype not in DTYPES:
         raise click.UsageError(f"--dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    names = [name for name in (model, against) if name is not None]
-    paths = {name: models.resolve(name).path for name in names}
-    chosen = tasks.split(",") if tasks else default_tasks(model)
-    measured: dict[str, Accuracy] = {}
+    chosen = tasks.split(",") if tasks else default_tasks(models.resolve(model))
     with progress_bars(quiet) as progress:
-        for name in names:
-            measured[name] = evaluate_checkpoint(
-                paths[name],
+        measured = {
+            name: evaluate(
+                name,
                 chosen,
                 dtype=dtype,
                 device=device,
@@ -64,9 +60,11 @@ def eval_command(
                 limit=limit,
                 num_fewshot=num_fewshot,
                 trust_remote_code=trust_remote_code,
-                title=f"Evaluating {name}",
                 progress=progress,
             )
+            for name in (model, against)
+            if name is not None
+        }
     found = {name: accuracy.to_json() for name, accuracy in measured.items()}
     if output is not None:
         write_json(output, found)
@@ -85,26 +83,6 @@ def eval_command(
         rows.append(row)
     columns = ["task", "metric", "items", Path(model).name]
     print_table("", columns + ([Path(against).name, "difference"] if against else []), rows)
-
-
-def default_tasks(name: str) -> list[str]:
-    """The tasks that easyep has for a model, or for the one that a pruned checkpoint came from.
-
-    Raises:
-        EvaluationError: it has none.
-    """
-    resolved = models.resolve(name)
-    tasks = resolved.tasks
-    manifest = resolved.path / "easyep.json"
-    if not tasks and manifest.exists():
-        try:
-            source = json.loads(manifest.read_text(encoding="utf-8"))["source"]["name"]
-        except (ValueError, KeyError, TypeError):
-            source = ""
-        tasks = models.aliases().get(source, {}).get("tasks", "")
-    if not tasks:
-        raise EvaluationError(f"easyep has no tasks of its own for {name}: give --tasks A,B")
-    return [tasks]
 
 
 def _percent(value: float, stderr: float | None) -> str:

@@ -1,12 +1,16 @@
 """The options that several commands share; their defaults are those of `Recipe`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
 
+from easyep.artifacts.selection import GROUP_MODES
+from easyep.checkpoint.rewriting import MTP_MODES
+from easyep.demonstrations.rendering import DEMO_ORDERS
 from easyep.recipe import DTYPES, RUNNERS, Recipe
+from easyep.scoring import TOKENS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -28,7 +32,7 @@ class Keep(click.ParamType[float]):
             self.fail(f"{value!r} is neither a fraction nor a number of experts", param, ctx)
 
 
-def _choice(name: str, valid: list[str] | tuple[str, ...], text: str) -> Decorator[Any]:
+def _choice(name: str, valid: Sequence[str], text: str) -> Decorator[Any]:
     return click.option(
         f"--{name}",
         metavar="|".join(valid),
@@ -58,11 +62,15 @@ output_directory = click.option(
 )
 output_file = click.option("--output", required=True, metavar="FILE", help="Where to write.")
 seed = click.option(
-    "--seed", type=int, default=DEFAULTS["seed"], show_default=True, help="For random choices."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=DEFAULTS["seed"],
+    show_default=True,
+    help="For random choices.",
 )
 mtp = _choice(
     "mtp",
-    ("score", "follow", "drop"),
+    MTP_MODES,
     "Multi-token-prediction layers: choose their experts by their own scores, by the last "
     "layer's choice, or leave the layers out.",
 )
@@ -80,7 +88,7 @@ demo_choice = _several(
         metavar="N",
         help="Tokens per demonstration; longer ones lose their end. [default: the model's limit]",
     ),
-    _choice("demo-order", ("random", "longest"), "Which demonstrations are taken."),
+    _choice("demo-order", DEMO_ORDERS, "Which demonstrations are taken."),
     seed,
 )
 running = _several(
@@ -100,7 +108,7 @@ running = _several(
         "--trust-remote-code", is_flag=True, help="Run Python code that lies in the checkpoint."
     ),
 )
-tokens = _choice("tokens", ("all", "response"), "Which tokens count.")
+tokens = _choice("tokens", TOKENS, "Which tokens count.")
 criterion = click.option(
     "--criterion",
     default=DEFAULTS["criterion"],
@@ -125,7 +133,7 @@ budget = _several(
     ),
     _choice(
         "groups",
-        ("balanced", "flatten"),
+        GROUP_MODES,
         "Group-limited routers: keep as many experts in each group, or choose freely and leave a "
         "router without groups.",
     ),

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from easyep import pipeline, scoring, selection
-from easyep.artifacts import Observations, Scores
+from easyep import pipeline, queries, scoring, selection
+from easyep.artifacts import Scores
 from easyep.cli import options
 from easyep.cli.console import human_bytes, print_json, print_table, progress_bars, say
 from easyep.demonstrations import parse_weighted
@@ -26,7 +26,7 @@ from easyep.demonstrations import parse_weighted
 def observe_command(
     model: str, output: str, as_json: bool, quiet: bool, debug: bool, **choices: Any
 ) -> None:
-    """Run the model on demonstrations and record what its routed experts did."""
+    """Run the model on demonstrations and record what its experts did."""
     if (choices["domain"] is None) == (choices["demos"] is None):
         raise click.UsageError("give either --domain NAME or --demos FILE")
     with progress_bars(quiet) as progress:
@@ -80,13 +80,14 @@ def score_command(
     """Score every expert from observations, without the model."""
     named = [parse_weighted(text) for text in (*observations, *more)]
     with progress_bars(quiet) as progress:
-        each = [
-            scoring.score(
-                Observations.load(name), criterion, tokens=tokens, seed=seed, progress=progress
-            )
-            for name, _ in named
-        ]
-    scores = scoring.mix(each, [weight for _, weight in named])
+        scores = scoring.score(
+            [name for name, _ in named],
+            criterion,
+            weights=[weight for _, weight in named],
+            tokens=tokens,
+            seed=seed,
+            progress=progress,
+        )
     scores.save(output)
     if as_json:
         print_json({"output": output, "criterion": criterion, "layers": sorted(scores.layers)})
@@ -101,7 +102,9 @@ def score_command(
 )
 @click.option("--scores", metavar="FILE", help="What `easyep score` wrote.")
 @click.option(
-    "--mask", metavar="FILE", help="Instead of scores: JSON, one list of 0/1 per MoE layer."
+    "--mask",
+    metavar="FILE",
+    help="Instead of scores and --keep: JSON, one list of 0/1 per MoE layer.",
 )
 @click.option("--model", metavar="M", help="Check that the scores are of this model.")
 @options.budget
@@ -123,13 +126,13 @@ def select_command(
     if (scores is None) == (mask is None) or (mask and not model):
         raise click.UsageError("give either --scores FILE, or --mask FILE with --model M")
     if mask is not None and model is not None:
-        chosen = pipeline.read_mask(mask, model)
+        chosen = queries.read_mask(mask, model, groups=groups)
         rows = []
     else:
         assert scores is not None
         loaded = Scores.load(scores)
         if model is not None:
-            pipeline.check_scores(loaded, model)
+            queries.check_scores(loaded, model)
         chosen = selection.select(loaded, keep, groups=groups, align=align)
         shares = selection.retained_share(loaded, chosen)
         rows = [(layer, f"{share:.1%}") for layer, share in shares.items()]
@@ -190,16 +193,7 @@ def verify_command(path: Path, source: str | None, as_json: bool, quiet: bool, d
     with progress_bars(quiet) as progress:
         result = pipeline.verify(path, source, progress=progress)
     if as_json:
-        print_json(
-            {
-                "path": str(path),
-                "ok": result.ok,
-                "checks": [
-                    {"name": check.name, "ok": check.ok, "detail": check.detail}
-                    for check in result.checks
-                ],
-            }
-        )
+        print_json({"path": str(path), **result.to_json()})
     else:
         rows = [(c.name, "ok" if c.ok else "WRONG", c.detail) for c in result.checks]
         print_table(str(path), ["check", "result", "detail"], rows)

@@ -10,7 +10,8 @@ import click
 
 from easyep import __version__
 from easyep.artifacts.files import write_json
-from easyep.cli.console import human_bytes, print_json, print_table, progress_bars, say
+from easyep.cli.console import print_json, print_table, progress_bars, say
+from easyep.report.study_table import cells_by_domain
 
 
 def run_study(
@@ -37,20 +38,7 @@ def run_study(
     if as_json:
         print_json(value)
         return
-    rows = []
-    for row in value["summary"]:
-        spread = f" ± {100 * row['spread']:.1f}" if row["spread"] is not None else ""
-        rows.append(
-            [
-                row["criterion"],
-                row["keep"],
-                row["groups"],
-                *(f"{100 * row['domains'][domain]:.1f}" for domain in planned.domains),
-                f"{100 * row['mean']:.1f}{spread}",
-                human_bytes(row["bytes"]),
-            ]
-        )
-    columns = ["criterion", "experts", "groups", *planned.domains, "mean", "size"]
+    columns, rows = cells_by_domain(value)
     print_table(f"{planned.study}: accuracy in %", columns, rows)
     if output:
         say(f"{output}: every number")

@@ -16,8 +16,10 @@ def render(demo: Demo, tokenizer: Any, max_length: int | None = None) -> TokenSe
     """The tokens that the model reads for a demonstration.
 
     Messages go through the chat template; the response tokens are those of the assistant's turns,
-    from the end of what the template puts before an answer. A prompt and its response are joined
-    as they are. Text that the template did not write gets the tokenizer's own special tokens.
+    from the end of what the template puts before an answer. Some templates leave the thinking out
+    of answers; of the last answer nothing is left out, since the model has written all of it. A
+    prompt and its response are joined as they are. Text that the template did not write gets the
+    tokenizer's own special tokens.
 
     Args:
         demo: the demonstration.
@@ -29,7 +31,10 @@ def render(demo: Demo, tokenizer: Any, max_length: int | None = None) -> TokenSe
     """
     content = demo.content
     if "input_ids" in content:
-        ids = np.array(content["input_ids"], dtype=np.int64)
+        try:
+            ids = np.array(content["input_ids"], dtype=np.int64)
+        except OverflowError:
+            raise DemosError("'input_ids' holds a number that is no token id") from None
         return _cut(ids, np.arange(len(ids)) >= content.get("response_start", len(ids)), max_length)
     if "messages" in content:
         text, spans = _apply_template(tokenizer, content["messages"])
@@ -38,13 +43,7 @@ def render(demo: Demo, tokenizer: Any, max_length: int | None = None) -> TokenSe
     else:
         text = content["prompt"] + content["response"]
         spans = [(len(content["prompt"]), len(text))]
-    encoded = tokenizer(
-        text,
-        add_special_tokens="messages" not in content,  # the template has written its own
-        return_offsets_mapping=True,
-    )
-    ids = np.array(encoded["input_ids"], dtype=np.int64)
-    starts, ends = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2).T
+    ids, starts, ends = _tokenize(tokenizer, text, special="messages" not in content)
     is_response = np.zeros(len(ids), dtype=np.bool_)
     for start, end in spans:
         # Special tokens that the tokenizer adds have empty offsets and belong to nobody.
@@ -74,6 +73,23 @@ def choose(
     return [sequences[i] for i in sorted(ranked[:n_demos])]
 
 
+def _tokenize(tokenizer: Any, text: str, special: bool) -> tuple[Any, Any, Any]:
+    """Token ids, and where in the text each begins and ends; int64 [T] each."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DemosError(f"the text is not valid Unicode: {error}") from None
+    if not tokenizer.is_fast:
+        raise DemosError(
+            "the model's tokenizer cannot tell which text a token stands for (it is not a fast "
+            "one); give input_ids and response_start"
+        )
+    # A chat template has written its own special tokens.
+    encoded = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+    starts, ends = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2).T
+    return np.array(encoded["input_ids"], dtype=np.int64), starts, ends
+
+
 def _apply_template(
     tokenizer: Any, messages: Sequence[dict[str, Any]]
 ) -> tuple[str, list[tuple[int, int]]]:
@@ -100,7 +116,38 @@ def _apply_template(
                 spans.append((start, end))
     except Exception as error:  # templates raise what they like
         raise DemosError(f"the chat template refuses the messages: {error}") from None
+    if messages[-1]["role"] == "assistant":
+        return _with_whole_answer(whole, spans, messages[-1].get("content"), before)
     return whole, spans
+
+
+def _with_whole_answer(
+    whole: str, spans: list[tuple[int, int]], answer: Any, before: str
+) -> tuple[str, list[tuple[int, int]]]:
+    """The conversation with its last answer as the model wrote it, thinking included.
+
+    Args:
+        whole: the rendered conversation.
+        spans: the character ranges of the assistant's turns in it.
+        answer: the content of the last message.
+        before: what serving writes before that answer.
+    """
+    if not isinstance(answer, str) or answer.strip() in whole[spans[-1][0] :]:
+        return whole, spans
+    # What the template kept of the answer is its end; what follows that closes the turn.
+    turn = whole[spans[-1][0] :]
+    kept = next(
+        (end for i in range(len(answer)) if (end := answer[i:].strip()) and end in turn), None
+    )
+    if kept is None:
+        raise DemosError("the chat template drops the last answer; give prompt and response")
+    closing = turn[turn.index(kept) + len(kept) :]
+    # Serving may have opened the thinking already.
+    overlap = next(
+        (n for n in range(min(len(before), len(answer)), 0, -1) if before.endswith(answer[:n])), 0
+    )
+    text = before + answer[overlap:] + closing
+    return text, [*spans[:-1], (len(before), len(text))]
 
 
 def _common(one: str, other: str) -> int:

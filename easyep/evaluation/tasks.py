@@ -1,12 +1,18 @@
 """Names of tasks -> what lm-eval can run, from `eval/tasks/` or from lm-eval's own collection."""
 
+import hashlib
+import json
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from easyep import resources
+from easyep.artifacts.files import read_json
+from easyep.errors import EvaluationError, MissingDependencyError
+from easyep.models import Model, aliases
 
 
 def local_tasks() -> list[str]:
@@ -35,6 +41,44 @@ def find(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
         else:
             own[name] = _with_absolute_data(definition)
     return list(own.values()), others
+
+
+def default_tasks(model: Model) -> list[str]:
+    """The tasks that easyep has for a model, or for the one that a pruned checkpoint came from.
+
+    Raises:
+        EvaluationError: it has none.
+    """
+    tasks = model.tasks
+    manifest = model.path / "easyep.json"
+    if not tasks and manifest.exists():
+        source = read_json(manifest, "manifest").get("source")
+        name = source.get("name") if isinstance(source, dict) else None
+        tasks = aliases().get(str(name), {}).get("tasks", "")
+    if not tasks:
+        raise EvaluationError(f"easyep has no tasks of its own for {model.name}: give --tasks A,B")
+    return [tasks]
+
+
+def fingerprint(name: str) -> str:
+    """A hash of what a task is: its definition and data, or its name where lm-eval defines it.
+
+    The version of lm-eval is part of it.
+    """
+    own, others = find([name])
+    try:
+        version = metadata.version("lm_eval")
+    except metadata.PackageNotFoundError:
+        raise MissingDependencyError(
+            "evaluation needs lm-eval: pip install 'easyep[eval]'"
+        ) from None
+    digest = hashlib.sha256(repr((version, others)).encode())
+    for definition in own:
+        files = definition["dataset_kwargs"].pop("data_files")
+        digest.update(json.dumps(definition, sort_keys=True).encode())
+        for split in sorted(files):
+            digest.update(Path(files[split]).read_bytes())
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,17 +6,23 @@ from typing import Any
 import yaml
 
 from easyep.artifacts import Selection
+from easyep.models import Model
 
 
 def model_card(
-    source: str, config: Mapping[str, Any], selection: Selection, facts: Mapping[str, Any]
+    source: Model,
+    config: Mapping[str, Any],
+    selection: Selection,
+    mtp: str,
+    facts: Mapping[str, Any],
 ) -> str:
     """A model card in the form of the Hugging Face hub.
 
     Args:
-        source: the name of the model that was pruned.
+        source: the model that was pruned.
         config: its config.
         selection: the experts that were kept.
+        mtp: what happened to multi-token-prediction layers, as in `Recipe`.
         facts: `observations` and `retained_share` of the manifest, where they are known.
     """
     header: dict[str, Any] = {
@@ -24,11 +30,13 @@ def model_card(
         "pipeline_tag": "text-generation",
         "tags": ["mixture-of-experts", "expert-pruning", "easyep", str(config.get("model_type"))],
     }
-    if "/" in source and not source.startswith((".", "/")):
-        header["base_model"] = source.partition("@")[0]
+    if source.hub:
+        header["base_model"] = source.hub
     domains = facts.get("observations", [])
     named = ", ".join(str(domain["domain"]) for domain in domains)
-    name = source.rstrip("/").rsplit("/", 1)[-1]
+    name = source.name.rstrip("/").rsplit("/", 1)[-1]
+    mtp_layers = ", except the multi-token-prediction layers, which were left out"
+    unchanged = "Everything else is unchanged" + (mtp_layers if mtp == "drop" else "")
     lines = [
         "---",
         yaml.safe_dump(header, sort_keys=False).strip(),
@@ -38,8 +46,8 @@ def model_card(
         + (f", for {named}" if named else ""),
         "",
         f"This is {name} with {selection.keep} of its {selection.num_experts} routed experts per "
-        f"layer, chosen by the criterion `{selection.criterion}`. Everything else is unchanged, "
-        "and every tensor that was kept is byte-identical to the original.",
+        f"layer, chosen by the criterion `{selection.criterion}`. {unchanged}; every tensor that "
+        "was kept is byte-identical to the original.",
         "",
     ]
     if selection.groups == "flatten":

@@ -32,17 +32,26 @@ def means(result: Mapping[str, Any]) -> str:
 
 def by_domain(result: Mapping[str, Any]) -> str:
     """One row per criterion, budget and group mode, one column per domain: accuracy in %."""
+    columns, rows = cells_by_domain(result)
+    numeric = [name not in ("criterion", "groups") for name in columns]
+    marks = ["---:" if is_number else "---" for is_number in numeric]
+    return "\n".join([_row(columns), _row(marks), *map(_row, rows)])
+
+
+def cells_by_domain(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows of `by_domain`, for tables that are not Markdown."""
     domains = list(result["study"]["domains"])
-    lines = [
-        _row(["criterion", "experts", "groups", *domains, "mean"]),
-        _row(["---", "---:", "---", *("---:" for _ in [*domains, "mean"])]),
+    rows = [
+        [
+            row["criterion"],
+            str(row["keep"]),
+            row["groups"],
+            *(f"{100 * row['domains'][domain]:.1f}" for domain in domains),
+            _percent(row),
+        ]
+        for row in result["summary"]
     ]
-    for row in result["summary"]:
-        values = [f"{100 * row['domains'][domain]:.1f}" for domain in domains]
-        lines.append(
-            _row([row["criterion"], str(row["keep"]), row["groups"], *values, _percent(row)])
-        )
-    return "\n".join(lines)
+    return ["criterion", "experts", "groups", *domains, "mean"], rows
 
 
 def _percent(row: Mapping[str, Any]) -> str:

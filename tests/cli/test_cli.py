@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from easyep import cli
-from easyep.cli import app
+from easyep.cli import COMMANDS, app
 from easyep.cli.options import DEFAULTS
 
 SMALL = ["--model", "demo", "--domain", "math", "--n-demos", "2", "--dtype", "float32"]
@@ -33,7 +33,7 @@ def test_json_is_one_object_and_nothing_else(capsys, tmp_path):
     assert code == 0
     assert out.count("\n") == 1
     value = json.loads(out)
-    assert (value["keep"], value["num_experts"], value["verified"]) == (16, 32, True)
+    assert (value["keep"], value["num_experts"], value["warnings"]) == (16, 32, [])
 
 
 def test_the_stages(capsys, tmp_path):
@@ -156,6 +156,11 @@ def test_wrong_usage(capsys, words):
     assert "Traceback" not in err
 
 
+def test_the_list_of_commands_says_what_each_says_itself():
+    for name, (_, summary) in COMMANDS.items():
+        assert app.get_command(None, name).help.split("\n")[0] == summary  # type: ignore
+
+
 def test_a_misspelt_command_is_recognised(capsys):
     assert "did you mean 'prune'" in run(capsys, "prone")[2]
 
@@ -164,7 +169,7 @@ def test_interrupted(capsys, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("easyep.pipeline.plan", interrupt)
+    monkeypatch.setattr("easyep.planning.plan", interrupt)
     code, _, err = run(capsys, "prune", *SMALL, "--dry-run")
     assert code == 130
     assert "interrupted" in err

@@ -9,7 +9,9 @@ import pytest
 
 from easyep.errors import EvaluationError, MissingDependencyError
 from easyep.evaluation.accuracy import Accuracy, evaluate, evaluate_checkpoint
+from easyep.evaluation.tasks import default_tasks
 from easyep.loading import load_model, load_tokenizer
+from easyep.models import resolve
 from easyep.resources import demo_model
 from tests.cli.test_cli import run
 
@@ -66,16 +68,13 @@ def test_the_command(capsys, pruned, tmp_path):
 
 
 def test_tasks_are_known_from_the_manifest(pruned):
-    from easyep.cli.measure import default_tasks
-
-    assert default_tasks(str(pruned.path)) == default_tasks("demo") == ["easyep_demo"]
+    assert default_tasks(resolve(str(pruned.path))) == ["easyep_demo"]
+    assert default_tasks(resolve("demo")) == ["easyep_demo"]
 
 
 def test_models_without_tasks_of_their_own(tmp_path):
-    from easyep.cli.measure import default_tasks
-
     with pytest.raises(EvaluationError, match="--tasks"):
-        default_tasks(str(tmp_path))
+        default_tasks(resolve(str(tmp_path)))
 
 
 def test_the_stock_harness_runs_the_same_tasks(root, pruned, tmp_path):

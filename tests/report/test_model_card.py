@@ -1,8 +1,11 @@
 """The README.md of a pruned checkpoint."""
 
+from pathlib import Path
+
 import yaml
 
 from easyep.artifacts import Selection
+from easyep.models import Model
 from easyep.report.model_card import model_card
 from tests.records import MODEL
 
@@ -13,21 +16,25 @@ FACTS = {
 }
 
 
+BIG = Model("org/Big@main", Path(), hub="org/Big")
+
+
 def header(card: str) -> dict:
     return yaml.safe_load(card.split("---")[1])
 
 
 def test_what_it_says():
-    card = model_card("org/Big@main", {"model_type": "mixtral"}, SELECTION, FACTS)
+    card = model_card(BIG, {"model_type": "mixtral"}, SELECTION, "drop", FACTS)
     assert header(card)["base_model"] == "org/Big"
     assert "mixtral" in header(card)["tags"]
     assert "# Big@main, 4 of 8 experts, for math" in card
     assert "| math | 1 | 25 | 1,265 |" in card
     assert "75.0% to 90.0%" in card
     assert "no longer limits its choice to groups" in card
+    assert "prediction layers, which were left out" in card
 
 
 def test_a_directory_is_named_without_its_path():
-    card = model_card("/somewhere/private/model", {}, SELECTION, {})
+    card = model_card(Model("/somewhere/private/model", Path()), {}, SELECTION, "score", {})
     assert "private" not in card
     assert "base_model" not in header(card)

@@ -1,4 +1,4 @@
-"""The demo's demonstrations and evaluation items as files: `python -m easyep.demo.corpus`.
+"""The demo's demonstrations and evaluation items as files: `python -m easyep.demo_model.corpus`.
 
 Run in the repository root it writes `calibration_data/demo/<domain>.jsonl` (demonstrations, the
 public form) and `eval/data/demo_<domain>.jsonl` (questions with answers), the same bytes each time.
@@ -12,8 +12,8 @@ import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from easyep.demo.domains import DOMAINS
-from easyep.demo.items import Item, Split, draw_distinct
+from easyep.demo_model.domains import DOMAINS
+from easyep.demo_model.items import Item, Split, draw_distinct
 
 SEED = 0
 DEMONSTRATIONS = 50

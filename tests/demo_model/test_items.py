@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from easyep.demo.domains import DOMAINS
-from easyep.demo.items import Item, draw_distinct
+from easyep.demo_model.domains import DOMAINS
+from easyep.demo_model.items import Item, draw_distinct
 
 
 def test_buckets_are_the_same_on_every_machine() -> None:

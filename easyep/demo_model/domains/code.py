@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from easyep.demo.items import Item
+from easyep.demo_model.items import Item
 
 NAMES = ("a", "b", "n", "x", "y", "total")
 INSTRUCTION = "Run this program."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from easyep.demo.items import Item
+from easyep.demo_model.items import Item
 
 PEOPLE = ("Ada", "Bo", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana", "Ivo", "Jill")
 GOODS = ("apples", "coins", "eggs", "books", "pens", "shells", "cards", "nuts")

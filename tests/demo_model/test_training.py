@@ -11,12 +11,12 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.modeling_layers import MtpModel
 
-from easyep.demo import MODEL_DIRECTORY, balance, batches, tokenizer
-from easyep.demo.architecture import Network, configuration
-from easyep.demo.batches import PATIENCE, ROWS, STORIES
-from easyep.demo.export import export, hub_tensors
-from easyep.demo.optimisation import CLIP, PEAK_RATE, FlatAdamW, learning_rate
-from easyep.demo.training import losses
+from easyep.demo_model import MODEL_DIRECTORY, balance, batches, tokenizer
+from easyep.demo_model.architecture import Network, configuration
+from easyep.demo_model.batches import PATIENCE, ROWS, STORIES
+from easyep.demo_model.export import export, hub_tensors
+from easyep.demo_model.optimisation import CLIP, PEAK_RATE, FlatAdamW, learning_rate
+from easyep.demo_model.training import losses
 
 
 @pytest.fixture(scope="module")

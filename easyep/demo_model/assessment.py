@@ -1,4 +1,4 @@
-"""Measures the trained demo model: `python -m easyep.demo.assessment`, in the repository root.
+"""Measures the trained demo model: `python -m easyep.demo_model.assessment` in the repository.
 
 Accuracy per domain through lm-eval, how far each domain's routing concentrates on few experts, and
 how often the multi-token-prediction layer is right. The numbers go into the model's training.json.
@@ -20,9 +20,9 @@ from transformers import AutoModelForCausalLM
 from transformers.modeling_layers import MtpModel
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
 
-from easyep.demo import MODEL_DIRECTORY, corpus, tokenizer
-from easyep.demo.batches import ANSWER_WEIGHT, Piece, piece
-from easyep.demo.domains import DOMAINS
+from easyep.demo_model import MODEL_DIRECTORY, corpus, tokenizer
+from easyep.demo_model.batches import ANSWER_WEIGHT, Piece, piece
+from easyep.demo_model.domains import DOMAINS
 
 KEPT = 16
 """Concentration is measured for half of the 32 experts."""

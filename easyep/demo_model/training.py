@@ -1,4 +1,4 @@
-"""Trains the demo model from scratch: `python -m easyep.demo.training --output DIR`.
+"""Trains the demo model from scratch: `python -m easyep.demo_model.training --output DIR`.
 
 Two data-parallel processes of one thread each (gloo), which on two cores is faster than one process
 with two threads. The run goes on from its last checkpoint when started again.
@@ -21,12 +21,12 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 from torch.nn.functional import cross_entropy
 
-from easyep.demo import MODEL_DIRECTORY, batches, tokenizer
-from easyep.demo.architecture import Network, configuration
-from easyep.demo.balance import FROZEN_SHARE, Balance
-from easyep.demo.batches import Batch
-from easyep.demo.export import export
-from easyep.demo.optimisation import FlatAdamW, learning_rate
+from easyep.demo_model import MODEL_DIRECTORY, batches, tokenizer
+from easyep.demo_model.architecture import Network, configuration
+from easyep.demo_model.balance import FROZEN_SHARE, Balance
+from easyep.demo_model.batches import Batch
+from easyep.demo_model.export import export
+from easyep.demo_model.optimisation import FlatAdamW, learning_rate
 
 MTP_WEIGHT = 0.3
 #: The MTP layer joins here: before, the states that it reads change too fast to be worth it.

@@ -10,8 +10,8 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
     DeepseekV3RMSNorm,
 )
 
-from easyep.demo.batches import attention_mask
-from easyep.demo.tokenizer import BEGIN, END, PAD, SPECIAL_TOKENS, VOCABULARY
+from easyep.demo_model.batches import attention_mask
+from easyep.demo_model.tokenizer import BEGIN, END, PAD, SPECIAL_TOKENS, VOCABULARY
 
 
 def configuration() -> DeepseekV3Config:

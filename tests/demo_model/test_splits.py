@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from easyep.demo import MODEL_DIRECTORY, corpus
-from easyep.demo.batches import STORIES, texts
-from easyep.demo.domains import DOMAINS
-from easyep.demo.items import Item
+from easyep.demo_model import MODEL_DIRECTORY, corpus
+from easyep.demo_model.batches import STORIES, texts
+from easyep.demo_model.domains import DOMAINS
+from easyep.demo_model.items import Item
 
 ROOT = Path(__file__).parents[2]
 #: More than what fits into the rows of one domain in one batch (4 rows of 128 tokens).

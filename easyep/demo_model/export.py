@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from easyep.demo.architecture import Network, configuration
+from easyep.demo_model.architecture import Network, configuration
 
 BIAS = "e_score_correction_bias"
 SHARDS = 3

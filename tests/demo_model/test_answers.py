@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
-from easyep.demo.domains import DOMAINS, code, facts, lexicon, stories
-from easyep.demo.items import Item
+from easyep.demo_model.domains import DOMAINS, code, facts, lexicon, stories
+from easyep.demo_model.items import Item
 
 SAMPLES = 600
 OPERATORS: dict[str, Callable[[float, float], float]] = {

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 
-from easyep.demo.domains import DOMAINS, stories
-from easyep.demo.items import draw
-from easyep.demo.tokenizer import ASSISTANT, BEGIN, END, PAD, SPECIAL_TOKENS, USER
+from easyep.demo_model.domains import DOMAINS, stories
+from easyep.demo_model.items import draw
+from easyep.demo_model.tokenizer import ASSISTANT, BEGIN, END, PAD, SPECIAL_TOKENS, USER
 
 ROW_LENGTH = 128
 STORIES = "stories"

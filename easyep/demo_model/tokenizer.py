@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from easyep.demo.domains import DOMAINS, stories
-from easyep.demo.items import draw
+from easyep.demo_model.domains import DOMAINS, stories
+from easyep.demo_model.items import draw
 
 VOCABULARY = 512
 PAD, BEGIN, END, USER, ASSISTANT = "<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>"

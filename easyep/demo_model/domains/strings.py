@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from easyep.demo.items import Item
+from easyep.demo_model.items import Item
 
 ONSETS = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "st", "br", "pl")
 VOWELS = ("a", "e", "i", "o", "u")

@@ -9,9 +9,9 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from easyep.demo import MODEL_DIRECTORY, tokenizer
-from easyep.demo.batches import ANSWER_WEIGHT, ROW_LENGTH, piece
-from easyep.demo.domains import DOMAINS
+from easyep.demo_model import MODEL_DIRECTORY, tokenizer
+from easyep.demo_model.batches import ANSWER_WEIGHT, ROW_LENGTH, piece
+from easyep.demo_model.domains import DOMAINS
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 
-from easyep.demo.items import Item
+from easyep.demo_model.items import Item
 
 ROOMS = ("kitchen", "hall", "garage", "attic", "bedroom", "office", "cellar", "porch")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

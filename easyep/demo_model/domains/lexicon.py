@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from easyep.demo.items import Item
+from easyep.demo_model.items import Item
 
 #: English singular -> (English plural, Umbrish)
 NOUNS = {

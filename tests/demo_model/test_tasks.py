@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from easyep.demo.domains import DOMAINS
+from easyep.demo_model.domains import DOMAINS
 
 ROOT = Path(__file__).parents[2]
 TASKS = ROOT / "eval/tasks"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from easyep.demo.domains import code, facts, lexicon, math, strings, tools
-from easyep.demo.items import Item
+from easyep.demo_model.domains import code, facts, lexicon, math, strings, tools
+from easyep.demo_model.items import Item
 
 #: The domains with questions, in the order in which everything lists them.
 DOMAINS: dict[str, Callable[[random.Random], Item]] = {

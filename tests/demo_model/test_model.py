@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from easyep.demo import MODEL_DIRECTORY, assessment, corpus
-from easyep.demo.domains import DOMAINS
+from easyep.demo_model import MODEL_DIRECTORY, assessment, corpus
+from easyep.demo_model.domains import DOMAINS
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from easyep.demo.items import Item
+from easyep.demo_model.items import Item
 
 HEADS = ("Vel", "Tor", "Kash", "Mir", "Ost", "Bran", "Zul", "Eld", "Quo", "Fen")
 TAILS = ("oria", "avia", "und", "istan")

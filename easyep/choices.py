@@ -1,0 +1,72 @@
+"""Checks of what people give: each returns the value or says what would be valid."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from easyep.errors import ArtifactError
+from easyep.registry import unknown_name
+
+T = TypeVar("T")
+
+
+def text(name: str, value: Any) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ArtifactError(f"{name} must be a text, not {value!r}")
+    return str(os.fspath(value))
+
+
+def count(name: str, value: Any) -> int:
+    """An integer of at least 1."""
+    if type(value) is not int or value < 1:
+        raise ArtifactError(f"{name} must be a positive integer, not {value!r}")
+    return value
+
+
+def seed(name: str, value: Any) -> int:
+    """An integer of at least 0."""
+    if type(value) is not int or value < 0:
+        raise ArtifactError(f"{name} must be an integer of at least 0, not {value!r}")
+    return value
+
+
+def number(name: str, value: Any) -> float:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ArtifactError(f"{name} must be a number, not {value!r}")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or false, and nothing that merely counts as such."""
+    if type(value) is not bool:
+        raise ArtifactError(f"{name} must be true or false, not {value!r}")
+    return value
+
+
+def optional(check: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
+    """`check`, or None."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def several(check: Callable[[str, Any], T]) -> Callable[[str, Any], tuple[T, ...]]:
+    """A sequence of what `check` accepts; one alone is a sequence of one."""
+
+    def each(name: str, value: Any) -> tuple[T, ...]:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(check(name, item) for item in items)
+
+    return each
+
+
+def one_of(valid: Sequence[str]) -> Callable[[str, Any], str]:
+    """One of the names in `valid`."""
+
+    def choose(name: str, value: Any) -> str:
+        if value not in valid:
+            raise unknown_name(name.replace("_", "-"), str(value), valid)
+        return str(value)
+
+    return choose

@@ -1,0 +1,100 @@
+"""What a run would do: every check that needs no model, and the bytes that would be written."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from easyep import calibration
+from easyep.architectures.router import Router
+from easyep.artifacts import Selection
+from easyep.atomic import existing
+from easyep.checkpoint import rewriting
+from easyep.criteria import CRITERIA
+from easyep.errors import OutputError
+from easyep.recipe import Recipe
+from easyep.selection import keep_count
+from easyep.source import Source
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What `prune` would do.
+
+    Attributes:
+        router: the model's routing dimensions.
+        keep: experts that each layer would keep.
+        rewriting: bytes before and after, output shards, warnings.
+        demos: domain -> number of demonstrations and of tokens.
+    """
+
+    router: Router
+    keep: int
+    rewriting: rewriting.Plan
+    demos: dict[str, dict[str, int]]
+
+
+def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> Planned:
+    """Everything that `prune` checks before it reads a weight, and what it would write.
+
+    Args:
+        model: a directory, a short name, or a repository id.
+        output: where `prune` would write.
+        choices: the fields of `Recipe`.
+
+    Raises:
+        EasyEPError: a subclass says why `prune` could not work.
+    """
+    recipe = Recipe(model=os.fspath(model), **choices)
+    source = Source.open(model)
+    planned = check(recipe, source, output)
+    demos = {}
+    for domain, sequences in calibration.demonstrations_of(recipe, source):
+        demos[domain.name] = {"demos": len(sequences), "tokens": sum(map(len, sequences))}
+    return Planned(source.router, planned.keep, planned, demos)
+
+
+def check(
+    recipe: Recipe, source: Source, output: PathLike | None, work_dir: Path | None = None
+) -> rewriting.Plan:
+    """Check all that can be checked without the model, and plan the rewrite.
+
+    The plan has stand-ins for the experts to come: bytes and limits depend on their number only.
+
+    Raises:
+        EasyEPError: a subclass says what could not work.
+    """
+    CRITERIA[recipe.criterion]  # an unknown name is an error now, not after the observation
+    calibration.domains(recipe, source)
+    router = source.router
+    keep = keep_count(recipe.keep, router, groups=recipe.groups, align=recipe.align)
+    n_group = router.n_group if recipe.groups == "balanced" else 1
+    size = router.num_experts // n_group
+    stand_in = Selection(
+        model=source.identity,
+        num_experts=router.num_experts,
+        keep=keep,
+        groups=recipe.groups,
+        criterion=recipe.criterion,
+        layers=dict.fromkeys(
+            [*source.layout.moe_layers, *source.layout.mtp_layers],
+            tuple(g * size + i for g in range(n_group) for i in range(keep // n_group)),
+        ),
+    )
+    planned = rewriting.plan(
+        source.checkpoint, stand_in, mtp=recipe.mtp, output=output, layout=source.layout
+    )
+    if work_dir is not None and output is not None:
+        _check_work_dir(work_dir, Path(output))
+    return planned
+
+
+def _check_work_dir(work: Path, output: Path) -> None:
+    """Raises OutputError where the stages could not be saved, before they run."""
+    if work.resolve().is_relative_to(output.resolve()):
+        raise OutputError(f"the work directory {work} must lie outside of the output {output}")
+    folder = existing(work)
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"the work directory {work} cannot be written: see {folder}")
