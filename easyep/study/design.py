@@ -71,6 +71,8 @@ class Study:
             object.__setattr__(self, name, check(name, getattr(self, name)))
         for criterion in self.criteria:
             CRITERIA[criterion]  # an unknown name is an error now, not after the calibration
+        if not self.domains:
+            raise ArtifactError("a study needs at least one domain")
         if self.wrong_domain and len(self.domains) < 2:
             raise ArtifactError("with 'wrong_domain' a study needs at least two domains")
         if self.tasks.replace("{domain}", "") == self.tasks:

@@ -136,6 +136,78 @@ def test_errors_are_one_line_and_leave_nothing(capsys, tmp_path, monkeypatch, wo
     assert not list(tmp_path.iterdir())
 
 
+HOSTILE = {
+    "input_ids": '{"input_ids": [1180591620717411303424]}',
+    "surrogate": '{"text": "\\ud800"}',
+    "nested": "[" * 10_000,
+    "vocabulary": '{"input_ids": [99999]}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_demonstrations(capsys, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.jsonl").write_text(HOSTILE[name] + "\n")
+    words = ["prune", "--model", "demo", "--demos", "mine.jsonl", "--output", "out"]
+    code, _, err = run(capsys, *words)
+    assert code == 1
+    assert "mine.jsonl" in err
+    assert err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: demo\ndomain: 5\n",
+        "model: demo\ndomain: [math]\nkeep: .inf\n",
+        "model: demo\ndomain: [math]\nseed: abc\n",
+        "model: demo\ndomain: [math]\nseed: -1\n",
+        "model: demo\ndomain: [math]\ntrust_remote_code: 'no'\n",
+        "model: demo\ndomain: [math]\nkeep: 2020-13-45\n",
+        "model: demo\ndomain: [math]\ndevice: cuda:99\n",
+        "model: [demo]\n",
+        "study: s\nmodel: demo\ndomains: []\ntasks: t\n",
+        "study: s\nmodel: demo\ndomains: [math]\ntasks: easyep_demo_{domain}\nkeep: 3\n",
+        "study: s\nmodel: demo\ndomains: [math]\ntasks: easyep_demo_{domain}\ncriteria: x\n",
+    ],
+)
+def test_hostile_recipes(capsys, tmp_path, text):
+    (tmp_path / "r.yaml").write_text(text)
+    code, _, err = run(capsys, "run", tmp_path / "r.yaml", "--output", tmp_path / "out")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "fault of easyep" not in err
+    assert [p.name for p in tmp_path.iterdir()] == ["r.yaml"]
+
+
+def test_terminated_commands_leave_nothing(tmp_path):
+    program = (
+        "import os, signal, sys, easyep.atomic, pathlib\n"
+        "from easyep import cli, pipeline\n"
+        "def slow(*args, **kwargs):\n"
+        "    with easyep.atomic.appearing(pathlib.Path(sys.argv[1])) as folder:\n"
+        "        (folder / 'half').write_text('x')\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "pipeline.verify = slow\n"
+        "cli.main(['verify', 'x'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "out"], check=False)
+    assert done.returncode == 143
+    assert not list(tmp_path.iterdir())
+
+
+def test_faults_of_easyep_are_told_as_such(capsys, monkeypatch):
+    def fault(*args, **kwargs):
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr("easyep.pipeline.verify", fault)
+    code, _, err = run(capsys, "verify", "x")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "RuntimeError: first line (this is a fault of easyep" in err
+    assert "Traceback" in run(capsys, "verify", "x", "--debug")[2]
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -53,6 +53,42 @@ def test_a_template_that_drops_earlier_thoughts(tokenizer):
     assert "two three" not in tokenizer.decode(sequence.input_ids)
 
 
+DROPS_ALL_THOUGHTS = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content.split('</think>')[-1] }}|{% endfor %}"
+    "{% if add_generation_prompt %}<assistant><think>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("opening", ["<think>\n", "<think>", ""])
+def test_of_the_last_answer_nothing_is_left_out(tokenizer, opening):
+    tokenizer.chat_template = DROPS_ALL_THOUGHTS
+    turns = [dict(turn) for turn in TURNS]
+    turns[1]["content"] = "<think>\ntwo three</think>answer: 5"
+    turns[3]["content"] = f"{opening}four four</think>answer: 8"
+    sequence = render(Demo({"messages": turns}), tokenizer)
+    text = tokenizer.decode(sequence.input_ids)
+    assert text.count("four four</think>answer: 8|") == 1
+    assert "two three" not in text
+    assert response(tokenizer, sequence).endswith("four four</think>answer: 8|")
+    expected = "<assistant><think>\n" if opening != "<think>" else "<assistant><think>"
+    assert expected in text
+
+
+def test_a_template_that_drops_the_last_answer(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    )
+    with pytest.raises(DemosError, match="drops the last answer"):
+        render(Demo({"messages": TURNS}), tokenizer)
+
+
+def test_text_that_no_tokenizer_can_read(tokenizer):
+    with pytest.raises(DemosError, match="not valid Unicode"):
+        render(Demo({"text": "a\ud800"}), tokenizer)
+    with pytest.raises(DemosError, match="no token id"):
+        render(Demo({"input_ids": [2**70]}), tokenizer)
+
+
 def test_prompt_and_response(tokenizer):
     sequence = render(Demo({"prompt": "What is 1 + 1?", "response": " two"}), tokenizer)
     assert response(tokenizer, sequence) == " two"

@@ -37,6 +37,36 @@ def records(model, ids: Tensor) -> dict[int, dict[str, Tensor]]:
 
 
 @torch.no_grad()
+def mtp_record(model, mtp, ids: Tensor) -> dict[str, Tensor]:
+    """What the first MTP layer does with one sequence (DeepSeek-V3 report, equations 21 to 23).
+
+    It joins the embedding of token t + 1 with the main model's last hidden state of token t.
+
+    Args:
+        model: a float64 copy of the main model.
+        mtp: a float64 copy of its MTP layers.
+        ids: [T].
+    """
+    layer, count = mtp.layers[0], len(ids) - 1
+    hidden = model.model(ids[None]).last_hidden_state[:, :-1]
+    embedded = model.model.embed_tokens(ids[None, 1:])
+    inputs = layer.eh_proj(torch.cat([layer.enorm(embedded), layer.hnorm(hidden)], dim=-1))
+    positions = torch.arange(1, count + 1)[None]
+    later = torch.full((1, 1, count, count), float("-inf"), dtype=inputs.dtype).triu(1)
+    seen = []
+    norm = getattr(layer.mtp_block, NORMS)
+    hook = norm.register_forward_hook(lambda m, args, output: seen.append((args[0][0], output[0])))
+    layer.mtp_block(
+        inputs,
+        attention_mask=later,
+        position_ids=positions,
+        position_embeddings=model.model.rotary_emb(inputs, positions),
+    )
+    hook.remove()
+    return _layer(model, layer.mtp_block.mlp, *seen[0])
+
+
+@torch.no_grad()
 def _layer(model, block, stream: Tensor, inputs: Tensor) -> dict[str, Tensor]:
     rows = {"expert_ids": [], "weights": [], "output_norms": [], "residual_shift": []}
     for h, x in zip(stream, inputs, strict=True):

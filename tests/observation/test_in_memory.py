@@ -1,13 +1,17 @@
 """Batches, padding and MTP layers."""
 
+import copy
+
 import numpy as np
 import pytest
+import torch
 
 from easyep.artifacts import TokenSequence
 from easyep.errors import ObservationError
 from easyep.loading import load_model
 from easyep.observation.in_memory import load_mtp, observe_in_memory
 from easyep.resources import demo_model
+from tests.observation import reference
 from tests.observation.test_recorder import sequence
 from tests.tiny_models import build
 
@@ -55,6 +59,23 @@ def test_mtp_layers_see_all_but_the_first_token(demo):
     assert np.bincount(found[last].demo).tolist() == lengths
     expected = np.concatenate([d.is_response[1:] for d in demos(demo)])
     assert np.array_equal(found[last].is_response, expected)
+
+
+def test_the_mtp_record_equals_the_float64_reference(demo):
+    sequence = demos(demo)[2]
+    mtp = load_mtp(demo)
+    found = observe_in_memory(demo, [sequence], mtp=mtp)[demo.config.num_hidden_layers]
+    exact, exact_mtp = copy.deepcopy(demo).double(), copy.deepcopy(mtp).double()
+    for model in (exact, exact_mtp):
+        model.set_experts_implementation("eager")
+    expected = reference.mtp_record(exact, exact_mtp, torch.from_numpy(sequence.input_ids))
+    order = np.argsort(found.expert_ids, axis=1)
+    ids = np.take_along_axis(found.expert_ids, order, axis=1)
+    assert np.array_equal(ids, expected["expert_ids"].numpy())
+    for name in ("weights", "output_norms"):
+        values = np.take_along_axis(getattr(found, name), order, axis=1)
+        np.testing.assert_allclose(values, expected[name].numpy(), rtol=1e-4)
+    np.testing.assert_allclose(found.residual_shift, expected["residual_shift"].numpy(), rtol=1e-3)
 
 
 def test_a_demonstration_of_one_token_has_nothing_for_mtp(demo):

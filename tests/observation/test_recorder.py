@@ -98,6 +98,13 @@ def test_small_shifts_keep_their_digits():
         assert (found >= 0).all()
 
 
+def test_the_shift_of_zero_vectors():
+    zero, one = torch.zeros(1, 4), torch.ones(1, 4)
+    assert residual_shift(zero, one).item() == residual_shift(one, -one).item() == 1
+    assert residual_shift(zero, zero).item() == 0
+    assert residual_shift(one, -2 * one).item() == 2
+
+
 def test_a_block_that_is_not_simply_added_is_refused(tmp_path: Path):
     model = load_model(build("mixtral", tmp_path / "m"), dtype="float32", device="cpu")
     layer = model.model.layers[1]
