@@ -175,7 +175,7 @@ def _observe(
 ) -> Observations:
     from easyep.observation.in_memory import load_mtp, observe_in_memory
 
-    mtp_layers = source.layout.mtp_layers if recipe.mtp == "score" else ()
+    mtp_layers = source.layout.mtp_layers if source.mtp_mode(recipe.mtp) == "score" else ()
     layers = observe_in_memory(
         model,
         sequences,
@@ -209,6 +209,6 @@ def _key(recipe: Recipe, source: Source, sequences: Sequence[TokenSequence]) -> 
         "demos": [sequence.sha256 for sequence in sequences],
         "dtype": recipe.dtype,
         "device": recipe.device,
-        "mtp": recipe.mtp == "score",
+        "mtp": source.mtp_mode(recipe.mtp) == "score",
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]

@@ -219,6 +219,7 @@ def _rewrite(
     progress: Progress,
     check: Callable[[Path], None] | None = None,
 ) -> rewriting.Rewritten:
+    mtp = source.mtp_mode(mtp, chosen)
     card = model_card(source.model, source.checkpoint.config, chosen, mtp, facts)
     return rewriting.rewrite(
         source.checkpoint,

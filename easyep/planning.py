@@ -84,7 +84,11 @@ def check(
         ),
     )
     planned = rewriting.plan(
-        source.checkpoint, stand_in, mtp=recipe.mtp, output=output, layout=source.layout
+        source.checkpoint,
+        stand_in,
+        mtp=source.mtp_mode(recipe.mtp),
+        output=output,
+        layout=source.layout,
     )
     if work_dir is not None and output is not None:
         _check_work_dir(work_dir, Path(output))

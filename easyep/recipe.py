@@ -18,6 +18,7 @@ from easyep.registry import unknown_name
 from easyep.scoring import TOKENS, Tokens
 
 RUNNERS = ("auto", "memory")
+MTP_CHOICES = ("auto", *MTP_MODES)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
@@ -29,7 +30,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "criterion": choices.text,
     "tokens": choices.one_of(TOKENS),
     "groups": choices.one_of(GROUP_MODES),
-    "mtp": choices.one_of(MTP_MODES),
+    "mtp": choices.one_of(MTP_CHOICES),
     "n_demos": choices.count,
     "max_length": choices.optional(choices.count),
     "demo_order": choices.one_of(DEMO_ORDERS),
@@ -58,7 +59,8 @@ class Recipe:
         tokens: which tokens count: ``"all"`` or ``"response"``.
         groups: ``"balanced"`` or ``"flatten"``, for group-limited routers.
         mtp: multi-token-prediction layers: ``"score"`` them, let them ``"follow"`` the last
-            layer's choice, or ``"drop"`` them.
+            layer's choice, or ``"drop"`` them; ``"auto"`` scores them if transformers loads the
+            result without a complaint, else drops them (`Source.mtp_mode`).
         n_demos: demonstrations per domain.
         max_length: tokens per demonstration; None means the model's own limit.
         demo_order: ``"random"`` or ``"longest"``.
@@ -78,7 +80,7 @@ class Recipe:
     criterion: str = "easy-ep"
     tokens: Tokens = "all"
     groups: str = "balanced"
-    mtp: str = "score"
+    mtp: str = "auto"
     n_demos: int = 25
     max_length: int | None = None
     demo_order: DemoOrder = "random"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from easyep import models
 from easyep.architectures.router import Router
-from easyep.architectures.spec import find_architecture
-from easyep.artifacts import ModelIdentity
+from easyep.architectures.spec import Architecture, find_architecture
+from easyep.artifacts import ModelIdentity, Selection
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.layout import Layout, resolve
 
@@ -18,12 +18,14 @@ class Source:
     Attributes:
         model: where it lies and what it is called.
         checkpoint: its files.
+        architecture: its family.
         layout: which tensors are whose.
         router: its routing dimensions.
     """
 
     model: models.Model
     checkpoint: Checkpoint
+    architecture: Architecture
     layout: Layout
     router: Router
 
@@ -43,6 +45,7 @@ class Source:
         return cls(
             model,
             checkpoint,
+            architecture,
             resolve(checkpoint, architecture),
             architecture.router(checkpoint.config),
         )
@@ -51,3 +54,18 @@ class Source:
     def identity(self) -> ModelIdentity:
         """What artifacts remember of the model."""
         return self.checkpoint.identity(self.model.name)
+
+    def mtp_mode(self, asked: str, selection: Selection | None = None) -> str:
+        """What happens to multi-token-prediction layers: `asked`, or what ``"auto"`` means here.
+
+        That is ``"score"``, except where transformers would report the layers' tensors as
+        unexpected each time that the model is loaded, and where `selection` has not scored them:
+        there it is ``"drop"``.
+        """
+        mtp_layers = self.layout.mtp_layers
+        if asked != "auto":
+            return asked
+        if selection is not None and any(layer in selection.layers for layer in mtp_layers):
+            return "score"
+        silent = all(layer in self.architecture.silent_mtp for layer in mtp_layers)
+        return "score" if silent else "drop"

@@ -22,12 +22,12 @@ def math_observations():
     """The demo model, observed on its math demonstrations in float32."""
     import easyep
 
-    return easyep.observe("demo", domain="math", dtype="float32", batch_size=8)
+    return easyep.observe("demo", domain="math", mtp="score", dtype="float32", batch_size=8)
 
 
 @pytest.fixture(scope="session")
 def pruned(tmp_path_factory):
-    """The demo model, pruned for math to half of its experts."""
+    """The demo model, pruned for math to half of its experts, its MTP layer included."""
     import easyep
 
     folder = tmp_path_factory.mktemp("pruned")
@@ -35,6 +35,7 @@ def pruned(tmp_path_factory):
         "demo",
         domain="math",
         keep=0.5,
+        mtp="score",
         dtype="float32",
         batch_size=8,
         output=folder / "demo-math",

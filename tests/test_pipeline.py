@@ -107,17 +107,38 @@ def test_the_output_is_whole_and_verified(pruned):
     assert not [p for p in pruned.path.parent.iterdir() if p.name.startswith(".")]
 
 
-def test_the_output_loads_and_generates(pruned, tmp_path, caplog):
-    output = tmp_path / "no-mtp"
-    easyep.rewrite("demo", pruned.selection, output, mtp="drop")
+def test_the_output_loads_without_a_warning_and_generates(tmp_path, caplog):
+    done = easyep.prune(
+        "demo", domain="math", dtype="float32", batch_size=8, output=tmp_path / "out"
+    )
+    assert done.rewritten.dropped_mtp == (5,)  # transformers would report it: see docs/decisions
     with caplog.at_level(logging.WARNING), pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging.getLogger("transformers"), "propagate", True)
-        model = AutoModelForCausalLM.from_pretrained(output)
+        model = AutoModelForCausalLM.from_pretrained(done.path)
     assert not caplog.records
-    tokenizer = AutoTokenizer.from_pretrained(output)
+    tokenizer = AutoTokenizer.from_pretrained(done.path)
     ids = tokenizer.apply_chat_template(QUESTION, add_generation_prompt=True, return_tensors="pt")
     text = tokenizer.decode(model.generate(**ids, max_new_tokens=48)[0])
     assert re.search(r"answer: \d+<\|end\|>$", text)
+
+
+@pytest.mark.parametrize("mtp", ["score", "follow", "drop"])
+def test_config_and_tensors_agree_on_mtp(mtp, math_observations, tmp_path):
+    selection = easyep.select(easyep.score(math_observations), keep=0.5)
+    easyep.rewrite("demo", selection, tmp_path / "out", mtp=mtp)
+    output = Checkpoint.open(tmp_path / "out")
+    present = any(name.startswith("model.layers.5.") for name in output.tensors)
+    assert present == (mtp != "drop") == bool(output.config["num_nextn_predict_layers"])
+    assert easyep.verify(tmp_path / "out", "demo").ok
+
+
+def test_what_auto_does_with_mtp(math_observations, tmp_path):
+    demo, selection = Source.open("demo"), easyep.select(easyep.score(math_observations))
+    assert demo.mtp_mode("auto") == "drop"
+    assert demo.mtp_mode("auto", selection) == "score"  # scored on purpose
+    assert demo.mtp_mode("follow") == "follow"
+    without = Source.open(build("deepseek_v3", tmp_path / "m"))
+    assert without.mtp_mode("auto") == "score"
 
 
 def test_only_the_mtp_layer_is_left_to_the_loader(pruned):
@@ -143,7 +164,7 @@ def test_the_same_command_goes_on_from_the_work_directory(pruned, tmp_path, monk
         raise AssertionError("the model was loaded again")
 
     monkeypatch.setattr("easyep.loading.load_model", no_model)
-    choices = {"domain": "math", "keep": 0.5, "dtype": "float32", "batch_size": 8}
+    choices = {"domain": "math", "keep": 0.5, "dtype": "float32", "batch_size": 8, "mtp": "score"}
     again = easyep.prune("demo", output=tmp_path / "again", work_dir=work, **choices)
     assert again.selection == pruned.selection
     for name in ("model.safetensors.index.json", "config.json"):
@@ -154,7 +175,12 @@ def test_the_same_command_goes_on_from_the_work_directory(pruned, tmp_path, monk
 
 def test_the_stages_one_by_one_give_the_same(pruned, tmp_path):
     seen = easyep.observe(
-        "demo", domain="math", dtype="float32", batch_size=8, output=tmp_path / "obs"
+        "demo",
+        domain="math",
+        mtp="score",
+        dtype="float32",
+        batch_size=8,
+        output=tmp_path / "obs",
     )
     easyep.score(Observations.load(tmp_path / "obs")).save(tmp_path / "scores.json")
     chosen = easyep.select(Scores.load(tmp_path / "scores.json"), keep=0.5)
@@ -166,7 +192,7 @@ def test_the_stages_one_by_one_give_the_same(pruned, tmp_path):
 
 
 def test_batches_and_runs_select_the_same(pruned):
-    seen = easyep.observe("demo", domain="math", dtype="float32", batch_size=3)
+    seen = easyep.observe("demo", domain="math", mtp="score", dtype="float32", batch_size=3)
     assert easyep.select(easyep.score(seen), keep=0.5).layers == pruned.selection.layers
 
 

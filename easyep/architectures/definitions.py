@@ -16,7 +16,7 @@ else:
     import tomli as tomllib
 
 TOP_KEYS = {"extends", "summary", "model_types", "keep", "config", "tensors", "routing"}
-TOP_KEYS |= {"scope", "exclude", "namespace"}
+TOP_KEYS |= {"scope", "exclude", "namespace", "transformers"}
 NUMBERS = ("num_experts", "top_k", "n_group", "topk_group", "num_layers", "mtp_layers")
 LAYER_SETTINGS = ("dense_first", "dense_layers", "step")
 
@@ -42,6 +42,8 @@ class Definition:
         exclude: names outside the language model, such as a vision tower's; None = no such.
         namespace: names that must be explained by a rule or by `keep`.
         routing: how scores become weights, to be shown; nothing is computed from it.
+        silent_mtp: numbers of MTP layers that transformers passes over in silence; it knows those
+            of the released models only, and reports any other as unexpected.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Definition:
     exclude: re.Pattern[str] | None = None
     namespace: re.Pattern[str] = re.compile(NAMESPACE, re.ASCII)
     routing: Mapping[str, Any] = field(default_factory=dict)
+    silent_mtp: tuple[int, ...] = ()
 
     def keys(self, what: str) -> tuple[str, ...]:
         """The names under which `config.json` may state the number `what`."""
@@ -135,6 +138,7 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
     _only(config, {*NUMBERS, "defaults", "grouped_if", "group_best", "moe_layers"}, "[config]")
     _only(config.get("defaults", {}), {*NUMBERS, *LAYER_SETTINGS}, "[config.defaults]")
     _only(config.get("moe_layers", {}), set(LAYER_SETTINGS), "[config.moe_layers]")
+    _only(table.get("transformers", {}), {"silent_mtp"}, "[transformers]")
     for what in ("num_experts", "top_k", "num_layers"):
         if not config.get(what):
             raise ValueError(f"[config] needs {what} = [names of the key in config.json]")
@@ -164,6 +168,7 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
         exclude=compiled(exclude, "exclude") if exclude is not None else None,
         namespace=compiled(table.get("namespace", NAMESPACE), "namespace"),
         routing=table.get("routing", {}),
+        silent_mtp=tuple(table.get("transformers", {}).get("silent_mtp", ())),
     )
 
 

@@ -45,6 +45,7 @@ class Rewritten:
         tensors: how many tensors were written.
         shards: the names of the weight files.
         warnings: what is allowed but should be known.
+        dropped_mtp: the MTP layers that were left out.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Rewritten:
     tensors: int
     shards: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    dropped_mtp: tuple[int, ...] = ()
 
 
 def rewrite(
@@ -130,6 +132,7 @@ def rewrite(
         tensors=work.tensors,
         shards=tuple(shard.name for shard in work.shards),
         warnings=work.warnings,
+        dropped_mtp=work.layout.mtp_layers if mtp == "drop" else (),
     )
 
 

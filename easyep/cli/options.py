@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from easyep.artifacts.selection import GROUP_MODES
-from easyep.checkpoint.rewriting import MTP_MODES
 from easyep.demonstrations.rendering import DEMO_ORDERS
-from easyep.recipe import DTYPES, RUNNERS, Recipe
+from easyep.recipe import DTYPES, MTP_CHOICES, RUNNERS, Recipe
 from easyep.scoring import TOKENS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -70,9 +69,10 @@ seed = click.option(
 )
 mtp = _choice(
     "mtp",
-    MTP_MODES,
+    MTP_CHOICES,
     "Multi-token-prediction layers: choose their experts by their own scores, by the last "
-    "layer's choice, or leave the layers out.",
+    "layer's choice, or leave the layers out; auto scores them if transformers loads the result "
+    "without a complaint.",
 )
 demo_choice = _several(
     click.option(

@@ -98,6 +98,11 @@ def _prune(
     with progress_bars(quiet) as progress:
         done = pipeline.prune(output=output, work_dir=work_dir, progress=progress, **choices)
     _warn_about_demos(done)
+    if done.rewritten.dropped_mtp and choices["mtp"] == "auto":
+        say(
+            f"the multi-token-prediction layer {done.rewritten.dropped_mtp[0]} was left out, since "
+            "transformers would report its tensors as unexpected; --mtp score keeps it"
+        )
     shares = retained_share(done.scores, done.selection)
     if as_json:
         print_json(
