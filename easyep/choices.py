@@ -1,14 +1,31 @@
 """Checks of what people give: each returns the value or says what would be valid."""
 
+import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from easyep.errors import ArtifactError
 from easyep.registry import unknown_name
 
 T = TypeVar("T")
+
+
+def known(what: str, value: Mapping[str, Any], kind: type, required: Sequence[str]) -> None:
+    """Check the keys of a mapping that is to become the dataclass `kind`.
+
+    Raises:
+        UnknownNameError: `kind` has no such field.
+        ArtifactError: a required one is missing.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]
+    for key in value:
+        if key not in names:
+            raise unknown_name(f"{what} key", str(key), names)
+    for key in required:
+        if key not in value:
+            raise ArtifactError(f"a {what} needs {key!r}")
 
 
 def text(name: str, value: Any) -> str:

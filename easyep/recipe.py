@@ -14,7 +14,6 @@ from easyep.checkpoint.rewriting import MTP_MODES
 from easyep.demonstrations import parse_weighted
 from easyep.demonstrations.rendering import DEMO_ORDERS, DemoOrder
 from easyep.errors import ArtifactError
-from easyep.registry import unknown_name
 from easyep.scoring import TOKENS, Tokens
 
 RUNNERS = ("auto", "memory")
@@ -108,12 +107,7 @@ class Recipe:
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> "Recipe":
         """Raises UnknownNameError for a key that no recipe has, ArtifactError without a model."""
-        names = [f.name for f in fields(cls)]
-        for key in value:
-            if key not in names:
-                raise unknown_name("recipe key", str(key), names)
-        if "model" not in value:
-            raise ArtifactError("a recipe needs 'model'")
+        choices.known("recipe", value, cls, ["model"])
         return cls(**value)
 
 

@@ -57,7 +57,8 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start here: easyep prune --model demo --domain math --keep 0.5 --output demo-math",
+    epilog="\b\nStart here:\n  "
+    "easyep prune --model demo --domain math --keep 0.5 --output demo-math",
 )
 @click.version_option(__version__, prog_name="easyep")
 def app() -> None:

@@ -7,7 +7,7 @@ from easyep.cli import options
 from easyep.cli.console import human_bytes, print_json, print_table
 
 
-@click.command("inspect", epilog="Example: easyep inspect demo")
+@click.command("inspect", epilog="\b\nExample:\n  easyep inspect demo")
 @click.argument("model", metavar="M")
 @options.common
 def inspect_command(model: str, as_json: bool, quiet: bool, debug: bool) -> None:
@@ -33,7 +33,7 @@ def inspect_command(model: str, as_json: bool, quiet: bool, debug: bool) -> None
         )
 
 
-@click.command("list", epilog="Example: easyep list criteria")
+@click.command("list", epilog="\b\nExample:\n  easyep list criteria")
 @click.argument("what", metavar="domains|criteria|architectures|models")
 @options.common
 def list_command(what: str, as_json: bool, quiet: bool, debug: bool) -> None:

@@ -10,7 +10,7 @@ from easyep.cli.console import print_json, print_table, progress_bars
 from easyep.recipe import DTYPES
 
 
-@click.command("eval", epilog="Example: easyep eval demo-math --against demo")
+@click.command("eval", epilog="\b\nExample:\n  easyep eval demo-math --against demo")
 @click.argument("model", metavar="DIR")
 @click.option(
     "--tasks",
@@ -18,11 +18,31 @@ from easyep.recipe import DTYPES
     help="Tasks of eval/tasks/ or of lm-eval. [default: those that easyep has for the model]",
 )
 @click.option("--against", metavar="M", help="Evaluate this model too and show the difference.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--num-fewshot", type=click.IntRange(min=0), metavar="N")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=16,
+    show_default=True,
+    help="Items at a time.",
+)
+@click.option(
+    "--num-fewshot",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Examples before each item. [default: the task's]",
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N items only.")
-@click.option("--device", default="auto", show_default=True)
-@click.option("--dtype", metavar="|".join(DTYPES), default="auto", show_default=True)
+@click.option(
+    "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda:0, ..."
+)
+@click.option(
+    "--dtype",
+    metavar="|".join(DTYPES),
+    default="auto",
+    show_default=True,
+    help="What it computes in; auto is the checkpoint's own type.",
+)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code in the checkpoint.")
 @click.option("--output", metavar="FILE", help="Write the numbers there as JSON.")
 @options.common

@@ -63,6 +63,7 @@ output_file = click.option("--output", required=True, metavar="FILE", help="Wher
 seed = click.option(
     "--seed",
     type=click.IntRange(min=0),
+    metavar="N",
     default=DEFAULTS["seed"],
     show_default=True,
     help="For random choices.",
@@ -78,6 +79,7 @@ demo_choice = _several(
     click.option(
         "--n-demos",
         type=click.IntRange(min=1),
+        metavar="N",
         default=DEFAULTS["n_demos"],
         show_default=True,
         help="Demonstrations per domain.",
@@ -94,12 +96,17 @@ demo_choice = _several(
 running = _several(
     _choice("runner", RUNNERS, "Where the model's weights live."),
     click.option(
-        "--device", default="auto", show_default=True, help="Where it runs: auto, cpu, cuda:0, ..."
+        "--device",
+        metavar="NAME",
+        default="auto",
+        show_default=True,
+        help="Where it runs: auto, cpu, cuda:0, ...",
     ),
     _choice("dtype", DTYPES, "What it computes in; auto is the checkpoint's own type."),
     click.option(
         "--batch-size",
         type=click.IntRange(min=1),
+        metavar="N",
         default=DEFAULTS["batch_size"],
         show_default=True,
         help="Demonstrations per forward pass; changes memory and speed only.",

@@ -13,7 +13,7 @@ from easyep.selection import retained_share
 
 @click.command(
     "prune",
-    epilog="Example: easyep prune --model demo --domain math --keep 0.5 --output demo-math",
+    epilog="\b\nExample:\n  easyep prune --model demo --domain math --keep 0.5 --output demo-math",
 )
 @options.model
 @click.option(
@@ -55,7 +55,7 @@ def prune_command(
     _prune(choices, output, work_dir, dry_run, as_json, quiet)
 
 
-@click.command("run", epilog="Example: easyep run recipes/demo.yaml")
+@click.command("run", epilog="\b\nExample:\n  easyep run recipes/demo.yaml")
 @click.argument("recipe", metavar="RECIPE.yaml")
 @click.option("--output", metavar="DIR", help="Instead of the recipe's own output.")
 @click.option("--work-dir", metavar="DIR", help="Save every stage here, and go on from there.")

@@ -13,7 +13,8 @@ from easyep.demonstrations import parse_weighted
 
 
 @click.command(
-    "observe", epilog="Example: easyep observe --model demo --domain math --output observations"
+    "observe",
+    epilog="\b\nExample:\n  easyep observe --model demo --domain math --output observations",
 )
 @options.model
 @click.option("--domain", metavar="NAME", help="A domain (`easyep list domains`).")
@@ -51,7 +52,7 @@ def observe_command(
 
 @click.command(
     "score",
-    epilog="Example: easyep score --observations math code:0.5 --output scores.json",
+    epilog="\b\nExample:\n  easyep score --observations math code:0.5 --output scores.json",
 )
 @click.option(
     "--observations",
@@ -97,7 +98,7 @@ def score_command(
 
 @click.command(
     "select",
-    epilog="Example: easyep select --scores scores.json --model demo --keep 0.5 "
+    epilog="\b\nExample:\n  easyep select --scores scores.json --model demo --keep 0.5 "
     "--output selection.json",
 )
 @click.option("--scores", metavar="FILE", help="What `easyep score` wrote.")
@@ -154,7 +155,8 @@ def select_command(
 
 @click.command(
     "rewrite",
-    epilog="Example: easyep rewrite --model demo --selection selection.json --output demo-math",
+    epilog="\b\nExample:\n  "
+    "easyep rewrite --model demo --selection selection.json --output demo-math",
 )
 @options.model
 @click.option("--selection", required=True, metavar="FILE", help="What `easyep select` wrote.")
@@ -184,7 +186,7 @@ def rewrite_command(
         )
 
 
-@click.command("verify", epilog="Example: easyep verify demo-math --source demo")
+@click.command("verify", epilog="\b\nExample:\n  easyep verify demo-math --source demo")
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--source", metavar="M", help="Compare every kept byte with this model.")
 @options.common

@@ -1,7 +1,7 @@
 """What a study compares."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from easyep import choices
@@ -9,7 +9,6 @@ from easyep.artifacts.selection import GROUP_MODES
 from easyep.criteria import CRITERIA
 from easyep.errors import ArtifactError
 from easyep.recipe import DTYPES
-from easyep.registry import unknown_name
 
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "study": choices.text,
@@ -85,11 +84,5 @@ class Study:
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> "Study":
         """Raises UnknownNameError or ArtifactError where the value is no study."""
-        names = [field.name for field in fields(cls)]
-        for key in value:
-            if key not in names:
-                raise unknown_name("study key", str(key), names)
-        for key in ("study", "model", "domains", "tasks"):
-            if key not in value:
-                raise ArtifactError(f"a study needs {key!r}")
+        choices.known("study", value, cls, ["study", "model", "domains", "tasks"])
         return cls(**value)
