@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from easyep import demonstrations
 from easyep.artifacts import Observations, ObservedDemo, TokenSequence
-from easyep.errors import ArtifactError, DemosError, ObservationError
+from easyep.errors import ArtifactError, DemosError, ObservationError, OutputError
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.source import Source
@@ -128,7 +128,7 @@ def calibrate(
             )
         observations = _observe(recipe, source, model, domain.name, sequences, progress)
         if saved is not None:
-            observations.save(saved)
+            _save(observations, saved)
         observed.append(observations)
     return observed
 
@@ -149,6 +149,15 @@ class _Tokenizer:
                 self._source.model.path, trust_remote_code=self._trust
             )
         return self._loaded
+
+
+def _save(observations: Observations, saved: Path) -> None:
+    """Save, unless another run on the same work directory has been faster."""
+    try:
+        observations.save(saved)
+    except OutputError:
+        if _whole(saved) is None:
+            raise
 
 
 def _whole(saved: Path) -> Observations | None:

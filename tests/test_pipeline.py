@@ -345,6 +345,18 @@ def test_damaged_observations_are_made_again(pruned, tmp_path):
     assert third.selection == first.selection
 
 
+def test_two_runs_share_a_work_directory(tmp_path, monkeypatch):
+    save = Observations.save
+
+    def as_if_another_run_were_faster(self, folder):
+        save(self, folder)
+        save(self, folder)
+
+    monkeypatch.setattr(Observations, "save", as_if_another_run_were_faster)
+    choices = {"domain": "math", "n_demos": 1, "output": tmp_path / "out"}
+    assert easyep.prune("demo", work_dir=tmp_path / "work", **choices).verification.ok
+
+
 def test_a_wrong_output_is_not_kept(tmp_path, monkeypatch):
     wrong = verification.Verification((verification.Check("bytes", False, "one differs"),))
     monkeypatch.setattr(verification, "verify", lambda *args, **kwargs: wrong)
