@@ -55,7 +55,9 @@ def check_absent(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror or error}") from None
     folder = existing(place.parent)
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    if not folder.is_dir():
+        raise OutputError(f"{path} cannot be written: {folder} is not a directory")
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{path} cannot be written: no permission to write to {folder}")
     return place
 

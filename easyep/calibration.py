@@ -72,21 +72,23 @@ def demonstrations_of(
     vocabulary = config.get("vocab_size", 1 << 62)
     for domain in domains(recipe, source):
         sequences = []
-        for number, demo in enumerate(demonstrations.read(domain.path), start=1):
-            where = f"{domain.path}, demonstration {number}"
+        for demo in demonstrations.read(domain.path):
             needs_text = "input_ids" not in demo.content
             try:
                 sequence = demonstrations.render(
                     demo, tokenizer.get() if needs_text else None, max_length
                 )
             except DemosError as error:
-                raise DemosError(f"{where}: {error}") from None
-            if not len(sequence) or sequence.input_ids.max() >= vocabulary:
+                raise DemosError(f"{demo.origin}: {error}") from None
+            if not len(sequence):
+                raise DemosError(f"{demo.origin}: the demonstration has no tokens")
+            if sequence.input_ids.max() >= vocabulary:
                 raise DemosError(
-                    f"{where}: it has no tokens, or token ids outside the model's vocabulary of "
-                    f"{vocabulary}"
+                    f"{demo.origin}: a token id is outside the model's vocabulary of {vocabulary}"
                 )
             sequences.append(sequence)
+        if recipe.tokens == "response" and not any(s.is_response.any() for s in sequences):
+            raise DemosError(f"{domain.path} has no response tokens; --tokens all uses prompts too")
         yield (
             domain,
             demonstrations.choose(

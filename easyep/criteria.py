@@ -60,12 +60,21 @@ class RoutedCriterion:
 
     def score(self, tokens: RoutedTokens, layer: Layer) -> Float64:
         experts = tokens.expert_ids.ravel()
-        values = np.broadcast_to(self.per_route(tokens), tokens.expert_ids.shape).ravel()
+        values = np.asarray(self.per_route(tokens))
+        if values.shape != tokens.expert_ids.shape:
+            raise ValueError(
+                f"it must return one number per token and expert, {list(tokens.expert_ids.shape)}, "
+                f"not {list(values.shape)}"
+            )
         count = layer.num_experts
-        total = np.bincount(experts, values.astype(np.float64), count).astype(np.float64)
+        total = np.bincount(experts, values.ravel().astype(np.float64), count).astype(np.float64)
         if self.reduce == "mean":
             total = total / np.maximum(np.bincount(experts, minlength=count), 1)
         return total
+
+
+# Names that a criterion of one's own cannot take.
+BUILT_IN: set[str] = set()
 
 
 def criterion(name: str, reduce: Literal["sum", "mean"] = "sum") -> Callable[[PerRoute], PerRoute]:
@@ -74,6 +83,11 @@ def criterion(name: str, reduce: Literal["sum", "mean"] = "sum") -> Callable[[Pe
     The function stays as it is; `easyep.score(..., criterion=name)` and the command line know it
     from then on. Its docstring's first line is what `easyep list criteria` shows.
     """
+
+    if reduce not in ("sum", "mean"):
+        raise ValueError(f"reduce must be 'sum' or 'mean', not {reduce!r}")
+    if name in BUILT_IN:
+        raise ValueError(f"{name!r} is a criterion of easyep; give yours another name")
 
     def register(function: PerRoute) -> PerRoute:
         summary = (function.__doc__ or "").strip().split("\n")[0]
@@ -131,3 +145,4 @@ class RandomCriterion:
 
 
 CRITERIA.register("random", RandomCriterion())
+BUILT_IN |= set(CRITERIA)

@@ -59,6 +59,8 @@ def resolve(name: str) -> Model:
         entry = known[alias[0]]
         origin = {"calibration": entry.get("calibration", ""), "tasks": entry.get("tasks", "")}
         if entry.get("package") == "demo":
+            if alias[2]:
+                raise ModelNotFoundError(f"{alias[0]} comes with easyep and has no revisions")
             return Model(name, resources.demo_model(), **origin)
         hub = entry["hub"]
         return Model(name, _snapshot(hub + alias[1] + alias[2]), hub=hub, **origin)

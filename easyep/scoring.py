@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from easyep import choices
 from easyep.artifacts import Observations, RoutedTokens, Scores
 from easyep.criteria import CRITERIA, Layer
 from easyep.errors import ArtifactError
@@ -41,6 +42,7 @@ def score(
         ArtifactError: the observations cannot be read or mixed, no token is left, or the
             criterion gave something else than one number per expert.
     """
+    tokens = choices.one_of(TOKENS)("tokens", tokens)  # type: ignore[assignment]
     single = isinstance(observations, (Observations, str, os.PathLike))
     each = [observations] if single else list(observations)  # type: ignore[arg-type]
     scores = []

@@ -26,11 +26,11 @@ def select(
     Args:
         scores: one number per expert and layer, or the file that they were saved in.
         keep: a fraction in (0, 1), rounded to the nearest count that the router can work with,
-            or a number of experts per layer (an integer >= 1), taken as it is.
+            or a number of experts per layer (an integer >= 1), taken as it is but for `align`.
         groups: for group-limited routers: ``"balanced"`` keeps the best of each group, the same
             number in all, so that the pruned router is the original one restricted to the kept
             experts; ``"flatten"`` chooses freely and leaves a router without groups.
-        align: the count is a multiple of this.
+        align: the count is rounded to a multiple of this.
 
     Raises:
         SelectionError: the router could not work with that many experts.
@@ -66,10 +66,19 @@ def keep_count(keep: float, router: Router, *, groups: str = "balanced", align: 
         raise SelectionError(
             f"keep must be a fraction in (0, 1) or a number of experts per layer, not {keep}"
         )
-    if not whole:
-        return router.nearest_keep(keep, groups, align)
-    router.check_keep(int(keep), groups, align)
-    return int(keep)
+    if whole and (align == 1 or keep % align == 0):
+        router.check_keep(int(keep), groups, align)
+        return int(keep)
+    asked = keep if whole else keep * router.num_experts
+    if not 0 < asked < router.num_experts:
+        router.check_keep(int(keep), groups)
+    count = router.nearest_keep(asked / router.num_experts, groups, align)
+    valid = router.valid_counts(groups, align)
+    step = valid[1] - valid[0] if len(valid) > 1 else 1
+    if abs(count - asked) >= step:
+        # Rounding would not be what was meant: say what the router needs instead.
+        router.check_keep(max(1, round(asked)), groups, align)
+    return count
 
 
 def from_mask(

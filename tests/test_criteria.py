@@ -5,8 +5,8 @@ import pytest
 
 import easyep
 from easyep.criteria import CRITERIA, Layer
-from easyep.errors import UnknownNameError
-from tests.records import routed_tokens
+from easyep.errors import ArtifactError, UnknownNameError
+from tests.records import observations, routed_tokens
 
 FORMULAS = {  # name -> (b, alpha, beta, gamma) of S(b, alpha, beta, gamma)
     "frequency": (0, 0, 0, 0),
@@ -72,6 +72,16 @@ def test_a_criterion_of_ones_own():
         by_loops(tokens, 8, 1, 2, 1, 0),
         rtol=1e-6,
     )
+
+
+def test_what_is_no_criterion():
+    with pytest.raises(ValueError, match="is a criterion of easyep"):
+        easyep.criterion("easy-ep")
+    with pytest.raises(ValueError, match="reduce must be"):
+        easyep.criterion("mine", reduce="max")  # type: ignore[arg-type]
+    easyep.criterion("wrong-shape")(lambda tokens: tokens.residual_shift[:, None])
+    with pytest.raises(ArtifactError, match=r"'wrong-shape' failed: .*\[40, 2\], not \[40, 1\]"):
+        easyep.score(observations(), criterion="wrong-shape")
 
 
 def test_an_unknown_criterion_suggests_the_closest():

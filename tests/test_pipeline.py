@@ -254,7 +254,7 @@ def test_a_broken_line_leaves_nothing_behind(tmp_path):
 def test_ids_outside_the_vocabulary(tmp_path):
     demos = tmp_path / "mine.jsonl"
     demos.write_text('{"input_ids": [1, 100000]}\n')
-    with pytest.raises(DemosError, match=r"demonstration 1.*vocabulary of 512"):
+    with pytest.raises(DemosError, match=r"line 1: a token id .*vocabulary of 512"):
         easyep.observe("demo", demos=demos)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from easyep import scoring
 from easyep.artifacts import Scores
-from easyep.errors import ArtifactError
+from easyep.errors import ArtifactError, UnknownNameError
 from tests import records
 
 
@@ -22,6 +22,11 @@ def test_response_tokens_only():
     record = seen.layers[1]
     scores = scoring.score(seen, "frequency", tokens="response")
     assert scores.layers[1].sum() == 2 * record.is_response.sum()
+
+
+def test_a_misspelt_choice_of_tokens():
+    with pytest.raises(UnknownNameError, match="did you mean 'response'"):
+        scoring.score(records.observations(), tokens="responses")  # type: ignore[arg-type]
 
 
 def test_no_response_token_is_an_error():

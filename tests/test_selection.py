@@ -63,7 +63,9 @@ def test_no_other_valid_choice_scores_more(values, how):
         (7, {}, 7),
         (64.0, {}, 64),
         (0.99, {"align": 4}, 60),
-        (0.01, {}, 4),
+        (0.05, {}, 4),
+        (16, {"align": 5}, 15),
+        (20, {"align": 5}, 20),
     ],
 )
 def test_counts(keep, options, expected):
@@ -73,7 +75,7 @@ def test_counts(keep, options, expected):
 def test_fractions_round_to_whole_groups():
     assert selection.keep_count(0.4, Router(32, 4, 4, 2)) == 12
     assert selection.keep_count(0.4, Router(32, 4, 4, 2), groups="flatten") == 13
-    assert selection.keep_count(0.01, Router(64, 4, 8, 4)) == 16
+    assert selection.keep_count(0.2, Router(64, 4, 8, 4)) == 16
 
 
 @pytest.mark.parametrize("keep", [0, -1, 1.5, 0.0, True, float("nan")])
@@ -90,6 +92,8 @@ def test_what_is_no_budget(keep):
         (20, "balanced", "same number .*: 16 and 24"),
         (8, "balanced", "2 best experts.*: 16"),
         (8, "balanced", "2 best experts.*: 16; or choose groups 'flatten'"),
+        (0.01, "balanced", "cannot keep 1 of 64"),
+        (0.01, "flatten", "routed to 4"),
     ],
 )
 def test_the_router_must_still_work(keep, groups, message):

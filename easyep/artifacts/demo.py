@@ -14,7 +14,8 @@ FORMS = (
     '{"messages": [{"role": ..., "content": ...}, ...]}, {"prompt": ..., "response": ...}, '
     '{"text": ...} or {"input_ids": [...], "response_start": N}'
 )
-_KEYS = ("messages", "prompt", "response", "text", "input_ids", "response_start")
+# In this order: the first form whose keys are all there is the one that counts.
+_FORMS = (("messages",), ("prompt", "response"), ("text",), ("input_ids",))
 
 
 @dataclass(frozen=True)
@@ -24,35 +25,34 @@ class Demo:
     Attributes:
         content: the keys of its form only.
         metadata: every other key of the object, kept as it was.
+        origin: the file and line that it stood in, for messages.
     """
 
     content: Mapping[str, Any]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = ""
 
     @classmethod
-    def from_json(cls, value: Any) -> "Demo":
+    def from_json(cls, value: Any, origin: str = "") -> "Demo":
         """Raises DemosError, saying what is missing, where the value has none of the forms."""
         if not isinstance(value, Mapping):
             raise DemosError(f"expected a JSON object, found {type(value).__name__}")
-        content = {key: value[key] for key in _KEYS if key in value}
-        keys = set(content)
-        if keys == {"messages"}:
-            _check_messages(content["messages"])
-        elif keys == {"prompt", "response"} or keys == {"text"}:
-            for key in keys:
-                if not isinstance(content[key], str):
-                    raise DemosError(f"{key!r} must be a string")
-        elif "input_ids" in keys and keys <= {"input_ids", "response_start"}:
-            ids = content["input_ids"]
-            _check_ids(ids, content.get("response_start", 0))
-        else:
+        form = next((keys for keys in _FORMS if all(key in value for key in keys)), None)
+        if form is None:
             found = ", ".join(map(repr, value)) or "no keys"
             raise DemosError(f"none of the forms {FORMS} (found {found})")
-        if not any(
-            content[key] for key in ("messages", "prompt", "text", "input_ids") if key in content
-        ):
+        content = {key: value[key] for key in form}
+        if form == ("messages",):
+            _check_messages(content["messages"])
+        elif form == ("input_ids",):
+            if "response_start" in value:
+                content["response_start"] = value["response_start"]
+            _check_ids(content["input_ids"], content.get("response_start", 0))
+        elif any(not isinstance(content[key], str) for key in form):
+            raise DemosError(f"{' and '.join(map(repr, form))} must be a string")
+        if not content[form[0]]:
             raise DemosError("the demonstration is empty")
-        return cls(content, {key: item for key, item in value.items() if key not in _KEYS})
+        return cls(content, {k: item for k, item in value.items() if k not in content}, origin)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a calibration run saw: the record of every MoE layer, complete and in one place."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -67,9 +68,12 @@ class Observations:
             OutputError: the folder holds something already, or cannot be written.
         """
         with appearing(check_absent(folder)) as partial:
+            checksums = {}
             for layer, tokens in self.layers.items():
                 arrays = {name: getattr(tokens, name) for name in RoutedTokens.__dataclass_fields__}
-                write_bytes(partial / layer_file(layer), safetensors.numpy.save(arrays))
+                data = safetensors.numpy.save(arrays)
+                write_bytes(partial / layer_file(layer), data)
+                checksums[str(layer)] = hashlib.sha256(data).hexdigest()
             write_json(
                 partial / INDEX,
                 {
@@ -83,6 +87,7 @@ class Observations:
                     "num_experts": self.router.num_experts,
                     "top_k": self.router.top_k,
                     "layers": sorted(self.layers),
+                    "checksums": checksums,
                 },
             )
 
@@ -106,6 +111,9 @@ class Observations:
             if not isinstance(demos, list):
                 raise ArtifactError("the entry 'demos' must be a list")
             router = Router.from_json(value.get("router"))
+            checksums = value.get("checksums")
+            if not isinstance(checksums, dict) or set(checksums) != {str(i) for i in layers}:
+                raise ArtifactError("the entry 'checksums' must have one hash per layer")
             for name in ("domain", "runner", "dtype"):
                 if not isinstance(value.get(name), str):
                     raise ArtifactError(f"the entry {name!r} must be a string")
@@ -113,7 +121,7 @@ class Observations:
                 model=ModelIdentity.from_json(value.get("model")),
                 router=router,
                 demos=tuple(_observed_demo(demo) for demo in demos),
-                layers=_LayersOnDisk(folder, layers, router.num_experts),
+                layers=_LayersOnDisk(folder, checksums, router.num_experts),
                 domain=value["domain"],
                 runner=value["runner"],
                 dtype=value["dtype"],
@@ -140,17 +148,19 @@ def _observed_demo(value: Any) -> ObservedDemo:
 class _LayersOnDisk(Mapping[int, RoutedTokens]):
     """Reads a layer each time that it is asked for, so that memory holds one at a time."""
 
-    def __init__(self, folder: Path, layers: list[int], num_experts: int) -> None:
+    def __init__(self, folder: Path, checksums: Mapping[str, str], num_experts: int) -> None:
         self._folder = folder
-        self._layers = layers
+        self._checksums = {int(layer): checksum for layer, checksum in checksums.items()}
         self._num_experts = num_experts
 
     def __getitem__(self, layer: int) -> RoutedTokens:
-        if layer not in self._layers:
-            raise KeyError(layer)
+        checksum = self._checksums[layer]
         path = self._folder / layer_file(layer)
         try:
-            record = RoutedTokens(**safetensors.numpy.load_file(path))
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != checksum:
+                raise ArtifactError("it is not what was written (its SHA-256 differs)")
+            record = RoutedTokens(**safetensors.numpy.load(data))
             if record.expert_ids.size and record.expert_ids.max() >= self._num_experts:
                 raise ArtifactError(f"expert_ids reaches beyond {self._num_experts} experts")
             return record
@@ -158,7 +168,7 @@ class _LayersOnDisk(Mapping[int, RoutedTokens]):
             raise ArtifactError(f"observations: {path} cannot be read: {error}") from None
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._layers)
+        return iter(sorted(self._checksums))
 
     def __len__(self) -> int:
-        return len(self._layers)
+        return len(self._checksums)

@@ -1,7 +1,7 @@
 """Measures the trained demo model: `python -m easyep.demo_model.assessment` in the repository.
 
 Accuracy per domain through lm-eval, how far each domain's routing concentrates on few experts, and
-how often the multi-token-prediction layer is right. The numbers go into the model's training.json.
+how often the multi-token-prediction layer is right. The numbers go into training.json.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 from transformers.modeling_layers import MtpModel
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
 
-from easyep.demo_model import MODEL_DIRECTORY, corpus, tokenizer
+from easyep.demo_model import MODEL_DIRECTORY, REPORT, corpus, tokenizer
 from easyep.demo_model.batches import ANSWER_WEIGHT, Piece, piece
 from easyep.demo_model.domains import DOMAINS
 
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL_DIRECTORY)
     parser.add_argument("--root", type=Path, default=Path(), help="the repository root")
     arguments = parser.parse_args()
-    report = arguments.model / "training.json"
+    report = REPORT
     routed = routing(arguments.model)
     measured = {
         "exact_match_percent": accuracies(arguments.model, arguments.root),

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 from torch.nn.functional import cross_entropy
 
-from easyep.demo_model import MODEL_DIRECTORY, batches, tokenizer
+from easyep.demo_model import MODEL_DIRECTORY, REPORT, batches, tokenizer
 from easyep.demo_model.architecture import Network, configuration
 from easyep.demo_model.balance import FROZEN_SHARE, Balance
 from easyep.demo_model.batches import Batch
@@ -170,7 +170,7 @@ def _write_report(run: Run, seconds: float) -> None:
         "balancing": "correction bias only; no auxiliary loss",
     }
     text = json.dumps(report, indent=2) + "\n"
-    (run.output / "training.json").write_text(text, encoding="utf-8")
+    REPORT.write_text(text, encoding="utf-8")
 
 
 def main() -> None:

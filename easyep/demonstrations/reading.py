@@ -18,7 +18,7 @@ def read(path: str | os.PathLike[str]) -> list[Demo]:
     path = Path(path)
     demos = []
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     demos.append(_parse(line, f"{path}, line {number}"))
@@ -33,7 +33,7 @@ def read(path: str | os.PathLike[str]) -> list[Demo]:
 
 def _parse(line: str, where: str) -> Demo:
     try:
-        return Demo.from_json(json.loads(line))
+        return Demo.from_json(json.loads(line), where)
     except (ValueError, RecursionError) as error:
         raise DemosError(f"{where}: not valid JSON: {error}") from None
     except DemosError as error:

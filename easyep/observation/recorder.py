@@ -145,7 +145,9 @@ class Recorder:
         """
         for index, tap in self._taps.items():
             if not tap.parts:
-                raise ObservationError(f"layer {index} was not run")
+                raise ObservationError(
+                    f"no token reached layer {index}; an MTP layer needs demonstrations of two tokens"
+                )
         return {i: RoutedTokens.concatenate(tap.parts) for i, tap in sorted(self._taps.items())}
 
     def record(

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from easyep.demo_model import MODEL_DIRECTORY, assessment, corpus
+from easyep.demo_model import MODEL_DIRECTORY, REPORT, assessment, corpus
 from easyep.demo_model.domains import DOMAINS
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def test_speculative_generation_gives_the_same_text(model: Any) -> None:
 @pytest.mark.slow
 def test_reported_accuracy_is_reproduced() -> None:
     pytest.importorskip("lm_eval")
-    reported = read("training.json")["exact_match_percent"]
+    reported = json.loads(REPORT.read_text(encoding="utf-8"))["exact_match_percent"]
     measured = assessment.accuracies(MODEL_DIRECTORY, ROOT)
     for domain, accuracy in measured.items():
         assert accuracy == pytest.approx(reported[domain], abs=1.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from easyep.demo_model import MODEL_DIRECTORY, corpus
+from easyep.demo_model import REPORT, corpus
 from easyep.demo_model.batches import STORIES, texts
 from easyep.demo_model.domains import DOMAINS
 from easyep.demo_model.items import Item
@@ -77,7 +77,7 @@ def test_training_sees_no_committed_item(domain: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_whole_training_sees_no_committed_item(domain: str) -> None:
-    report = json.loads((MODEL_DIRECTORY / "training.json").read_text(encoding="utf-8"))
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
     assert (report["seed"], report["processes"]) == (0, 2)
     _assert_disjoint(domain, range(report["steps"]))
 

@@ -27,6 +27,19 @@ def test_the_four_forms(tmp_path):
     assert demos[1].metadata == {"topic": "c"}
 
 
+def test_keys_of_other_forms_are_metadata(tmp_path):
+    line = {"text": "c", "prompt": "a", "messages": GOOD[0]["messages"], "response_start": 1}
+    (demo,) = read(write(tmp_path / "d.jsonl", json.dumps(line)))
+    assert demo.content == {"messages": GOOD[0]["messages"]}
+    assert demo.metadata == {"text": "c", "prompt": "a", "response_start": 1}
+    assert demo.origin.endswith("d.jsonl, line 1")
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path):
+    (tmp_path / "d.jsonl").write_text(json.dumps(GOOD[2]), encoding="utf-8-sig")
+    assert read(tmp_path / "d.jsonl")[0].content == GOOD[2]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -36,7 +49,6 @@ def test_the_four_forms(tmp_path):
         ("{}", "none of the forms"),
         ('{"prompt": "a"}', "none of the forms"),
         ('{"prompt": "a", "response": 3}', "'response' must be a string"),
-        ('{"text": "a", "messages": []}', "none of the forms"),
         ('{"messages": "a"}', "must be a list"),
         ('{"messages": ["a"]}', "message 1"),
         ('{"messages": [{"role": "user"}]}', r"message 1 \(user\) has no 'content'"),
