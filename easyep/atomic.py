@@ -34,6 +34,18 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Check that a file can be written to `path`; long work begins after this.
+
+    Raises:
+        OutputError: it is a directory, or its folder cannot be written.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise OutputError(f"{path} is a directory; name a file")
+    _check_folder(path)
+
+
 def check_absent(path: str | os.PathLike[str]) -> Path:
     """Check that nothing has the name `path`, or an empty folder; long work begins after this.
 
@@ -54,11 +66,7 @@ def check_absent(path: str | os.PathLike[str]) -> Path:
             raise OutputError(f"{path} is a mount point; choose a new folder inside of it")
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror or error}") from None
-    folder = existing(place.parent)
-    if not folder.is_dir():
-        raise OutputError(f"{path} cannot be written: {folder} is not a directory")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{path} cannot be written: no permission to write to {folder}")
+    _check_folder(path)
     return place
 
 
@@ -112,6 +120,15 @@ def existing(path: Path) -> Path:
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
+
+
+def _check_folder(path: Path) -> None:
+    """Raises OutputError where nothing can be made beside `path`."""
+    folder = existing(path.resolve().parent)
+    if not folder.is_dir():
+        raise OutputError(f"{path} cannot be written: {folder} is not a directory")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{path} cannot be written: no permission to write to {folder}")
 
 
 def _remove(temporary: Path | None, made: list[Path]) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from easyep.errors import CheckpointError, UnsupportedModelError
 
@@ -37,14 +37,7 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM
 
-    try:
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        place = torch.device(device if device != "auto" else accelerator or "cpu")
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise UnsupportedModelError(
-            f"the device {device!r} cannot be used: {_first_line(error)}; --device cpu always can"
-        ) from None
+    place = usable_device(device)
     with quietly():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -71,6 +64,25 @@ def load_model(
             some = ", ".join(sorted(keys)[:3])
             raise CheckpointError(f"{path} {what} {some} ({len(keys)} in all)")
     return model.to(place).eval()
+
+
+def usable_device(name: str) -> Any:
+    """The torch device that `name` means; ``"auto"`` is the first accelerator, else the CPU.
+
+    Raises:
+        UnsupportedModelError: there is no such device here.
+    """
+    import torch
+
+    try:
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        place = torch.device(name if name != "auto" else accelerator or "cpu")
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise UnsupportedModelError(
+            f"the device {name!r} cannot be used: {_first_line(error)}; --device cpu always can"
+        ) from None
+    return place
 
 
 def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> "PreTrainedTokenizerBase":

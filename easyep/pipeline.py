@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def prune(
         "recipe": recipe.to_json(),
         "observations": [dict(origin) for origin in scores.observations],
         "retained_share": selection.retained_share(scores, chosen),
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "numpy")},
     }
     checked: list[verification.Verification] = []
 

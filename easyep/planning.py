@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from easyep import calibration
+from easyep import calibration, loading
 from easyep.architectures.router import Router
 from easyep.artifacts import Selection
 from easyep.atomic import existing
@@ -50,6 +50,7 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
     recipe = Recipe(model=os.fspath(model), **choices)
     source = Source.open(model)
     planned = check(recipe, source, output)
+    loading.usable_device(recipe.device)
     demos = {}
     for domain, sequences in calibration.demonstrations_of(recipe, source):
         demos[domain.name] = {"demos": len(sequences), "tokens": sum(map(len, sequences))}

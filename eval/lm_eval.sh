@@ -5,6 +5,14 @@
 #
 # TASKS are of eval/tasks/ (easyep_demo by default) or of lm-eval itself.
 set -euo pipefail
+if [ ! -d "${1:-}" ]; then
+    echo "usage: eval/lm_eval.sh DIR [TASKS] [options of lm_eval]; ${1:-nothing} is no directory" >&2
+    exit 2
+fi
+if ! command -v lm_eval >/dev/null; then
+    echo "lm_eval is not on the PATH: activate the environment, or pip install 'lm-eval[hf]'" >&2
+    exit 1
+fi
 model=$(realpath "$1")
 tasks=${2:-easyep_demo}
 shift $(($# > 1 ? 2 : 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from easyep.atomic import appearing, check_absent, write_bytes, writing
+from easyep.atomic import appearing, check_absent, check_file, write_bytes, writing
 from easyep.errors import OutputError
 
 
@@ -92,6 +92,16 @@ def test_folders_without_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(OutputError, match="no permission"):
         check_absent(tmp_path / "out")
+
+
+def test_files_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    check_file(tmp_path / "file")
+    check_file(tmp_path / "new" / "file")
+    with pytest.raises(OutputError, match="is a directory"):
+        check_file(tmp_path)
+    with pytest.raises(OutputError, match="file is not a directory"):
+        check_file(tmp_path / "file" / "x")
 
 
 def test_names_that_are_taken(tmp_path):

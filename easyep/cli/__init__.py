@@ -81,8 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         code = app.main(words, prog_name="easyep", standalone_mode=False)
-    except click.ClickException as error:
+    except click.UsageError as error:
         error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        complain(error.format_message())
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         complain("interrupted")

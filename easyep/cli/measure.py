@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from easyep import models
+from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars
 from easyep.recipe import DTYPES
@@ -68,6 +69,8 @@ def eval_command(
 
     if dtype not in DTYPES:
         raise click.UsageError(f"--dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    if output is not None:
+        check_file(output)
     chosen = tasks.split(",") if tasks else default_tasks(models.resolve(model))
     with progress_bars(quiet) as progress:
         measured = {

@@ -1,5 +1,6 @@
 """`easyep prune` and `easyep run`: the whole way."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -8,6 +9,7 @@ from easyep import pipeline, planning
 from easyep.cli import options
 from easyep.cli.console import human_bytes, print_json, print_table, progress_bars, say
 from easyep.recipe import Recipe, read_yaml
+from easyep.resources import folder
 from easyep.selection import retained_share
 
 
@@ -71,7 +73,9 @@ def run_command(
     debug: bool,
 ) -> None:
     """Run a recipe: one pruned model, or a study that compares many."""
-    choices = read_yaml(recipe)
+    # The recipes that come with easyep are found wherever it is installed.
+    shipped = folder("recipes").parent / recipe
+    choices = read_yaml(shipped if shipped.is_file() and not Path(recipe).exists() else recipe)
     if "study" in choices:
         from easyep.cli.study import run_study
 
@@ -97,7 +101,7 @@ def _prune(
         raise click.UsageError("give --output DIR, or --dry-run to see the plan only")
     with progress_bars(quiet) as progress:
         done = pipeline.prune(output=output, work_dir=work_dir, progress=progress, **choices)
-    _warn_about_demos(done)
+    _warn_about_demos(done, choices["n_demos"])
     if done.rewritten.dropped_mtp and choices["mtp"] == "auto":
         say(
             f"the multi-token-prediction layer {done.rewritten.dropped_mtp[0]} was left out, since "
@@ -144,8 +148,10 @@ def _prune(
         say(f"What it lost: easyep eval {done.path} --against {choices['model']}")
 
 
-def _warn_about_demos(done: pipeline.Pruned) -> None:
+def _warn_about_demos(done: pipeline.Pruned, asked: int) -> None:
     for seen in done.observations:
+        if len(seen.demos) < asked:
+            say(f"{seen.domain} has {len(seen.demos)} demonstrations, {asked} were asked for")
         cut = [demo.cut for demo in seen.demos if demo.cut]
         if cut:
             say(
@@ -163,6 +169,7 @@ def _show_plan(planned: planning.Planned, as_json: bool) -> None:
                 "num_experts": planned.router.num_experts,
                 "bytes_before": before,
                 "bytes_after": after,
+                "memory_bytes_at_least": before,
                 "disk_bytes": planned.rewriting.disk_bytes,
                 "demos": planned.demos,
                 "warnings": list(planned.rewriting.warnings),

@@ -17,8 +17,8 @@ from easyep.demonstrations import parse_weighted
     epilog="\b\nExample:\n  easyep observe --model demo --domain math --output observations",
 )
 @options.model
-@click.option("--domain", metavar="NAME", help="A domain (`easyep list domains`).")
-@click.option("--demos", metavar="FILE", help="Your own demonstrations, JSONL.")
+@click.option("--domain", multiple=True, metavar="NAME", help="One domain (`easyep list domains`).")
+@click.option("--demos", multiple=True, metavar="FILE", help="Your own demonstrations, JSONL.")
 @options.output_directory
 @options.demo_choice
 @options.mtp
@@ -28,8 +28,13 @@ def observe_command(
     model: str, output: str, as_json: bool, quiet: bool, debug: bool, **choices: Any
 ) -> None:
     """Run the model on demonstrations and record what its experts did."""
-    if (choices["domain"] is None) == (choices["demos"] is None):
-        raise click.UsageError("give either --domain NAME or --demos FILE")
+    domain, demos = choices.pop("domain"), choices.pop("demos")
+    if len(domain) + len(demos) != 1:
+        raise click.UsageError(
+            "give one --domain NAME or --demos FILE; observe each domain for itself, and mix them "
+            "with easyep score"
+        )
+    choices |= {"domain": domain[0]} if domain else {"demos": demos[0]}
     with progress_bars(quiet) as progress:
         seen = pipeline.observe(model, output=output, progress=progress, **choices)
     if as_json:
@@ -126,9 +131,11 @@ def select_command(
     """Choose the experts to keep."""
     if (scores is None) == (mask is None) or (mask and not model):
         raise click.UsageError("give either --scores FILE, or --mask FILE with --model M")
+    if Path(output).resolve() == Path(scores or mask or "").resolve():
+        raise click.UsageError(f"--output would overwrite {output}, which is read")
     if mask is not None and model is not None:
         chosen = queries.read_mask(mask, model, groups=groups)
-        rows = []
+        shares = {}
     else:
         assert scores is not None
         loaded = Scores.load(scores)
@@ -136,7 +143,6 @@ def select_command(
             queries.check_scores(loaded, model)
         chosen = selection.select(loaded, keep, groups=groups, align=align)
         shares = selection.retained_share(loaded, chosen)
-        rows = [(layer, f"{share:.1%}") for layer, share in shares.items()]
     chosen.save(output)
     if as_json:
         print_json(
@@ -145,10 +151,12 @@ def select_command(
                 "keep": chosen.keep,
                 "num_experts": chosen.num_experts,
                 "groups": chosen.groups,
+                "retained_share": {str(layer): share for layer, share in shares.items()},
             }
         )
         return
-    if rows:
+    if shares:
+        rows = [(layer, f"{share:.1%}") for layer, share in shares.items()]
         print_table("", ["layer", "share of the score kept"], rows)
     say(f"{output}: {chosen.keep} of {chosen.num_experts} experts in every layer")
 

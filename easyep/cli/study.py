@@ -10,6 +10,7 @@ import click
 
 from easyep import __version__
 from easyep.artifacts.files import write_json
+from easyep.atomic import check_file
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.report.study_table import cells_by_domain
 
@@ -30,6 +31,8 @@ def run_study(
     planned = study.Study.from_mapping(choices)
     if dry_run:
         raise click.UsageError("--dry-run is for recipes of one model, not for studies")
+    if output:
+        check_file(output)
     with progress_bars(quiet) as progress:
         cells = study.run(planned, work_dir=Path(work_dir) if work_dir else None, progress=progress)
     value = {**study.to_json(planned, cells), "made_with": _versions()}

@@ -9,5 +9,5 @@ from pathlib import Path
 
 #: The trained checkpoint, in the layout of the Hugging Face hub.
 MODEL_DIRECTORY = Path(__file__).parent / "model"
-#: How it was trained and what was measured; beside the checkpoint, so that no copy carries it along.
+#: How it was trained and what was measured; outside of the checkpoint, for copies not to carry it.
 REPORT = Path(__file__).parent / "training.json"

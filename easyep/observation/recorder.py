@@ -146,7 +146,7 @@ class Recorder:
         for index, tap in self._taps.items():
             if not tap.parts:
                 raise ObservationError(
-                    f"no token reached layer {index}; an MTP layer needs demonstrations of two tokens"
+                    f"no token reached layer {index}; MTP layers need demonstrations of two tokens"
                 )
         return {i: RoutedTokens.concatenate(tap.parts) for i, tap in sorted(self._taps.items())}
 

@@ -66,7 +66,7 @@ def test_a_wrong_output_is_told(capsys, pruned, tmp_path):
     code, out, err = run(capsys, "verify", copy, "--source", "demo")
     assert code == 1
     assert "WRONG" in out
-    assert err.startswith("Error:")
+    assert err.startswith("easyep: error:")
 
 
 @pytest.mark.parametrize("what", ["domains", "criteria", "architectures", "models"])
@@ -216,6 +216,8 @@ def test_faults_of_easyep_are_told_as_such(capsys, monkeypatch):
         ["prune", *SMALL],
         ["prune", *SMALL, "--keep", "half", "--output", "o"],
         ["observe", "--model", "demo", "--output", "o"],
+        ["observe", *SMALL, "--domain", "code", "--output", "o"],
+        ["select", "--scores", "x.json", "--output", "x.json"],
         ["list", "things"],
         ["select", "--output", "o"],
         ["eval", "demo", "--dtype", "int8"],
