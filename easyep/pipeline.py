@@ -96,7 +96,7 @@ def prune(
     rewritten = _rewrite(source, chosen, output, recipe.mtp, facts, progress, check)
     clock.lap("verify")
     return Pruned(
-        path=rewritten.path,
+        path=Path(output),
         selection=chosen,
         scores=scores,
         observations=tuple(observed),

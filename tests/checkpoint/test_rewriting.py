@@ -391,7 +391,7 @@ def test_targets_that_cannot_be(
         ("m/inside", "overlaps the source"),
         ("alias/inside", "overlaps the source"),
         (".", "overlaps the source"),
-        ("file/below", "no permission|Not a directory"),
+        ("file/below", "file is not a directory"),
     ]:
         before = sorted(tmp_path.rglob("*"))
         with pytest.raises(OutputError, match=message):
