@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from easyep import demonstrations
+from easyep import demonstrations, loading
 from easyep.artifacts import Observations, ObservedDemo, TokenSequence
 from easyep.errors import ArtifactError, DemosError, ObservationError, OutputError
 from easyep.progress import SILENT, Progress
@@ -120,8 +120,6 @@ def calibrate(
                 observed.append(found)
                 continue
         if model is None:
-            from easyep import loading
-
             model = loading.load_model(
                 source.model.path,
                 dtype=recipe.dtype,
@@ -145,8 +143,6 @@ class _Tokenizer:
 
     def get(self) -> Any:
         if self._loaded is None:
-            from easyep import loading
-
             self._loaded = loading.load_tokenizer(
                 self._source.model.path, trust_remote_code=self._trust
             )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from easyep import loading
 from easyep.errors import EvaluationError, MissingDependencyError
 from easyep.evaluation import tasks as task_files
 from easyep.progress import SILENT, Progress
@@ -153,8 +154,6 @@ def evaluate_checkpoint(
     progress: Progress = SILENT,
 ) -> Accuracy:
     """Load a checkpoint and evaluate it; the arguments are those of `load_model` and `evaluate`."""
-    from easyep import loading
-
     model = loading.load_model(
         path, dtype=dtype, device=device, trust_remote_code=trust_remote_code
     )
