@@ -15,6 +15,15 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
+def say_dropped_mtp(layers: Sequence[int], asked: str) -> None:
+    """Tell what `--mtp auto` left out; who asked for `drop` knows."""
+    if layers and asked == "auto":
+        say(
+            f"the multi-token-prediction layer {layers[0]} was left out, since transformers would "
+            "report its tensors as unexpected; --mtp score keeps it"
+        )
+
+
 def complain(message: str) -> None:
     """An error, as one message."""
     print(f"easyep: error: {message}", file=sys.stderr)

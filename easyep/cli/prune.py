@@ -7,7 +7,14 @@ import click
 
 from easyep import pipeline, planning
 from easyep.cli import options
-from easyep.cli.console import human_bytes, print_json, print_table, progress_bars, say
+from easyep.cli.console import (
+    human_bytes,
+    print_json,
+    print_table,
+    progress_bars,
+    say,
+    say_dropped_mtp,
+)
 from easyep.recipe import Recipe, read_yaml
 from easyep.resources import folder
 from easyep.selection import retained_share
@@ -102,11 +109,7 @@ def _prune(
     with progress_bars(quiet) as progress:
         done = pipeline.prune(output=output, work_dir=work_dir, progress=progress, **choices)
     _warn_about_demos(done, choices["n_demos"])
-    if done.rewritten.dropped_mtp and choices["mtp"] == "auto":
-        say(
-            f"the multi-token-prediction layer {done.rewritten.dropped_mtp[0]} was left out, since "
-            "transformers would report its tensors as unexpected; --mtp score keeps it"
-        )
+    say_dropped_mtp(done.rewritten.dropped_mtp, choices["mtp"])
     shares = retained_share(done.scores, done.selection)
     if as_json:
         print_json(
@@ -121,6 +124,7 @@ def _prune(
                 "retained_share": {str(layer): share for layer, share in shares.items()},
                 "checks": len(done.verification.checks),
                 "warnings": list(done.rewritten.warnings),
+                "dropped_mtp": list(done.rewritten.dropped_mtp),
                 "seconds": done.seconds,
             }
         )

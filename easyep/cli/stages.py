@@ -8,7 +8,14 @@ import click
 from easyep import pipeline, queries, scoring, selection
 from easyep.artifacts import Scores
 from easyep.cli import options
-from easyep.cli.console import human_bytes, print_json, print_table, progress_bars, say
+from easyep.cli.console import (
+    human_bytes,
+    print_json,
+    print_table,
+    progress_bars,
+    say,
+    say_dropped_mtp,
+)
 from easyep.demonstrations import parse_weighted
 
 
@@ -177,6 +184,7 @@ def rewrite_command(
     """Write the checkpoint that has only the selected experts."""
     with progress_bars(quiet) as progress:
         done = pipeline.rewrite(model, selection, output, mtp=mtp, progress=progress)
+    say_dropped_mtp(done.dropped_mtp, mtp)
     if as_json:
         print_json(
             {
@@ -184,6 +192,7 @@ def rewrite_command(
                 "bytes_before": done.bytes_before,
                 "bytes_after": done.bytes_after,
                 "warnings": list(done.warnings),
+                "dropped_mtp": list(done.dropped_mtp),
             }
         )
     else:

@@ -49,7 +49,9 @@ def test_the_stages(capsys, tmp_path):
     assert "share of the score kept" in out
     out_dir = tmp_path / "out"
     rewriting = ["--model", "demo", "--selection", selection, "--output", out_dir]
-    assert run(capsys, "rewrite", *rewriting)[0] == 0
+    code, _, err = run(capsys, "rewrite", *rewriting)
+    assert code == 0
+    assert "the multi-token-prediction layer 5 was left out" in err
     code, out, _ = run(capsys, "verify", out_dir, "--source", "demo", "--json")
     assert code == 0
     assert json.loads(out)["ok"]
