@@ -87,6 +87,17 @@ class Sources:
             raise CheckpointError(f"{self._root / shard} became shorter while it was read")
         return count
 
+    def read(self, ranges: Iterable[Range]) -> bytes:
+        """The bytes of all `ranges`, in memory; errors as in `read_into`."""
+        parts = []
+        for each in ranges:
+            part = memoryview(bytearray(each.nbytes))
+            filled = 0
+            while filled < each.nbytes:
+                filled += self.read_into(part[filled:], each.shard, each.begin + filled)
+            parts.append(part)
+        return b"".join(parts)
+
     def _descriptor(self, shard: str) -> int:
         if shard in self._open:
             self._open.move_to_end(shard)

@@ -1,6 +1,6 @@
 """The weight files to be written: which tensor goes where, and from which bytes it comes."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from easyep.checkpoint.copying import Range
@@ -10,12 +10,23 @@ from easyep.checkpoint.headers import BITS, build_header, bytes_of
 
 @dataclass(frozen=True, slots=True)
 class OutputTensor:
-    """One tensor to be written and the source ranges that its bytes come from, in order."""
+    """One tensor to be written.
+
+    Attributes:
+        name: its new name.
+        dtype: its type in safetensors' words.
+        shape: its new dimensions.
+        ranges: the source ranges that its bytes come from, in order.
+        change: None where these bytes are the tensor. Where its values change too, as in a table
+            of expert ids, a function from the bytes of all ranges to the tensor's `nbytes` bytes;
+            both are held in memory, so this is for small tensors.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     ranges: tuple[Range, ...]
+    change: Callable[[bytes], bytes] | None = None
 
     @property
     def nbytes(self) -> int:

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from easyep.artifacts.selection import Selection
 from easyep.atomic import appearing, writing
 from easyep.checkpoint.config_edits import QUANTISATION_FILES, edited_text, quantisation_edits
-from easyep.checkpoint.copying import Sources, merged, writer
+from easyep.checkpoint.copying import Sources, Writer, merged, writer
 from easyep.checkpoint.files import (
     CONFIG,
     INDEX,
@@ -25,11 +26,12 @@ from easyep.checkpoint.files import (
 from easyep.checkpoint.kept_experts import MTP_MODES, renumbering
 from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.manifest import manifest_document
+from easyep.checkpoint.output_files import OutputShard
 from easyep.checkpoint.planning import MAX_SHARD_BYTES, Plan, plan
 from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD
 from easyep.checkpoint.target import check_target
-from easyep.errors import OutputError
-from easyep.progress import SILENT, Progress
+from easyep.errors import CheckpointError, OutputError
+from easyep.progress import SILENT, Progress, Task
 
 __all__ = ["MTP_MODES", "Plan", "Rewritten", "plan", "rewrite"]
 
@@ -110,9 +112,7 @@ def rewrite(
         ):
             for shard in work.shards:
                 with writer(folder / shard.name, target) as file:
-                    file.write(shard.header)
-                    ranges = (each for tensor in shard.tensors for each in tensor.ranges)
-                    file.copy(merged(ranges), sources, task)
+                    _fill(file, shard, sources, task)
                     checksums[shard.name] = file.hexdigest()
         for name in work.side_files:
             if name not in texts:
@@ -134,6 +134,24 @@ def rewrite(
         warnings=work.warnings,
         dropped_mtp=work.layout.mtp_layers if mtp == "drop" else (),
     )
+
+
+def _fill(file: Writer, shard: OutputShard, sources: Sources, task: Task) -> None:
+    file.write(shard.header)
+    for change, tensors in groupby(shard.tensors, key=lambda tensor: tensor.change):
+        if change is None:
+            ranges = (each for tensor in tensors for each in tensor.ranges)
+            file.copy(merged(ranges), sources, task)
+            continue
+        for tensor in tensors:
+            data = change(sources.read(tensor.ranges))
+            if len(data) != tensor.nbytes:
+                raise CheckpointError(
+                    f"tensor {tensor.name!r} needs {tensor.nbytes} bytes as {tensor.dtype} "
+                    f"{list(tensor.shape)}, but its new values take {len(data)}"
+                )
+            file.write(data)
+            task.advance(len(data))
 
 
 def _texts(work: Plan) -> dict[str, bytes]:

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import hashlib
 import json
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from easyep.artifacts.selection import Selection
-from easyep.checkpoint import copying
+from easyep.checkpoint import copying, rewriting
+from easyep.checkpoint.planning import Plan, plan
 from easyep.checkpoint.rewriting import rewrite
 from easyep.checkpoint.verification import verify
 from easyep.errors import CheckpointError, OutputError
@@ -84,6 +86,53 @@ def test_names_and_shapes_are_those_of_a_model_built_that_small(
     assert forms[0] == forms[1]
     configs = [json.loads((path / "config.json").read_text()) for path in (small, rewritten.path)]
     assert configs[0] == configs[1]
+
+
+def with_changes(work: Plan, change: Callable[[bytes], bytes]) -> Plan:
+    """`work` with the values of every router changed."""
+    shards = []
+    for shard in work.shards:
+        tensors = [
+            dataclasses.replace(each, change=change) if each.name.endswith("gate.weight") else each
+            for each in shard.tensors
+        ]
+        shards.append(dataclasses.replace(shard, tensors=tuple(tensors)))
+    return dataclasses.replace(work, shards=tuple(shards))
+
+
+def test_values_that_change_are_computed_from_all_their_bytes(
+    source: Sources, choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, selection = source("mixtral"), choose(source("mixtral"))
+
+    def changed(*arguments: Any, **names: Any) -> Plan:
+        return with_changes(plan(*arguments, **names), lambda data: data[::-1])
+
+    monkeypatch.setattr(rewriting, "plan", changed)
+    progress = Recorder()
+    rewritten = rewrite(path, selection, tmp_path / "out", max_shard_size=90_000, progress=progress)
+    assert progress.done == rewritten.bytes_after
+    expected = expected_tensors(path, selection)
+    for name, (dtype, shape, data) in expected.items():
+        if name.endswith("gate.weight"):
+            expected[name] = (dtype, shape, data[::-1])
+    assert read_all(rewritten.path) == expected
+    manifest = json.loads((rewritten.path / "easyep.json").read_text())
+    for name in rewritten.shards:
+        digest = hashlib.sha256((rewritten.path / name).read_bytes()).hexdigest()
+        assert manifest["checksums"][name] == digest
+
+
+def test_changed_values_of_another_size_are_refused(
+    source: Sources, choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(*arguments: Any, **names: Any) -> Plan:
+        return with_changes(plan(*arguments, **names), lambda data: data[:-1])
+
+    monkeypatch.setattr(rewriting, "plan", changed)
+    with pytest.raises(CheckpointError, match=r"layers\.0\..*gate.weight' needs \d+ bytes"):
+        rewrite(source("mixtral"), choose(source("mixtral")), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_index_names_what_is_there(source: Sources, choose: Chooser, tmp_path: Path) -> None:
