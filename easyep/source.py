@@ -67,5 +67,5 @@ class Source:
             return asked
         if selection is not None and any(layer in selection.layers for layer in mtp_layers):
             return "score"
-        silent = all(layer in self.architecture.silent_mtp for layer in mtp_layers)
+        silent = all(self.architecture.is_silent_mtp(layer) for layer in mtp_layers)
         return "score" if silent else "drop"

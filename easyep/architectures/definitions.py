@@ -2,11 +2,12 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from easyep.architectures.moe_layers import MoeLayers
 from easyep.architectures.rules import NAMESPACE, SCOPE, Rule, compiled
 from easyep.errors import UnsupportedModelError
 
@@ -16,9 +17,28 @@ else:
     import tomli as tomllib
 
 TOP_KEYS = {"extends", "summary", "model_types", "keep", "config", "tensors", "routing"}
-TOP_KEYS |= {"scope", "exclude", "namespace", "transformers"}
+TOP_KEYS |= {"scope", "exclude", "namespace", "transformers", "refuse", "mtp_names", "second"}
 NUMBERS = ("num_experts", "top_k", "n_group", "topk_group", "num_layers", "mtp_layers")
-LAYER_SETTINGS = ("dense_first", "dense_layers", "step")
+
+MTP = "mtp"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A series of MoE layers whose tensors have names of one kind.
+
+    Attributes:
+        name: empty for the decoder layers; ``"mtp"`` for multi-token-prediction layers under
+            names of their own; else what a second set of experts in the decoder layers is called.
+        scope: finds the layer's number and the part behind it in a tensor's name.
+        rules: the tensors that change when experts are dropped.
+        keep: names (behind the layer's number) that look like routed experts and are not.
+    """
+
+    name: str
+    scope: re.Pattern[str]
+    rules: tuple[Rule, ...]
+    keep: tuple[re.Pattern[str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,38 +49,44 @@ class Definition:
         name: the file's name without ``.toml``.
         summary: well-known models of the family, for `easyep list architectures`.
         model_types: values of `model_type` in `config.json` that mean this family.
-        rules: the tensors that change when experts are dropped.
-        keep: names (behind the layer's number) that look like routed experts and are not.
+        stacks: the decoder layers, and behind them a second series of MoE layers if there is one.
+        refuse: why models of this family cannot be pruned; None = they can.
         config_keys: what a number means -> the keys that may state it, for
             ``num_experts``, ``top_k``, ``n_group``, ``topk_group``, ``num_layers``,
             ``mtp_layers``.
         defaults: what the model's code assumes where `config.json` is silent.
         grouped_if: key -> value that must hold for the groups to matter.
         group_best: how many of its best experts a group is scored by.
-        moe_layers: ``dense_first``, ``dense_layers``, ``step`` -> the key that states it.
-        scope: finds the layer's number and the part behind it in a tensor's name.
+        moe_layers: which decoder layers have experts.
+        mtp_names: names of all tensors of multi-token-prediction layers that are not numbered
+            after the last decoder layer; None = no such.
         exclude: names outside the language model, such as a vision tower's; None = no such.
         namespace: names that must be explained by a rule or by `keep`.
         routing: how scores become weights, to be shown; nothing is computed from it.
-        silent_mtp: numbers of MTP layers that transformers passes over in silence; it knows those
-            of the released models only, and reports any other as unexpected.
+        silent_mtp: numbers of MTP layers that transformers passes over in silence, True = all; it
+            knows those of the released models only, and reports any other as unexpected.
     """
 
     name: str
     summary: str
     model_types: tuple[str, ...]
-    rules: tuple[Rule, ...]
-    keep: tuple[re.Pattern[str], ...] = ()
+    stacks: tuple[Stack, ...] = ()
+    refuse: str | None = None
     config_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: Mapping[str, int] = field(default_factory=dict)
     grouped_if: Mapping[str, Any] = field(default_factory=dict)
     group_best: int = 2
-    moe_layers: Mapping[str, str] = field(default_factory=dict)
-    scope: re.Pattern[str] = re.compile(SCOPE, re.ASCII)
+    moe_layers: MoeLayers = field(default_factory=MoeLayers)
+    mtp_names: re.Pattern[str] | None = None
     exclude: re.Pattern[str] | None = None
     namespace: re.Pattern[str] = re.compile(NAMESPACE, re.ASCII)
     routing: Mapping[str, Any] = field(default_factory=dict)
-    silent_mtp: tuple[int, ...] = ()
+    silent_mtp: tuple[int, ...] | bool = ()
+
+    @property
+    def second(self) -> Stack | None:
+        """The second series of MoE layers, if the family has one."""
+        return self.stacks[1] if len(self.stacks) > 1 else None
 
     def keys(self, what: str) -> tuple[str, ...]:
         """The names under which `config.json` may state the number `what`."""
@@ -136,40 +162,66 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
     _only(table, TOP_KEYS, "the file")
     config = table.get("config", {})
     _only(config, {*NUMBERS, "defaults", "grouped_if", "group_best", "moe_layers"}, "[config]")
-    _only(config.get("defaults", {}), {*NUMBERS, *LAYER_SETTINGS}, "[config.defaults]")
-    _only(config.get("moe_layers", {}), set(LAYER_SETTINGS), "[config.moe_layers]")
     _only(table.get("transformers", {}), {"silent_mtp"}, "[transformers]")
+    summary, model_types = str(table.get("summary", "")), tuple(table["model_types"])
+    if "refuse" in table:
+        return Definition(name, summary, model_types, refuse=str(table["refuse"]))
     for what in ("num_experts", "top_k", "num_layers"):
         if not config.get(what):
             raise ValueError(f"[config] needs {what} = [names of the key in config.json]")
-    rules = tuple(Rule.from_toml(label, rule) for label, rule in table.get("tensors", {}).items())
-    for part in ("experts", "router"):
-        if not any(rule.part == part for rule in rules):
-            raise ValueError(f"no rule in [tensors] describes the part {part!r}")
     group_best = config.get("group_best", 2)
     if type(group_best) is not int or group_best < 1:
         raise ValueError(f"[config] group_best is {group_best!r}; expected 1 or more")
-    exclude = table.get("exclude")
-    scope = compiled(table.get("scope", SCOPE), "scope")
-    if not {"layer", "part"} <= set(scope.groupindex):
-        raise ValueError("scope needs the regex groups (?P<layer>...) and (?P<part>...)")
+    stacks = tuple(_stacks(table))
+    rules = [rule for stack in stacks for rule in stack.rules]
+    settings = {key for rule in rules for key in (rule.rows_per_expert, rule.tail)}
+    known = {*NUMBERS, *vars(MoeLayers()), *(key for key in settings if isinstance(key, str))}
+    _only(config.get("defaults", {}), known, "[config.defaults]")
+    silent = table.get("transformers", {}).get("silent_mtp", ())
     return Definition(
-        name=name,
-        summary=str(table.get("summary", "")),
-        model_types=tuple(table["model_types"]),
-        rules=rules,
-        keep=tuple(compiled(pattern, "keep") for pattern in table.get("keep", [])),
+        name,
+        summary,
+        model_types,
+        stacks,
         config_keys={what: tuple(config[what]) for what in NUMBERS if what in config},
         defaults=config.get("defaults", {}),
         grouped_if=config.get("grouped_if", {}),
         group_best=group_best,
-        moe_layers=config.get("moe_layers", {}),
-        scope=scope,
-        exclude=compiled(exclude, "exclude") if exclude is not None else None,
+        moe_layers=MoeLayers.from_toml(config.get("moe_layers", {})),
+        mtp_names=_optional(table, "mtp_names"),
+        exclude=_optional(table, "exclude"),
         namespace=compiled(table.get("namespace", NAMESPACE), "namespace"),
         routing=table.get("routing", {}),
-        silent_mtp=tuple(table.get("transformers", {}).get("silent_mtp", ())),
+        silent_mtp=silent if isinstance(silent, bool) else tuple(silent),
     )
+
+
+def _stacks(table: Mapping[str, Any]) -> Iterator[Stack]:
+    """The decoder layers, then the second series, which has their rules unless it has its own."""
+    yield _stack("", table, "")
+    if "second" in table:
+        second = table["second"]
+        _only(second, {"name", "scope", "keep", "tensors"}, "[second]")
+        if not {"name", "scope"} <= set(second):
+            raise ValueError("[second] needs a name and a scope")
+        inherited = {key: table[key] for key in ("keep", "tensors") if key in table}
+        yield _stack(str(second["name"]), {**inherited, **second}, "second.")
+
+
+def _stack(name: str, table: Mapping[str, Any], where: str) -> Stack:
+    rules = tuple(Rule.from_toml(label, rule) for label, rule in table.get("tensors", {}).items())
+    for part in ("experts", "router"):
+        if not any(rule.part == part for rule in rules):
+            raise ValueError(f"no rule in [{where}tensors] describes the part {part!r}")
+    scope = compiled(table.get("scope", SCOPE), f"{where}scope")
+    if not {"layer", "part"} <= set(scope.groupindex):
+        raise ValueError(f"{where}scope needs the regex groups (?P<layer>...) and (?P<part>...)")
+    keep = tuple(compiled(pattern, "keep") for pattern in table.get("keep", []))
+    return Stack(name, scope, rules, keep)
+
+
+def _optional(table: Mapping[str, Any], key: str) -> re.Pattern[str] | None:
+    return compiled(table[key], key) if key in table else None
 
 
 def _only(table: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 PER_EXPERT = "per_expert"
 ROWS = "rows"
-KINDS = (PER_EXPERT, ROWS)
+TABLE = "table"
+KINDS = (PER_EXPERT, ROWS, TABLE)
 
 # Where names give the decoder layer; what follows is what the rules of a family match.
 SCOPE = r"(?:.+\.)?layers\.(?P<layer>0|[1-9]\d{0,5})\.(?P<part>.+)"
@@ -26,12 +27,17 @@ class Rule:
         label: the name of the rule's table in the TOML file.
         kind: ``"per_expert"``: the name holds an expert's number (regex group ``expert``), the
             tensor is dropped or renamed. ``"rows"``: the tensor has rows for every expert.
+            ``"table"``: the tensor's integer values are experts' numbers, ``top_k`` in each row.
         name: matches the whole name behind the layer's number.
         part: what the tensor is for (``"experts"``, ``"router"``, ...). Every MoE layer must
             have each part; several rules may describe one part in different layouts.
         axis: (rows) the axis that experts are counted along.
-        rows_per_expert: (rows) how many consecutive rows are one expert's.
-        tail: (rows) rows behind the last expert's that are kept.
+        rows_per_expert: (rows) how many consecutive rows are one expert's; a string is the key of
+            `config.json` that says it.
+        tail: (rows) rows behind the last expert's that are kept; or the key that says how many.
+        bank: (per_expert) numbers are counted from ``bank * num_experts``: two sets of experts
+            share one series of numbers.
+        both: (rows) the axis before `axis` has two entries, one for each set of experts.
         optional: MoE layers without a tensor of this part are fine.
     """
 
@@ -40,8 +46,10 @@ class Rule:
     name: re.Pattern[str]
     part: str
     axis: int = 0
-    rows_per_expert: int = 1
-    tail: int = 0
+    rows_per_expert: int | str = 1
+    tail: int | str = 0
+    bank: int = 0
+    both: bool = False
     optional: bool = False
 
     @classmethod
@@ -61,8 +69,10 @@ class Rule:
                 f"[tensors.{label}] name: a per_expert rule, and no other, "
                 "has the regex group (?P<expert>...)"
             )
-        for key, lowest in (("axis", 0), ("rows_per_expert", 1), ("tail", 0)):
+        for key, lowest in (("axis", 0), ("rows_per_expert", 1), ("tail", 0), ("bank", 0)):
             value = table.get(key, lowest)
+            if isinstance(value, str) and key in ("rows_per_expert", "tail"):
+                continue
             if type(value) is not int or value < lowest:
                 raise ValueError(f"[tensors.{label}] {key} must be an integer >= {lowest}")
         return cls(**{"label": label, "part": label, **table, "name": name})

@@ -44,7 +44,7 @@ class Architecture(Definition):
             UnsupportedModelError: no part has any: a dense model.
         """
         for path, section in _sections(config):
-            if any(_is_count(section.get(key)) for key in self.keys("num_experts")):
+            if any(_is_count(_stated(section, key)) for key in self.keys("num_experts")):
                 return path
         raise UnsupportedModelError(
             f"the model (architecture {self.name}) has no routed experts: none of "
@@ -57,15 +57,16 @@ class Architecture(Definition):
 
         Returns:
             Path -> value, for the keys that are present and not null, in the section of the
-            experts and in the sections around it.
+            experts and in the sections around it. A value can be a list with one number for each
+            layer or for each set of experts.
         """
         home = self.section(config)
         found = {}
         for path, section in _sections(config):
             if path == home[: len(path)]:
                 for key in self.keys(what):
-                    if section.get(key) is not None:
-                        found[(*path, key)] = section[key]
+                    if _stated(section, key) is not None:
+                        found[(*path, *key.split("."))] = _stated(section, key)
         return found
 
     def value(self, config: Mapping[str, Any], what: str, default: int | None = None) -> int:
@@ -76,20 +77,28 @@ class Architecture(Definition):
                 default either.
         """
         aliases = self.aliases(config, what)
+        numbers: set[int] = set()
         for path, value in aliases.items():
-            if type(value) is not int or not 0 <= value <= LARGEST:
+            several = value if isinstance(value, list) and value else [value]
+            if any(type(each) is not int or not 0 <= each <= LARGEST for each in several):
                 raise CheckpointError(
                     f"config.json: {'.'.join(path)} is {value!r}; "
                     f"expected a whole number from 0 to {LARGEST}"
                 )
-        if len(set(aliases.values())) > 1:
+            if len(set(several)) > 1:
+                raise CheckpointError(
+                    f"config.json: {'.'.join(path)} is {value!r}; easyep needs the same number "
+                    "in every layer"
+                )
+            numbers.update(several)
+        if len(numbers) > 1:
             stated = ", ".join(f"{'.'.join(path)} = {value}" for path, value in aliases.items())
             raise CheckpointError(
                 f"config.json contradicts itself: {stated}; which one counts depends on the "
                 "program that reads it, so make them equal first"
             )
-        for value in aliases.values():
-            return int(value)
+        if numbers:
+            return numbers.pop()
         default = self.defaults.get(what, default)
         if default is None:
             raise CheckpointError(
@@ -123,28 +132,39 @@ class Architecture(Definition):
             group_best=self.group_best,
         )
 
-    def expected_moe_layers(self, config: Mapping[str, Any]) -> tuple[int, ...]:
+    def expected_moe_layers(self, config: Mapping[str, Any]) -> tuple[int, ...] | None:
         """The decoder layers that should have routed experts, MTP layers not included.
+
+        None where the family's configuration does not tell.
 
         Raises:
             CheckpointError: a key that decides it has a value that cannot be understood.
         """
         section = dict(_sections(config))[self.section(config)]
+        return self.moe_layers.layers(
+            lambda key: _stated(section, key), self.defaults, self.value(config, "num_layers")
+        )
 
-        def setting(what: str, default: Any, kind: type) -> Any:
-            key = self.moe_layers.get(what)
-            value = section.get(key) if key else None
-            if value is None:
-                return self.defaults.get(what, default)
-            if type(value) is not kind:
-                raise CheckpointError(f"config.json: {key} is {value!r}, expected {kind.__name__}")
-            return value
+    def setting(self, config: Mapping[str, Any], key: int | str) -> int:
+        """A rule's number: `key` itself, or what `config` states under that key.
 
-        first = setting("dense_first", 0, int) if self.moe_layers.get("dense_first") else 0
-        step = max(1, setting("step", 1, int))
-        dense = setting("dense_layers", [], list)
-        layers = range(self.value(config, "num_layers"))
-        return tuple(i for i in layers if i >= first and (i + 1) % step == 0 and i not in dense)
+        Raises:
+            CheckpointError: it is not stated, or no count.
+        """
+        if isinstance(key, int):
+            return key
+        value = _stated(dict(_sections(config))[self.section(config)], key)
+        value = self.defaults.get(key) if value is None else value
+        if type(value) is not int or not 0 <= value <= LARGEST:
+            raise CheckpointError(
+                f"config.json: {key} is {value!r}, but architecture {self.name} needs a number "
+                "there to find the experts' rows"
+            )
+        return value
+
+    def is_silent_mtp(self, layer: int) -> bool:
+        """Whether transformers passes over the MTP layer of that number without a word."""
+        return self.silent_mtp if isinstance(self.silent_mtp, bool) else layer in self.silent_mtp
 
 
 def names() -> list[str]:
@@ -177,11 +197,15 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
     for kind in types:
         if isinstance(kind, str) and kind in by_type:
             architecture = by_type[kind]
+            if architecture.refuse is not None:
+                raise UnsupportedModelError(
+                    f"models of type {kind!r} cannot be pruned: {architecture.refuse}"
+                )
             architecture.section(config)  # raises for a dense member of the family
             return architecture
     kind = next((kind for kind in types if isinstance(kind, str)), None)
     keys = {*EXPERT_KEYS, *(key for each in _all().values() for key in each.keys("num_experts"))}
-    stated = [section.get(key) for _, section in _sections(config) for key in keys]
+    stated = [_stated(section, key) for _, section in _sections(config) for key in keys]
     if not any(_is_count(value) and value != 1 for value in stated):
         raise UnsupportedModelError(
             f"the model (model_type {kind!r}) has no routed experts: config.json has none of "
@@ -207,6 +231,14 @@ def _sections(
             section = section.get(key) if isinstance(section, Mapping) else None
         if isinstance(section, Mapping):
             yield path, section
+
+
+def _stated(section: Mapping[str, Any], key: str) -> Any:
+    """The value under `key`, whose dots lead into nested objects; None where there is none."""
+    value: Any = section
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _is_count(value: Any) -> bool:

@@ -14,7 +14,8 @@ from pathlib import Path
 from easyep.checkpoint.copying import BUFFER_BYTES
 from easyep.checkpoint.files import Checkpoint, checked_file
 from easyep.checkpoint.headers import Tensor
-from easyep.checkpoint.layout import Layout, MoeLayer, RowsTensor
+from easyep.checkpoint.layout import Layout
+from easyep.checkpoint.moe_layer import MoeLayer, RowsTensor
 from easyep.errors import CheckpointError
 from easyep.progress import Progress
 
@@ -51,7 +52,8 @@ def different_names(
 
 def _member_names(layer: MoeLayer) -> set[str]:
     experts = {each.head + "<expert>" + each.tail for each in (layer.experts or [()])[0]}
-    return experts | {rows.tensor.name for rows in layer.rows}
+    tables = {table.name for table in layer.tables}
+    return experts | tables | {rows.tensor.name for rows in layer.rows}
 
 
 def pairs(
@@ -75,10 +77,12 @@ def pairs(
                 yield Pair(what, each.tensor, 0, theirs, 0, each.tensor.nbytes)
         rows_by_name = {rows.tensor.name: rows for rows in original.rows}
         for rows in layer.rows:
-            yield from _rows(rows, rows_by_name[rows.tensor.name], kept[index])
+            yield from _rows(
+                rows, rows_by_name[rows.tensor.name], [kept[layer] for layer in rows.layers]
+            )
 
 
-def _rows(pruned: RowsTensor, source: RowsTensor, kept: tuple[int, ...]) -> Iterator[Pair]:
+def _rows(pruned: RowsTensor, source: RowsTensor, kept: list[tuple[int, ...]]) -> Iterator[Pair]:
     mine, theirs, axis = pruned.tensor, source.tensor, pruned.axis
     outer = prod(mine.shape[:axis])
     if not outer or not mine.nbytes:
@@ -87,12 +91,13 @@ def _rows(pruned: RowsTensor, source: RowsTensor, kept: tuple[int, ...]) -> Iter
     expert = row * pruned.rows_per_expert
     for block in range(outer):
         to, at = block * row * mine.shape[axis], block * row * theirs.shape[axis]
-        for new, old in enumerate(kept):
+        mine_kept = kept[block % len(kept)]
+        for new, old in enumerate(mine_kept):
             what = f"expert {new} in tensor {mine.name!r} (expert {old} of the source)"
             yield Pair(what, mine, to + new * expert, theirs, at + old * expert, expert)
         if pruned.tail:
             what = f"the rows behind the experts in tensor {mine.name!r}"
-            to, at = to + len(kept) * expert, at + (theirs.shape[axis] - pruned.tail) * row
+            to, at = to + len(mine_kept) * expert, at + (theirs.shape[axis] - pruned.tail) * row
             yield Pair(what, mine, to, theirs, at, pruned.tail * row)
 
 

@@ -8,9 +8,10 @@ from easyep.architectures.spec import Architecture
 from easyep.checkpoint.config_edits import config_edits
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.json_text import at
-from easyep.checkpoint.kept_experts import kept_experts, renumbering
+from easyep.checkpoint.kept_experts import kept_experts
 from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.manifest import Manifest
+from easyep.checkpoint.renumbering import renaming
 
 
 def config_problems(
@@ -28,13 +29,14 @@ def config_problems(
     expected = replace(source_layout.router, num_experts=selection.keep, **flat, **mtp)
     if layout.router != expected:
         yield f"describes the router {layout.router}, expected {expected}"
+    kept = kept_experts(source_layout, selection, manifest.mtp)
     edits = config_edits(
         source.config,
         architecture,
         keep=selection.keep,
         flatten=bool(flat),
         drop_mtp=bool(mtp),
-        renumber=renumbering(kept_experts(source_layout, selection, manifest.mtp)),
+        rename=renaming(architecture, source_layout.router, kept),
     )
     before, after = _leaves(source.config), _leaves(pruned.config)
     for path in sorted(set(before) | set(after)):

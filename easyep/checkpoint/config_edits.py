@@ -5,24 +5,17 @@ count of MTP layers, when those are dropped; and names of modules in quantisatio
 contain an expert's number.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from easyep.architectures.rules import PER_EXPERT
 from easyep.architectures.spec import Architecture
 from easyep.checkpoint import json_text
-from easyep.errors import LayoutError
+from easyep.checkpoint.renumbering import Rename
 
 # Settings of quantisers hold names of modules: in config.json under these keys, and in files of
 # their own (ModelOpt).
 QUANTISATION_KEYS = ("quantization_config", "compression_config", "quantization")
 QUANTISATION_FILES = ("hf_quant_config.json",)
-
-_EXPERT_NUMBER = re.compile(r"experts\\?\.(\d+)(?:\\?\.|$)", re.ASCII)
-
-# (layer, expert) -> the expert's new number; None where it is dropped.
-Renumber = Callable[[int, int], int | None]
 
 
 def config_edits(
@@ -32,7 +25,7 @@ def config_edits(
     keep: int,
     flatten: bool,
     drop_mtp: bool,
-    renumber: Renumber,
+    rename: Rename,
 ) -> dict[tuple[str, ...], Any]:
     """Every place of `config` that changes, with its new value.
 
@@ -42,35 +35,33 @@ def config_edits(
         keep: experts per layer from now on.
         flatten: turn group-limited routing off.
         drop_mtp: declare no MTP layers.
-        renumber: the new number of an expert.
+        rename: the new name of a module.
 
     Raises:
         LayoutError: a quantisation setting names an expert in a way that cannot be followed.
     """
     edits: dict[tuple[str, ...], Any] = {}
-    for path in architecture.aliases(config, "num_experts"):
-        edits[path] = keep
+    for path, stated in architecture.aliases(config, "num_experts").items():
+        edits[path] = [keep] * len(stated) if isinstance(stated, list) else keep
     home = architecture.section(config)
     if flatten and architecture.is_grouped(config):
         for what in ("n_group", "topk_group"):
             edits.update(_all_set(config, architecture, home, what, 1))
     if drop_mtp and architecture.value(config, "mtp_layers", 0):
         edits.update(_all_set(config, architecture, home, "mtp_layers", 0))
-    edits.update(quantisation_edits(config, architecture, renumber))
+    edits.update(quantisation_edits(config, rename))
     return {path: value for path, value in edits.items() if json_text.at(config, path) != value}
 
 
-def quantisation_edits(
-    config: Mapping[str, Any], architecture: Architecture, renumber: Renumber
-) -> dict[tuple[str, ...], Any]:
-    """The quantisation settings in `config` that name experts, with the new numbers."""
+def quantisation_edits(config: Mapping[str, Any], rename: Rename) -> dict[tuple[str, ...], Any]:
+    """The quantisation settings in `config` that name experts, with the new names."""
     edits = {}
     sections: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), config)]
     sections += [((key,), value) for key, value in config.items() if isinstance(value, Mapping)]
     for path, section in sections:
         for key in QUANTISATION_KEYS:
             if isinstance(section.get(key), Mapping) and (*path, key) not in edits:
-                changed = _renamed(section[key], architecture, renumber)
+                changed = _renamed(section[key], rename)
                 if changed != section[key]:
                     edits[(*path, key)] = changed
     return edits
@@ -89,37 +80,20 @@ def _all_set(
     return dict.fromkeys(paths, to)
 
 
-def _renamed(value: Any, architecture: Architecture, renumber: Renumber) -> Any:
+def _renamed(value: Any, rename: Rename) -> Any:
     """`value` with the names of experts renumbered; names of dropped experts are left out."""
     if isinstance(value, Mapping):
         renamed = {}
         for key, inner in value.items():
-            new = _new_name(key, architecture, renumber)
+            new = rename(key)
             if new is not None:
-                renamed[new] = _renamed(inner, architecture, renumber)
+                renamed[new] = _renamed(inner, rename)
         return renamed
     if isinstance(value, list):
         items = []
         for item in value:
-            new = _new_name(item, architecture, renumber) if isinstance(item, str) else item
+            new = rename(item) if isinstance(item, str) else item
             if new is not None:
-                items.append(_renamed(new, architecture, renumber))
+                items.append(_renamed(new, rename))
         return items
     return value
-
-
-def _new_name(name: str, architecture: Architecture, renumber: Renumber) -> str | None:
-    if not _EXPERT_NUMBER.search(name):
-        return name
-    if scope := architecture.scope.fullmatch(name):
-        for rule in architecture.rules:
-            # Settings name modules, rules match tensors: a module is a tensor without its end.
-            match = rule.name.fullmatch(scope["part"] + ".weight")
-            if match and rule.kind == PER_EXPERT:
-                new = renumber(int(scope["layer"]), int(match["expert"]))
-                begin, end = (scope.start("part") + at for at in match.span("expert"))
-                return None if new is None else f"{name[:begin]}{new}{name[end:]}"
-    raise LayoutError(
-        f"a quantisation setting names the expert {name!r} in a way that easyep cannot renumber; "
-        "write it as a module's full name (model.layers.3.mlp.experts.17...) or without a number"
-    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from easyep.architectures.spec import Architecture, find_architecture
+from easyep.checkpoint.explaining import is_kept
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.json_text import at
 from easyep.checkpoint.layout import Layout, resolve
@@ -135,10 +136,9 @@ def _parts(checkpoint: Checkpoint, layout: Layout, architecture: Architecture) -
         for name, part in layer.parts.items():
             part_of[name] = "routed experts" if part == "experts" else "router"
     for name in layout.kept:
-        scope = architecture.scope.fullmatch(name)
-        if name not in layout.layer_of or scope is None:
+        if name not in layout.layer_of:
             part_of[name] = "embeddings and head"
-        elif any(pattern.fullmatch(scope["part"]) for pattern in architecture.keep):
+        elif is_kept(architecture, name):
             part_of[name] = "shared experts"
         else:
             part_of[name] = "attention and rest"

@@ -1,7 +1,6 @@
 """Which experts every MoE layer of a checkpoint keeps: a selection, held against the model."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
 
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.layout import Layout
@@ -33,15 +32,16 @@ def kept_experts(layout: Layout, selection: Selection, mtp: str) -> dict[int, tu
             f"{router.num_experts}; select again from observations of this model"
         )
     router.check_keep(selection.keep, selection.groups)
-    missing = [layer for layer in layout.moe_layers if layer not in selection.layers]
+    needed = (*layout.moe_layers, *layout.second_layers)
+    missing = [layer for layer in needed if layer not in selection.layers]
     surplus = sorted(set(selection.layers) - set(layout.layers))
     if missing or surplus:
-        what = f"lacks layer {missing[0]}" if missing else f"names layer {surplus[0]}"
+        what = f"lacks {layout.called(missing[0])}" if missing else f"names layer {surplus[0]}"
         layers = ", ".join(map(str, layout.layers))
         raise SelectionError(
             f"the selection {what}; the model's layers with routed experts are {layers}"
         )
-    kept = {layer: tuple(selection.layers[layer]) for layer in layout.moe_layers}
+    kept = {layer: tuple(selection.layers[layer]) for layer in needed}
     for layer in layout.mtp_layers if mtp != "drop" else ():
         if mtp == "follow":
             kept[layer] = kept[layout.moe_layers[-1]]
@@ -64,9 +64,3 @@ def kept_experts(layout: Layout, selection: Selection, mtp: str) -> dict[int, tu
                     "choose groups 'flatten')"
                 )
     return kept
-
-
-def renumbering(kept: Mapping[int, tuple[int, ...]]) -> Callable[[int, int], int | None]:
-    """(layer, expert) -> the expert's new number; None where the expert is dropped."""
-    new = {(layer, e): i for layer, experts in kept.items() for i, e in enumerate(experts)}
-    return lambda layer, expert: new.get((layer, expert))

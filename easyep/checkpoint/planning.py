@@ -3,18 +3,22 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
 from easyep.architectures.spec import Architecture, find_architecture
 from easyep.artifacts.selection import Selection
+from easyep.checkpoint.computed import cut_rows, remapped_table
 from easyep.checkpoint.config_edits import config_edits
 from easyep.checkpoint.copying import Range
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import BITS, Tensor
-from easyep.checkpoint.kept_experts import kept_experts, renumbering
-from easyep.checkpoint.layout import Layout, RowsTensor, resolve
+from easyep.checkpoint.kept_experts import kept_experts
+from easyep.checkpoint.layout import Layout, resolve
+from easyep.checkpoint.moe_layer import RowsTensor
 from easyep.checkpoint.output_files import OutputShard, OutputTensor, Unit, shards
+from easyep.checkpoint.renumbering import renaming
 from easyep.checkpoint.side_files import side_files
 from easyep.checkpoint.target import check_target
 from easyep.errors import CheckpointError, LayoutError
@@ -120,7 +124,7 @@ def plan(
         keep=selection.keep,
         flatten=selection.groups == "flatten",
         drop_mtp=mtp == "drop",
-        renumber=renumbering(kept),
+        rename=renaming(architecture, layout.router, kept),
     )
     units = list(_units(checkpoint, layout, kept, drop_mtp=mtp == "drop"))
     result = Plan(
@@ -165,18 +169,23 @@ def _units(
     *,
     drop_mtp: bool,
 ) -> Iterator[Unit]:
+    experts = layout.router.num_experts
     for index, layer in layout.layers.items():
         if layer.is_mtp and drop_mtp:
             continue
         for new, expert in enumerate(kept[index] if layer.experts else ()):
             members = sorted(layer.experts[expert], key=lambda each: _place(each.tensor))
             yield Unit(
-                index,
+                layer.place,
                 _place(members[0].tensor),
-                tuple(_whole(each.tensor, each.renumbered(new)) for each in members),
+                tuple(
+                    _whole(each.tensor, each.renumbered(new, len(kept[index]))) for each in members
+                ),
             )
         for rows in layer.rows:
-            yield Unit(index, _place(rows.tensor), (_sliced(rows, kept[index], layout),))
+            yield Unit(layer.place, _place(rows.tensor), (_sliced(rows, kept, experts),))
+        for table in layer.tables:
+            yield Unit(layer.place, _place(table), (_remapped(table, kept[index], experts),))
     for name in layout.kept:
         if not (drop_mtp and layout.is_mtp(name)):
             tensor = checkpoint.tensors[name]
@@ -192,8 +201,8 @@ def _whole(tensor: Tensor, name: str) -> OutputTensor:
     return OutputTensor(name, tensor.dtype, tensor.shape, (source,))
 
 
-def _sliced(rows: RowsTensor, kept: tuple[int, ...], layout: Layout) -> OutputTensor:
-    """The rows of the kept experts and the tail: byte ranges, whatever the axis."""
+def _sliced(rows: RowsTensor, kept: Mapping[int, tuple[int, ...]], experts: int) -> OutputTensor:
+    """The rows of the kept experts and the tail."""
     tensor, per = rows.tensor, rows.rows_per_expert
     bits = BITS[tensor.dtype] * prod(tensor.shape[rows.axis + 1 :])
     if bits * per % 8:
@@ -201,14 +210,23 @@ def _sliced(rows: RowsTensor, kept: tuple[int, ...], layout: Layout) -> OutputTe
             f"tensor {tensor.name!r} ({tensor.dtype}) cannot be cut between experts: "
             f"an expert's rows take {bits * per} bits, which do not fill whole bytes"
         )
-    blocks = [(expert * per, (expert + 1) * per) for expert in kept]
+    shape = rows.shape_with(len(kept[rows.layers[0]]))
+    if rows.axis:
+        # Rows along a later axis lie scattered: routers, small enough to be cut in memory.
+        whole = (Range(tensor.shard, tensor.begin, tensor.end),)
+        change = partial(cut_rows, rows=rows, kept=[kept[layer] for layer in rows.layers])
+        return OutputTensor(tensor.name, tensor.dtype, shape, whole, change)
+    blocks = [(expert * per, (expert + 1) * per) for expert in kept[rows.layers[0]]]
     if rows.tail:
-        count = layout.router.num_experts * per
-        blocks.append((count, count + rows.tail))
-    stride = tensor.shape[rows.axis] * bits // 8
+        blocks.append((experts * per, experts * per + rows.tail))
     ranges = tuple(
-        Range(tensor.shard, start + first * bits // 8, start + last * bits // 8)
-        for start in range(tensor.begin, tensor.end, max(1, stride))
+        Range(tensor.shard, tensor.begin + first * bits // 8, tensor.begin + last * bits // 8)
         for first, last in blocks
     )
-    return OutputTensor(tensor.name, tensor.dtype, rows.shape_with(len(kept)), ranges)
+    return OutputTensor(tensor.name, tensor.dtype, shape, ranges)
+
+
+def _remapped(table: Tensor, kept: tuple[int, ...], experts: int) -> OutputTensor:
+    whole = (Range(table.shard, table.begin, table.end),)
+    change = partial(remapped_table, table=table, kept=kept, experts=experts)
+    return OutputTensor(table.name, table.dtype, table.shape, whole, change)

@@ -23,11 +23,12 @@ from easyep.checkpoint.files import (
     read_bytes,
     read_text,
 )
-from easyep.checkpoint.kept_experts import MTP_MODES, renumbering
+from easyep.checkpoint.kept_experts import MTP_MODES
 from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.manifest import manifest_document
 from easyep.checkpoint.output_files import OutputShard
 from easyep.checkpoint.planning import MAX_SHARD_BYTES, Plan, plan
+from easyep.checkpoint.renumbering import renaming
 from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD
 from easyep.checkpoint.target import check_target
 from easyep.errors import CheckpointError, OutputError
@@ -182,7 +183,8 @@ def _index(work: Plan) -> dict[str, Any]:
 def _quantisation_file(work: Plan, name: str) -> bytes:
     text = read_text(work.checkpoint.path, name)
     value = parse_object(text, name)
-    edits = quantisation_edits(value, work.architecture, renumbering(work.kept_experts))
+    rename = renaming(work.architecture, work.layout.router, work.kept_experts)
+    edits = quantisation_edits(value, rename)
     return edited_text(text, edits).encode()
 
 

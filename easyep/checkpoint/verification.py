@@ -23,6 +23,7 @@ from easyep.checkpoint.kept_experts import kept_experts
 from easyep.checkpoint.layout import Layout, resolve
 from easyep.checkpoint.manifest import Manifest
 from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD, side_files
+from easyep.checkpoint.table_comparison import different_tables
 from easyep.errors import CheckpointError, EasyEPError, ModelNotFoundError
 from easyep.progress import SILENT, Progress
 
@@ -253,6 +254,12 @@ def _compare(
     )
     if not names_agree or layout.router.num_experts != manifest.selection.keep:
         return
+    if any(layer.tables for layer in layout.layers.values()):
+        checks.find(
+            "tables of experts",
+            lambda: different_tables(pruned, layout, source, source_layout, kept),
+            "every kept expert is where it was",
+        )
     found = list(pairs(pruned, layout, source, source_layout, kept))
     if checks.find("tensor formats", lambda: different_formats(found), "are the source's"):
         checks.find(

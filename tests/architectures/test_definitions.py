@@ -40,12 +40,12 @@ def test_extending_overrides_table_by_table() -> None:
     found = read_definitions({"base": BASE, "child": child})["child"]
     assert found.model_types == ("child",)
     assert found.summary == "a base"
-    assert not found.keep
-    assert [(rule.label, rule.kind) for rule in found.rules] == [
+    assert not found.stacks[0].keep
+    assert [(rule.label, rule.kind) for rule in found.stacks[0].rules] == [
         ("experts", "per_expert"),
         ("router", "rows"),
     ]
-    assert found.rules[1].name.pattern == "router"
+    assert found.stacks[0].rules[1].name.pattern == "router"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_extending_overrides_table_by_table() -> None:
         (("[config]", "[config]\ngroup_best = 0"), "group_best is 0; expected 1 or more"),
         (("[config]", "[config]\ngroup_best = ['x']"), "group_best is .*; expected 1 or more"),
         (('num_layers = ["num_hidden_layers"]', ""), "needs num_layers"),
-        (('kind = "per_expert"', 'kind = "row"'), "needs kind = one of per_expert, rows"),
+        (('kind = "per_expert"', 'kind = "row"'), "needs kind = one of per_expert, rows, table"),
         (('kind = "per_expert"', 'kind = "rows"'), "regex group"),
         ((r"(?P<expert>\d+)", r"\d+"), "regex group"),
         (("name = 'mlp", "name = '(mlp"), r"name: missing \)"),

@@ -103,7 +103,7 @@ def test_aliases_that_disagree_are_refused() -> None:
         spec.find_architecture(config).router(config)
 
 
-@pytest.mark.parametrize("value", [True, "16", [16, 16], -1, 16.0, 10**12])
+@pytest.mark.parametrize("value", [True, "16", ["16"], [16, True], -1, 16.0, 10**12])
 def test_counts_that_are_none_are_refused(value: object) -> None:
     config = {**QWEN, "num_experts": value, "num_local_experts": 16}
     with pytest.raises(CheckpointError, match="num_experts is .*whole number"):
@@ -130,3 +130,14 @@ def test_a_dense_member_of_a_family_is_told_so() -> None:
 def test_an_unknown_family_gets_a_suggestion() -> None:
     with pytest.raises(UnsupportedModelError, match=r"did you mean 'qwen3_moe'.*adding-an-arch"):
         spec.find_architecture({"model_type": "qwen3_moee", "num_experts": 16})
+
+
+def test_a_count_may_be_a_list_of_equal_numbers() -> None:
+    config = {**QWEN, "num_experts": [16, 16]}
+    assert spec.find_architecture(config).router(config).num_experts == 16
+
+
+def test_a_list_of_different_counts_is_refused() -> None:
+    config = {**QWEN, "num_experts": [16, 8]}
+    with pytest.raises(CheckpointError, match="needs the same number in every layer"):
+        spec.find_architecture(config).router(config)

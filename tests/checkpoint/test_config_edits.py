@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from easyep.architectures.spec import find_architecture
+from easyep.architectures.spec import Router, find_architecture
 from easyep.checkpoint.config_edits import config_edits, edited_text
-from easyep.checkpoint.kept_experts import renumbering
+from easyep.checkpoint.renumbering import renaming
 from easyep.errors import LayoutError
 
 DEEPSEEK: dict[str, Any] = {
@@ -31,7 +31,7 @@ def edits(config: dict[str, Any], flatten: bool = False, drop_mtp: bool = False)
         keep=8,
         flatten=flatten,
         drop_mtp=drop_mtp,
-        renumber=renumbering(KEPT),
+        rename=renaming(find_architecture(config), Router(16, 2, num_layers=2), KEPT),
     )
 
 

@@ -1,0 +1,115 @@
+"""Which decoder layers have routed experts, as the keys of `config.json` tell it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from easyep.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class MoeLayers:
+    """The keys of `config.json` that say which layers have experts; None = the family has none.
+
+    Where `types`, `listed` or a list under `frequency` is stated it decides alone; otherwise a
+    layer i has experts if it is none of the first ``dense_first`` layers, at most ``last``, not
+    among ``dense_layers``, and ``i % step == offset`` (``step - 1`` where no offset is stated).
+
+    Attributes:
+        types: the key with a list of names, or a string of letters, one for each layer.
+        moe_types: the names or letters in `types` that mean experts.
+        listed: the key with the layers' numbers, as a list or as text with commas.
+        frequency: the key with a number n (every n-th layer from 0 on) or a list of 0 and 1.
+        dense_first: the key with the number of dense layers at the start.
+        last: the key with the number of the last layer with experts.
+        dense_layers: the key with a list of dense layers.
+        step, offset: the keys of the two numbers above.
+        unstated: the configuration does not say it; the checkpoint's tensors do.
+    """
+
+    types: str | None = None
+    moe_types: tuple[str, ...] = ("sparse",)
+    listed: str | None = None
+    frequency: str | None = None
+    dense_first: str | None = None
+    last: str | None = None
+    dense_layers: str | None = None
+    step: str | None = None
+    offset: str | None = None
+    unstated: bool = False
+
+    @classmethod
+    def from_toml(cls, table: Mapping[str, Any]) -> "MoeLayers":
+        """Raises ValueError where the table is none."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(table) - known):
+            raise ValueError(
+                f"[config.moe_layers] has unknown key {unknown[0]!r} "
+                f"(valid: {', '.join(sorted(known))})"
+            )
+        for key, value in table.items():
+            fits = {"moe_types": isinstance(value, list), "unstated": isinstance(value, bool)}
+            if not fits.get(key, isinstance(value, str)):
+                raise ValueError(f"[config.moe_layers] {key} is {value!r}")
+        return cls(**{**table, "moe_types": tuple(table.get("moe_types", cls.moe_types))})
+
+    def layers(
+        self, stated: Callable[[str], Any], defaults: Mapping[str, Any], num_layers: int
+    ) -> tuple[int, ...] | None:
+        """The layers with experts, ascending; None where the configuration does not say it.
+
+        Args:
+            stated: key -> its value in the experts' section of `config.json`, or None.
+            defaults: name of an attribute -> what the model's code takes where nothing is stated.
+            num_layers: decoder layers.
+
+        Raises:
+            CheckpointError: a key has a value that cannot be understood.
+        """
+
+        def setting(name: str, *kinds: type) -> Any:
+            key = getattr(self, name)
+            value = stated(key) if key else None
+            if value is None:
+                return defaults.get(name)
+            if type(value) not in kinds:
+                expected = " or ".join(kind.__name__ for kind in kinds)
+                raise CheckpointError(f"config.json: {key} is {value!r}, expected {expected}")
+            return value
+
+        if self.unstated:
+            return None
+        everywhere = range(num_layers)
+        types = setting("types", list, str)
+        if types is not None:
+            if len(types) < num_layers:
+                raise CheckpointError(
+                    f"config.json: {self.types} describes {len(types)} of {num_layers} layers"
+                )
+            return tuple(i for i in everywhere if types[i] in self.moe_types)
+        listed = setting("listed", list, str)
+        if listed is not None:
+            return self._numbers(listed, num_layers)
+        frequency = setting("frequency", int, list)
+        if isinstance(frequency, list):
+            return tuple(i for i in everywhere if i < len(frequency) and frequency[i])
+        first = setting("dense_first", int) or 0
+        last = setting("last", int)
+        last = num_layers - 1 if last is None or last < 0 else last
+        dense = setting("dense_layers", list) or []
+        step = max(1, setting("step", int) or 1)
+        offset = setting("offset", int)
+        offset = step - 1 if offset is None else offset
+        every = max(1, frequency or 1)
+        return tuple(
+            i
+            for i in everywhere
+            if first <= i <= last and i % step == offset and i % every == 0 and i not in dense
+        )
+
+    def _numbers(self, listed: list[Any] | str, num_layers: int) -> tuple[int, ...]:
+        if isinstance(listed, str):
+            listed = [int(each) if each.strip().isdecimal() else each for each in listed.split(",")]
+        if any(type(each) is not int for each in listed):
+            raise CheckpointError(f"config.json: {self.listed} is {listed!r}, expected numbers")
+        return tuple(sorted(each for each in set(listed) if 0 <= each < num_layers))

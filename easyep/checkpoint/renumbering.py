@@ -1,0 +1,55 @@
+"""The new names of modules whose names contain an expert's number, in settings of quantisers."""
+
+import re
+from collections.abc import Callable, Mapping
+
+from easyep.architectures.rules import PER_EXPERT
+from easyep.architectures.spec import Architecture, Router
+from easyep.checkpoint.explaining import explain
+from easyep.errors import LayoutError
+
+_EXPERT_NUMBER = re.compile(r"experts\\?\.(\d+)(?:\\?\.|$)", re.ASCII)
+
+# A module's name -> its new name; None where its expert is dropped.
+Rename = Callable[[str], str | None]
+
+
+def renaming(
+    architecture: Architecture, router: Router, kept: Mapping[int, tuple[int, ...]]
+) -> Rename:
+    """The new name of a module, or None if its expert is dropped.
+
+    Args:
+        architecture: the model's family.
+        router: its numbers before pruning.
+        kept: for every MoE layer that is written, the ids of its experts in order.
+
+    Raises:
+        LayoutError: (the function) a name contains an expert's number in a way that cannot be
+            followed.
+    """
+    new = {(layer, e): i for layer, experts in kept.items() for i, e in enumerate(experts)}
+
+    def rename(name: str) -> str | None:
+        if not _EXPERT_NUMBER.search(name):
+            return name
+        # Settings name modules, rules match tensors: a module is a tensor without its end.
+        try:
+            found = explain(architecture, name + ".weight", router.num_experts)
+        except LayoutError:
+            found = None
+        if found is None or found.rule.kind != PER_EXPERT:
+            raise LayoutError(
+                f"a quantisation setting names the expert {name!r} in a way that easyep cannot "
+                "renumber; write it as a module's full name (model.layers.3.mlp.experts.17...) or "
+                "without a number"
+            )
+        bank = found.rule.bank
+        expert = int(found.number) - bank * router.num_experts
+        number = new.get((found.layer(router.num_layers), expert))
+        if number is None:
+            return None
+        number += bank * len(next(iter(kept.values())))
+        return f"{name[: found.start]}{number}{name[found.end :]}"
+
+    return rename

@@ -1,0 +1,67 @@
+from typing import Any
+
+import pytest
+
+from easyep.architectures.moe_layers import MoeLayers
+from easyep.errors import CheckpointError
+
+
+def layers(keys: dict[str, Any], config: dict[str, Any], **defaults: Any) -> Any:
+    return MoeLayers.from_toml(keys).layers(config.get, defaults, 8)
+
+
+@pytest.mark.parametrize(
+    ("keys", "config", "expected"),
+    [
+        ({}, {}, range(8)),
+        ({"dense_first": "d"}, {"d": 3}, range(3, 8)),
+        ({"dense_first": "d"}, {}, range(8)),
+        ({"dense_first": "d", "last": "l"}, {"d": 1, "l": 4}, range(1, 5)),
+        ({"last": "l"}, {"l": -1}, range(8)),
+        ({"step": "s"}, {"s": 2}, (1, 3, 5, 7)),
+        ({"step": "s", "offset": "o"}, {"s": 4, "o": 2}, (2, 6)),
+        ({"frequency": "f"}, {"f": 3}, (0, 3, 6)),
+        ({"frequency": "f", "dense_first": "d"}, {"f": 2, "d": 1}, (2, 4, 6)),
+        ({"frequency": "f"}, {"f": [0, 1, 1, 0, 0, 0, 0, 1]}, (1, 2, 7)),
+        ({"dense_layers": "x", "step": "s"}, {"x": [3], "s": 2}, (1, 5, 7)),
+        ({"types": "t"}, {"t": ["dense", "sparse"] * 4}, (1, 3, 5, 7)),
+        ({"types": "t", "moe_types": ["E"]}, {"t": "ME*EMMEM"}, (1, 3, 6)),
+        ({"types": "t", "dense_first": "d"}, {"d": 7}, (7,)),
+        ({"listed": "l"}, {"l": "3, 4,6"}, (3, 4, 6)),
+        ({"listed": "l"}, {"l": [6, 3, 9]}, (3, 6)),
+    ],
+)
+def test_every_way_of_saying_it(
+    keys: dict[str, Any], config: dict[str, Any], expected: Any
+) -> None:
+    assert layers(keys, config) == tuple(expected)
+
+
+def test_defaults_stand_in_for_what_is_not_stated() -> None:
+    assert layers({"dense_first": "d"}, {}, dense_first=2) == tuple(range(2, 8))
+
+
+def test_a_configuration_may_not_tell() -> None:
+    assert layers({"unstated": True}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "config", "message"),
+    [
+        ({"dense_first": "d"}, {"d": "3"}, "d is '3', expected int"),
+        ({"types": "t"}, {"t": ["sparse"]}, "t describes 1 of 8 layers"),
+        ({"listed": "l"}, {"l": "3,x"}, "l is .*expected numbers"),
+        ({"frequency": "f"}, {"f": "1"}, "f is '1', expected int or list"),
+    ],
+)
+def test_values_that_cannot_be_understood(
+    keys: dict[str, Any], config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        layers(keys, config)
+
+
+@pytest.mark.parametrize("table", [{"first": "x"}, {"step": 2}, {"moe_types": "E"}])
+def test_mistakes_in_the_file(table: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="moe_layers"):
+        MoeLayers.from_toml(table)

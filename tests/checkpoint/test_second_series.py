@@ -1,0 +1,219 @@
+"""MTP layers under names of their own, and a second set of experts in the same layers."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from easyep.architectures.definitions import read_definitions
+from easyep.architectures.spec import Architecture, find_architecture
+from easyep.artifacts import Selection
+from easyep.checkpoint import planning
+from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.kept_experts import kept_experts
+from easyep.checkpoint.layout import Layout, resolve
+from easyep.checkpoint.rewriting import rewrite
+from easyep.checkpoint.verification import verify
+from easyep.errors import LayoutError, SelectionError, UnsupportedModelError
+from tests.checkpoint.raw_files import Raw, read_all, tensor, write_checkpoint
+
+COMMON = r"""
+model_types = ["made_up"]
+[config]
+num_experts = ["experts"]
+top_k = ["k"]
+num_layers = ["layers"]
+mtp_layers = ["mtp"]
+[tensors.experts]
+kind = "per_expert"
+name = 'mlp\.experts\.(?P<expert>\d+)\..+'
+[tensors.router]
+kind = "rows"
+name = 'mlp\.gate\.weight'
+"""
+MTP = (
+    r"""mtp_names = '(?:.+\.)?mtp\..+'
+    """
+    + COMMON
+    + r"""
+[second]
+name = "mtp"
+scope = '(?:.+\.)?mtp\.layers\.(?P<layer>\d+)\.(?P<part>.+)'
+"""
+)
+BANKS = (
+    COMMON
+    + r"""
+[tensors.bias]
+kind = "rows"
+name = 'mlp\.bias'
+axis = 1
+both = true
+[second]
+name = "vision"
+scope = '(?:.+\.)?layers\.(?P<layer>\d+)\.(?P<part>.+)'
+keep = []
+[second.tensors.experts]
+kind = "per_expert"
+name = 'mlp\.experts\.(?P<expert>\d+)\..+'
+bank = 1
+[second.tensors.router]
+kind = "rows"
+name = 'mlp\.gate\.weight_1'
+axis = 1
+"""
+)
+CONFIG = {"model_type": "made_up", "experts": 4, "k": 1, "layers": 2, "mtp": 1}
+
+
+def layer(prefix: str, seed: int, numbers: range) -> dict[str, Raw]:
+    found = {f"{prefix}mlp.gate.weight": tensor("F32", 4, 8, seed=seed)}
+    for number in numbers:
+        name = f"{prefix}mlp.experts.{number}.up_proj.weight"
+        found[name] = tensor("BF16", 3, 8, seed=seed + number + 1)
+    return found
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make the text of an architecture file the only one that there is."""
+
+    def use(text: str) -> Architecture:
+        found = Architecture(**vars(read_definitions({"made_up": text})["made_up"]))
+        monkeypatch.setattr("easyep.architectures.spec._all", lambda: {"made_up": found})
+        return found
+
+    return use
+
+
+def selection(checkpoint: Checkpoint, layers: dict[int, tuple[int, ...]]) -> Selection:
+    return Selection(
+        model=checkpoint.identity("made-up"),
+        num_experts=4,
+        keep=2,
+        groups="balanced",
+        criterion="none",
+        layers=layers,
+    )
+
+
+def with_mtp(path: Path) -> Checkpoint:
+    tensors = layer("model.layers.0.", 10, range(4)) | layer("model.layers.1.", 20, range(4))
+    tensors |= layer("mtp.layers.0.", 30, range(4)) | {"mtp.fc.weight": tensor("F32", 8, 8)}
+    return Checkpoint.open(write_checkpoint(path, CONFIG, tensors))
+
+
+def test_mtp_layers_are_numbered_behind_the_last(tmp_path: Path, family: Any) -> None:
+    layout = resolve(with_mtp(tmp_path / "m"), family(MTP))
+    assert layout.moe_layers == (0, 1)
+    assert layout.mtp_layers == (2,)
+    assert layout.second_layers == ()
+    assert layout.mtp_depth == 1
+    assert layout.is_mtp("mtp.fc.weight")
+    assert layout.is_mtp("mtp.layers.0.mlp.gate.weight")
+    assert not layout.is_mtp("model.layers.1.mlp.gate.weight")
+
+
+@pytest.mark.parametrize("mtp", ["score", "follow", "drop"])
+def test_mtp_under_other_names_is_pruned(tmp_path: Path, family: Any, mtp: str) -> None:
+    family(MTP)
+    source = with_mtp(tmp_path / "m")
+    layers = {0: (0, 2), 1: (1, 3)} | ({2: (0, 3)} if mtp == "score" else {})
+    rewrite(source, selection(source, layers), tmp_path / "out", mtp=mtp)
+    assert verify(tmp_path / "out", tmp_path / "m").problems == []
+    before, after = read_all(tmp_path / "m"), read_all(tmp_path / "out")
+    found = [name for name in after if name.startswith("mtp.")]
+    if mtp == "drop":
+        assert not found
+        assert Checkpoint.open(tmp_path / "out").config["mtp"] == 0
+        return
+    kept = (0, 3) if mtp == "score" else (1, 3)
+    assert len(found) == 4
+    for new, old in enumerate(kept):
+        name = "mtp.layers.0.mlp.experts.{}.up_proj.weight"
+        assert after[name.format(new)] == before[name.format(old)]
+
+
+def with_banks(path: Path) -> Checkpoint:
+    tensors: dict[str, Raw] = {}
+    for number in range(2):
+        prefix = f"model.layers.{number}."
+        tensors |= layer(prefix, 100 * number, range(8))
+        tensors[f"{prefix}mlp.gate.weight_1"] = tensor("F32", 8, 4, seed=100 * number + 50)
+        tensors[f"{prefix}mlp.bias"] = tensor("F32", 2, 4, seed=100 * number + 51)
+    return Checkpoint.open(write_checkpoint(path, {**CONFIG, "mtp": 0}, tensors))
+
+
+def test_two_sets_of_experts_in_one_series_of_numbers(tmp_path: Path, family: Any) -> None:
+    family(BANKS)
+    source = with_banks(tmp_path / "m")
+    chosen = {0: (0, 2), 1: (1, 3), 2: (2, 3), 3: (0, 1)}
+    rewrite(source, selection(source, chosen), tmp_path / "out")
+    assert verify(tmp_path / "out", tmp_path / "m").problems == []
+    before, after = read_all(tmp_path / "m"), read_all(tmp_path / "out")
+    for number in range(2):
+        prefix = f"model.layers.{number}.mlp."
+        text, vision = chosen[number], chosen[2 + number]
+        for new, old in enumerate([*text, *(4 + each for each in vision)]):
+            name = prefix + "experts.{}.up_proj.weight"
+            assert after[name.format(new)] == before[name.format(old)]
+        gate = np.frombuffer(before[prefix + "gate.weight_1"][2], "<u4").reshape(8, 4)
+        assert after[prefix + "gate.weight_1"][2] == gate[:, vision].tobytes()
+        bias = np.frombuffer(before[prefix + "bias"][2], "<u4").reshape(2, 4)
+        expected = np.stack([bias[0, list(text)], bias[1, list(vision)]])
+        assert after[prefix + "bias"] == ("F32", (2, 2), expected.tobytes())
+    assert len(after) == 2 * (4 + 3)
+
+
+def test_a_selection_without_the_second_set_is_refused(tmp_path: Path, family: Any) -> None:
+    layout = resolve(source := with_banks(tmp_path / "m"), family(BANKS))
+    short = selection(source, {0: (0, 2), 1: (1, 3), 2: (2, 3)})
+    with pytest.raises(SelectionError, match=r"lacks layer 3 \(the vision experts of layer 1\)"):
+        kept_experts(layout, short, "score")
+
+
+def test_a_layer_without_its_second_set_is_refused(tmp_path: Path, family: Any) -> None:
+    source = with_banks(tmp_path / "m")
+    gone = {n: t for n, t in source.tensors.items() if "layers.1.mlp.gate.weight_1" not in n}
+    with pytest.raises(LayoutError, match="has no tensor for the part 'router'"):
+        resolve(replace(source, tensors=gone), family(BANKS))
+
+
+def test_shards_hold_a_layers_two_sets_together(tmp_path: Path, family: Any) -> None:
+    family(BANKS)
+    source = with_banks(tmp_path / "m")
+    chosen = {0: (0, 2), 1: (1, 3), 2: (2, 3), 3: (0, 1)}
+    plan = planning.plan(source, selection(source, chosen))
+    layers = [t.name.split(".")[2] for shard in plan.shards for t in shard.tensors]
+    assert layers == sorted(layers)
+
+
+def test_a_family_can_be_refused_with_its_reason(family: Any) -> None:
+    family('model_types = ["made_up"]\nrefuse = "its keys form a grid"')
+    with pytest.raises(UnsupportedModelError, match="'made_up' cannot be pruned: its keys"):
+        find_architecture(CONFIG)
+
+
+def test_rows_and_tail_from_the_configuration(tmp_path: Path, family: Any) -> None:
+    text = COMMON.replace(
+        "name = 'mlp\\.gate\\.weight'",
+        "name = 'mlp\\.gate\\.weight'\nrows_per_expert = 'inner.rows'\ntail = 'extra'",
+    )
+    architecture = family(text)
+    tensors = {
+        name: each
+        for number in range(2)
+        for name, each in layer(f"model.layers.{number}.", number, range(4)).items()
+    }
+    for number in range(2):
+        tensors[f"model.layers.{number}.mlp.gate.weight"] = tensor("F32", 4 * 3 + 2, 8, seed=number)
+    config = {**CONFIG, "mtp": 0, "inner": {"rows": 3}, "extra": 2}
+    source = Checkpoint.open(write_checkpoint(tmp_path / "m", config, tensors))
+    assert isinstance(resolve(source, architecture), Layout)
+    rewrite(source, selection(source, {0: (0, 2), 1: (1, 3)}), tmp_path / "out")
+    before, after = read_all(tmp_path / "m"), read_all(tmp_path / "out")
+    name = "model.layers.1.mlp.gate.weight"
+    rows = np.frombuffer(before[name][2], "<u4").reshape(14, 8)
+    assert after[name][2] == rows[[3, 4, 5, 9, 10, 11, 12, 13]].tobytes()
