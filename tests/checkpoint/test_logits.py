@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.rewriting import rewrite
-from tests.tiny_models import FAMILIES, build
+from tests.tiny_models import RUNNABLE, build
 
 Sources = Callable[[str], Path]
 Chooser = Callable[..., Selection]
@@ -74,7 +74,7 @@ def assert_same(path: Path, selection: Selection, out: Path, **config: Any) -> N
     assert (expected - untouched).abs().max() > 0.05, "the mask changed nothing"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", RUNNABLE)
 def test_balanced(source: Sources, choose: Chooser, tmp_path: Path, family: str) -> None:
     assert_same(source(family), choose(source(family)), tmp_path / "out")
 

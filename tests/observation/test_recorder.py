@@ -16,7 +16,7 @@ from easyep.observation.in_memory import observe_in_memory
 from easyep.observation.recorder import Recorder, residual_shift
 from easyep.resources import demo_model
 from tests.observation import reference
-from tests.tiny_models import FAMILIES, build
+from tests.tiny_models import RUNNABLE, build
 
 THREE = ("deepseek_v3", "qwen3_moe", "mixtral")
 
@@ -58,7 +58,7 @@ def test_record_and_scores_equal_the_float64_reference(model):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", RUNNABLE)
 def test_recording_leaves_the_logits_bit_equal(family, dtype, tmp_path: Path):
     model = load_model(build(family, tmp_path / family), dtype=dtype, device="cpu")
     ids = torch.from_numpy(sequence(24, 64).input_ids)[None]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.tiny_models.more import with_more
 from tests.tiny_models.random_model import random_model, saved_files
 from tests.tiny_models.renaming import renamed
 from tests.tiny_models.settings import Numbers, Settings, load_settings, put
@@ -56,13 +57,13 @@ def build(
         vocab=vocab_size,
     )
     generator = torch.Generator().manual_seed(seed)
-    model = random_model(settings, settings.configuration(numbers, config), dtype, generator)
+    model = random_model(settings, numbers, config, dtype, generator)
     tensors, saved, generation = saved_files(model, settings.source)
-    tensors = renamed(tensors, settings.tensors)
+    width = model.get_input_embeddings().weight.shape[1]
+    sizes = {"E": numbers.experts, "H": width, "V": vocab_size}
+    tensors = with_more(renamed(tensors, settings.tensors), settings.more, sizes, generator)
     if mtp:
         assert settings.mtp is not None, f"{family} has no MTP layers"
-        width = model.get_input_embeddings().weight.shape[1]
-        sizes = {"H": width, "V": vocab_size}
         body = dict(tensors)
         for number in range(mtp):
             tensors |= settings.mtp.tensors(number, numbers.layers, body, sizes, generator)
@@ -84,11 +85,11 @@ def _released(
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
     """`config.json` as the release has it; also what was given and transformers did not save."""
-    released = settings.hub.released(saved, numbers)
+    released = settings.hub.released({**saved, "model_type": settings.model_type}, numbers)
     if settings.mtp is not None:
         put(released, settings.mtp.count, mtp)
     section = released
-    for table in filter(None, settings.section.split(".")):
+    for table in settings.released_section:
         section = section[table]
     section |= {key: value for key, value in given.items() if key not in section}
     return released

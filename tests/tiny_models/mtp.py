@@ -1,9 +1,11 @@
 """MTP layers as released checkpoints hold them, with random weights."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
+
+from tests.tiny_models.more import random_tensor
 
 
 @dataclass(frozen=True)
@@ -16,14 +18,15 @@ class MtpLayers:
             the last decoder layer.
         like: the decoder layer whose tensors it has, by its name in the release; ``{last}`` is
             the number of the last.
-        extra: further tensors of an MTP layer -> shape, of the letters H (hidden size) and V
-            (vocabulary) with an optional factor: ``"H 2H"``.
+        extra: further tensors of an MTP layer -> shape, as `random_tensor` has it.
+        own_experts: the number of experts, where it is not the model's.
     """
 
     count: str
     name: str = "model.layers.{layer}."
     like: str = "model.layers.{last}."
     extra: Mapping[str, str] = field(default_factory=dict)
+    own_experts: int | None = None
 
     def tensors(
         self,
@@ -47,24 +50,25 @@ class MtpLayers:
         prefix = self.like.format(last=layers - 1)
         new = self.name.format(i=number, layer=layers + number)
         layer = {
-            new + name.removeprefix(prefix): _random(tensor.shape, random).to(tensor.dtype)
-            for name, tensor in model.items()
+            new + name.removeprefix(prefix): torch.randn(tensor.shape, generator=random).to(
+                tensor.dtype
+            )
+            for name, tensor in self._own(model).items()
             if name.startswith(prefix)
         }
         assert layer, f"no tensor's name begins with {prefix}"
         dtype = next(t.dtype for t in model.values() if t.dtype.is_floating_point and t.ndim == 2)
         for name, shape in self.extra.items():
-            dims = [_size(dim, sizes) for dim in shape.split()]
-            filled = torch.ones(dims) if len(dims) == 1 else _random(dims, random)
-            layer[new + name] = filled.to(dtype)
+            layer[new + name] = random_tensor(shape, sizes, dtype, random)
         return layer
 
-
-def _random(shape: Any, generator: Any) -> Any:
-    import torch
-
-    return torch.randn(tuple(shape), generator=generator)
-
-
-def _size(dim: str, sizes: Mapping[str, int]) -> int:
-    return prod([int(dim[:-1] or 1), sizes[dim[-1]]])
+    def _own(self, model: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The model's tensors without the experts and router rows that an MTP layer has not."""
+        if self.own_experts is None:
+            return model
+        own = {}
+        for name, tensor in model.items():
+            expert = re.search(r"\.experts\.(\d+)\.", name)
+            if expert is None or int(expert[1]) < self.own_experts:
+                own[name] = tensor[: self.own_experts] if ".gate." in name else tensor
+        return own

@@ -7,25 +7,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.tiny_models.settings import Settings
+from tests.tiny_models.settings import EXPERT_IDS, Numbers, Settings
 
 
 def random_model(
-    family: Settings, configuration: Mapping[str, Any], dtype: str, generator: Any
+    family: Settings, numbers: Numbers, given: Mapping[str, Any], dtype: str, generator: Any
 ) -> Any:
     """A model of `family` whose matrices, biases and tables of experts are random."""
     import torch
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
-    cfg = transformers.AutoConfig.for_model(family.build, **configuration)
+    cfg = transformers.AutoConfig.for_model(family.build, **family.configuration(numbers, given))
     with torch.random.fork_rng():
         torch.manual_seed(generator.initial_seed())  # for what is not filled below
         model = getattr(transformers, family.auto).from_config(cfg, dtype=getattr(torch, dtype))
     with torch.no_grad():
+        saved = model.state_dict().keys()
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             spread = _spread(family, name, tensor)
-            if spread:
+            if name not in saved or spread is None:
+                continue
+            if spread == EXPERT_IDS:
+                tensor.copy_(_expert_ids(tensor.shape, numbers.experts, generator))
+            else:
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread)
     return model
 
@@ -53,13 +58,13 @@ def saved_files(model: Any, source: str) -> tuple[dict[str, Any], dict[str, Any]
         return tensors, config, generation.read_text() if generation.exists() else None
 
 
-def _spread(family: Settings, name: str, tensor: Any) -> float | None:
+def _spread(family: Settings, name: str, tensor: Any) -> float | str | None:
     """The standard deviation of a tensor's values; None leaves it as transformers made it."""
-    if not tensor.is_floating_point():
-        return None
     for pattern, spread in family.fill.items():
         if re.search(pattern, name):
             return spread
+    if not tensor.is_floating_point():
+        return None
     if name.endswith("e_score_correction_bias"):
         return 0.2  # added to sigmoid scores between 0 and 1
     if tensor.ndim > 1:
@@ -67,6 +72,14 @@ def _spread(family: Settings, name: str, tensor: Any) -> float | None:
     if "bias" in name or "sinks" in name:
         return 0.3
     return None
+
+
+def _expert_ids(shape: tuple[int, ...], experts: int, generator: Any) -> Any:
+    """Rows of different expert ids."""
+    import torch
+
+    scores = torch.rand(shape[0], experts, generator=generator)
+    return scores.argsort(dim=1)[:, : shape[1]]
 
 
 def _distinct(tensors: Mapping[str, Any]) -> dict[str, Any]:

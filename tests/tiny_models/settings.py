@@ -15,12 +15,17 @@ layout of the same family (``qwen3_5_moe.per_expert.toml``).
     common = false            # leave out the common numbers (default true)
     [settings]                # entries of the section
     [around]                  # entries of the top level
-    [fill]                    # regular expression of a name -> standard deviation of its values
-    [hub]                     # released config.json from the saved one; keys are dotted paths
+    [fill]                    # regular expression of a name -> standard deviation of its values, or
+                              # "expert ids" for a table whose rows are different experts
+    [hub]                     # released config.json from the saved one; keys are dotted paths;
+                              # in this order:
     rename = { num_local_experts = "num_experts" }
     remove = ["use_cache"]
+    flatten = "text_config"   # its entries go to the top level
+    nest = "text_config"      # what is not of the whole model goes in there
     [hub.add]                 # put in where the key is missing
     [[tensors]]               # see `tests.tiny_models.renaming`
+    [[more]]                  # see `tests.tiny_models.more`
     [mtp]                     # see `tests.tiny_models.mtp`
 
 The values "$experts", "$top_k", "$layers" and "$vocab" stand for the numbers of the model.
@@ -32,6 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.tiny_models.more import More
 from tests.tiny_models.mtp import MtpLayers
 from tests.tiny_models.renaming import Renaming
 
@@ -40,6 +46,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+EXPERT_IDS = "expert ids"
+OF_THE_WHOLE = ("architectures", "model_type", "dtype", "transformers_version")
 FOLDER = Path(__file__).parent / "settings"
 
 
@@ -69,6 +77,8 @@ class Hub:
 
     rename: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
+    flatten: str = ""
+    nest: str = ""
     add: Mapping[str, Any] = field(default_factory=dict)
 
     def released(self, config: Mapping[str, Any], numbers: Numbers) -> dict[str, Any]:
@@ -90,6 +100,12 @@ class Hub:
             at, key = _parent(out, path)
             if at is not None:
                 at.pop(key, None)
+        if self.flatten:
+            section = out.pop(self.flatten)
+            out = {**section, **out}
+        if self.nest:
+            whole = {key: out.pop(key) for key in OF_THE_WHOLE if key in out}
+            out = {**whole, self.nest: out}
         for path, value in self.add.items():
             at, key = _parent(out, path)
             if at is None or key not in at:
@@ -114,15 +130,22 @@ class Settings:
     common: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
     around: Mapping[str, Any] = field(default_factory=dict)
-    fill: Mapping[str, float] = field(default_factory=dict)
+    fill: Mapping[str, float | str] = field(default_factory=dict)
     hub: Hub = Hub()
     tensors: tuple[Renaming, ...] = ()
+    more: tuple[More, ...] = ()
     mtp: MtpLayers | None = None
 
     @property
     def model_type(self) -> str:
         """`model_type` of the released `config.json`."""
         return self.name.split(".")[0]
+
+    @property
+    def released_section(self) -> tuple[str, ...]:
+        """The path of the section in the released `config.json`."""
+        path = self.hub.rename.get(self.section, self.section) or self.hub.nest
+        return () if path == self.hub.flatten else tuple(path.split("."))
 
     def configuration(self, numbers: Numbers, given: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments of the configuration class; `given` goes over the entries of the section."""
@@ -170,6 +193,7 @@ def _read(path: Path) -> Settings:
         name=path.stem,
         hub=Hub(**hub),
         tensors=tuple(Renaming.from_toml(rule) for rule in table.pop("tensors", [])),
+        more=tuple(More(**each) for each in table.pop("more", [])),
         mtp=None if mtp is None else MtpLayers(**mtp),
         **table,
     )
