@@ -1,35 +1,85 @@
-"""Whether a pruned checkpoint holds exactly the bytes of its source, expert by expert.
+"""What every tensor of a pruned checkpoint must equal, expert by expert and row by row.
 
 This does not use the plan that the rewriter works from: what belongs together is derived again
 from the names and shapes on both sides, so that a mistake in the plan would be seen.
 """
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
-from easyep.checkpoint.copying import BUFFER_BYTES
-from easyep.checkpoint.files import Checkpoint, checked_file
-from easyep.checkpoint.headers import Tensor
+from easyep.checkpoint.copying import Range
+from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.headers import BITS, Tensor
 from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.moe_layer import MoeLayer, RowsTensor
-from easyep.errors import CheckpointError
-from easyep.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """Bytes of the pruned checkpoint and the bytes of the source that they must equal."""
+class Counterpart:
+    """A tensor of the pruned checkpoint beside the one of the source that it comes from.
 
-    what: str
+    Attributes:
+        pruned: the tensor in the pruned checkpoint.
+        source: the tensor in the source.
+        expert: whose tensor it is in the source; None where it is not one expert's.
+        rows: `source` as rows of experts; None where all of it is kept.
+        kept: (rows) the experts of the source whose rows are kept, in order, for each of the
+            layers that `rows` names.
+    """
+
     pruned: Tensor
-    pruned_at: int
     source: Tensor
-    source_at: int
-    nbytes: int
+    expert: int | None = None
+    rows: RowsTensor | None = None
+    kept: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the pruned tensor must have."""
+        return self.source.shape if self.rows is None else self.rows.shape_with(len(self.kept[0]))
+
+    def ranges(self) -> Iterator[Range]:
+        """The bytes of the source that the pruned tensor's must equal, in their order."""
+        begin, shard = self.source.begin, self.source.shard
+        if self.rows is None or not self.source.nbytes:
+            yield Range(shard, begin, self.source.end)
+            return
+        expert, tail, block = self._sizes()
+        for number, start in enumerate(range(begin, self.source.end, block)):
+            for old in self.kept[number % len(self.kept)]:
+                yield Range(shard, start + old * expert, start + (old + 1) * expert)
+            if tail:
+                yield Range(shard, start + block - tail, start + block)
+
+    def part(self, at: int) -> tuple[str, int]:
+        """What byte `at` of the pruned tensor belongs to, and where that ends in the tensor."""
+        name = repr(self.pruned.name)
+        if self.expert is not None:
+            return f"tensor {name} (expert {self.expert} of the source)", self.pruned.nbytes
+        if self.rows is None:
+            return f"tensor {name}", self.pruned.nbytes
+        expert, tail, _ = self._sizes()
+        block = len(self.kept[0]) * expert + tail
+        number, inside = divmod(at, block)
+        start, new = number * block, inside // expert
+        kept = self.kept[number % len(self.kept)]
+        if new >= len(kept):
+            return f"the rows behind the experts in tensor {name}", start + block
+        what = f"expert {new} in tensor {name} (expert {kept[new]} of the source)"
+        return what, start + (new + 1) * expert
+
+    def _sizes(self) -> tuple[int, int, int]:
+        """Bytes of an expert's rows, of the rows behind the last expert's, and of all rows."""
+        assert self.rows is not None
+        shape, axis = self.source.shape, self.rows.axis
+        bits = BITS[self.source.dtype] * prod(shape[axis + 1 :])
+        return (
+            bits * self.rows.rows_per_expert // 8,
+            bits * self.rows.tail // 8,
+            bits * shape[axis] // 8,
+        )
 
 
 def different_names(
@@ -56,98 +106,84 @@ def _member_names(layer: MoeLayer) -> set[str]:
     return experts | tables | {rows.tensor.name for rows in layer.rows}
 
 
-def pairs(
+def counterparts(
     pruned: Checkpoint,
     pruned_layout: Layout,
     source: Checkpoint,
     source_layout: Layout,
     kept: Mapping[int, tuple[int, ...]],
-) -> Iterator[Pair]:
-    """Everything that must be equal, for two layouts with the same names."""
+) -> Iterator[Counterpart]:
+    """One for every tensor of `pruned` but tables, for two layouts with the same names."""
     for name in pruned_layout.kept:
-        mine, theirs = pruned.tensors[name], source.tensors[name]
-        yield Pair(f"tensor {name!r}", mine, 0, theirs, 0, mine.nbytes)
+        yield Counterpart(pruned.tensors[name], source.tensors[name])
     for index, layer in pruned_layout.layers.items():
         original = source_layout.layers[index]
         for new, old in enumerate(kept[index] if layer.experts else ()):
-            theirs_by_name = {(e.head, e.tail): e.tensor for e in original.experts[old]}
+            theirs = {(each.head, each.tail): each.tensor for each in original.experts[old]}
             for each in layer.experts[new]:
-                theirs = theirs_by_name[(each.head, each.tail)]
-                what = f"tensor {each.tensor.name!r} (expert {old} of the source)"
-                yield Pair(what, each.tensor, 0, theirs, 0, each.tensor.nbytes)
+                yield Counterpart(each.tensor, theirs[(each.head, each.tail)], expert=old)
         rows_by_name = {rows.tensor.name: rows for rows in original.rows}
-        for rows in layer.rows:
-            yield from _rows(
-                rows, rows_by_name[rows.tensor.name], [kept[layer] for layer in rows.layers]
-            )
+        for mine in layer.rows:
+            rows = rows_by_name[mine.tensor.name]
+            mine_kept = tuple(kept[layer] for layer in rows.layers)
+            yield Counterpart(mine.tensor, rows.tensor, rows=rows, kept=mine_kept)
 
 
-def _rows(pruned: RowsTensor, source: RowsTensor, kept: list[tuple[int, ...]]) -> Iterator[Pair]:
-    mine, theirs, axis = pruned.tensor, source.tensor, pruned.axis
-    outer = prod(mine.shape[:axis])
-    if not outer or not mine.nbytes:
-        return
-    row = mine.nbytes // (outer * mine.shape[axis])
-    expert = row * pruned.rows_per_expert
-    for block in range(outer):
-        to, at = block * row * mine.shape[axis], block * row * theirs.shape[axis]
-        mine_kept = kept[block % len(kept)]
-        for new, old in enumerate(mine_kept):
-            what = f"expert {new} in tensor {mine.name!r} (expert {old} of the source)"
-            yield Pair(what, mine, to + new * expert, theirs, at + old * expert, expert)
-        if pruned.tail:
-            what = f"the rows behind the experts in tensor {mine.name!r}"
-            to, at = to + len(mine_kept) * expert, at + (theirs.shape[axis] - pruned.tail) * row
-            yield Pair(what, mine, to, theirs, at, pruned.tail * row)
-
-
-def different_formats(found: list[Pair]) -> Iterator[str]:
+def different_formats(found: list[Counterpart]) -> Iterator[str]:
     """Tensors whose type, or whose shape away from the experts' axis, is not the source's."""
-    seen = set()
-    for pair in found:
-        mine, theirs = pair.pruned, pair.source
-        if mine.name in seen:
-            continue
-        seen.add(mine.name)
-        same = [a == b for a, b in zip(mine.shape, theirs.shape, strict=False)]
-        whole = pair.nbytes == theirs.nbytes
-        fits = len(mine.shape) == len(theirs.shape) and same.count(False) <= (0 if whole else 1)
-        if mine.dtype != theirs.dtype or not fits:
+    for each in found:
+        mine, theirs = each.pruned, each.source
+        if (mine.dtype, mine.shape) != (theirs.dtype, each.shape):
             yield (
                 f"tensor {mine.name!r} is {mine.dtype} {list(mine.shape)}, "
                 f"in the source {theirs.dtype} {list(theirs.shape)}"
             )
 
 
-def different_bytes(
-    found: list[Pair], pruned: Path, source: Path, progress: Progress
-) -> Iterator[str]:
-    """Pairs whose bytes differ, in words; `pruned` and `source` are the directories."""
-    # In the order of the pruned files, so that both sides are read nearly from front to back.
-    found = sorted(found, key=lambda pair: (pair.pruned.shard, pair.pruned.begin + pair.pruned_at))
-    total = sum(pair.nbytes for pair in found)
-    with ExitStack() as stack, progress.task("comparing with the source", total, "bytes") as task:
-        open_files: dict[tuple[Path, str], int] = {}
+class Differences:
+    """Collects what differs in one file, in words, each part of a tensor once.
 
-        def read(root: Path, tensor: Tensor, at: int, count: int) -> bytes:
-            key = (root, tensor.shard)
-            try:
-                if key not in open_files:
-                    open_files[key] = os.open(checked_file(root, tensor.shard), os.O_RDONLY)
-                    stack.callback(os.close, open_files[key])
-                return os.pread(open_files[key], count, tensor.begin + at)
-            except OSError as error:
-                raise CheckpointError(
-                    f"{root / tensor.shard} cannot be read: {error.strerror or error}"
-                ) from None
+    Attributes:
+        counterparts: of the tensors of the file, in the order of their bytes.
+    """
 
-        for pair in found:
-            for done in range(0, pair.nbytes, BUFFER_BYTES):
-                count = min(BUFFER_BYTES, pair.nbytes - done)
-                mine = read(pruned, pair.pruned, pair.pruned_at + done, count)
-                theirs = read(source, pair.source, pair.source_at + done, count)
-                task.advance(count)
-                if mine != theirs:
-                    yield f"{pair.what} differs from the source"
-                    task.advance(pair.nbytes - done - count)
-                    break
+    def __init__(self, counterparts: Iterable[Counterpart], limit: int) -> None:
+        self.counterparts = sorted(counterparts, key=lambda each: _place(each.pruned))
+        self._begins = [each.pruned.begin for each in self.counterparts]
+        self._limit = limit
+        self._found: dict[str, None] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether no more will be told."""
+        return len(self._found) >= self._limit
+
+    @property
+    def words(self) -> list[str]:
+        return [f"{what} differs from the source" for what in self._found]
+
+    def add(self, mine: bytes | bytearray, theirs: bytes | bytearray, at: int) -> None:
+        """Note where `mine`, which begins at byte `at` of the file, differs from `theirs`."""
+        done = 0
+        while not self.full and mine[done:] != theirs[done:]:
+            done += _in_common(mine[done:], theirs[done:])
+            each = self.counterparts[bisect_right(self._begins, at + done) - 1]
+            what, end = each.part(at + done - each.pruned.begin)
+            self._found[what] = None
+            done = each.pruned.begin + end - at
+
+
+def _place(tensor: Tensor) -> tuple[int, int]:
+    return tensor.begin, tensor.end
+
+
+def _in_common(mine: bytes | bytearray, theirs: bytes | bytearray) -> int:
+    """How many bytes two unequal sequences of one length begin with alike."""
+    low, high = 0, len(mine)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if mine[low:middle] == theirs[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,17 +1,22 @@
-"""Whether the configuration of a pruned checkpoint differs where it must and nowhere else."""
+"""Whether the small files of a pruned checkpoint differ where they must and nowhere else."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from easyep.architectures.spec import Architecture
-from easyep.checkpoint.config_edits import config_edits
-from easyep.checkpoint.files import Checkpoint
-from easyep.checkpoint.json_text import at
+from easyep.checkpoint.config_edits import (
+    QUANTISATION_FILES,
+    config_edits,
+    quantisation_file_edits,
+)
+from easyep.checkpoint.files import Checkpoint, parse_object, read_bytes, read_text
+from easyep.checkpoint.json_text import at, replaced
 from easyep.checkpoint.kept_experts import kept_experts
 from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.manifest import Manifest
-from easyep.checkpoint.renumbering import renaming
+from easyep.checkpoint.renumbering import Rename, renaming
+from easyep.checkpoint.side_files import side_files
 
 
 def config_problems(
@@ -47,6 +52,25 @@ def config_problems(
     for path, value in edits.items():
         if at(pruned.config, path) != value:
             yield f"{'.'.join(path)} is {at(pruned.config, path)!r}, expected {value!r}"
+
+
+def small_file_problems(pruned: Checkpoint, source: Checkpoint, rename: Rename) -> Iterator[str]:
+    """Which files beside the weights are missing or not those of `source`.
+
+    Files with settings of quantisers must be the source's with the experts renumbered.
+    """
+    for name in side_files(source.path):
+        if not (pruned.path / name).is_file():
+            yield f"{name} of the source is missing"
+            continue
+        expected = read_bytes(source.path, name)
+        if name in QUANTISATION_FILES:
+            text = read_text(source.path, name)
+            value = parse_object(text, name)
+            edits = quantisation_file_edits(value, rename)
+            expected = replaced(text, edits).encode()
+        if read_bytes(pruned.path, name) != expected:
+            yield f"{name} differs from the source's"
 
 
 def _leaves(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

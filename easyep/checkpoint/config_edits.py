@@ -13,9 +13,12 @@ from easyep.checkpoint import json_text
 from easyep.checkpoint.renumbering import Rename
 
 # Settings of quantisers hold names of modules: in config.json under these keys, and in files of
-# their own (ModelOpt).
+# their own (ModelOpt; GPTQ; AWQ; AutoRound).
 QUANTISATION_KEYS = ("quantization_config", "compression_config", "quantization")
-QUANTISATION_FILES = ("hf_quant_config.json",)
+QUANTISATION_FILES = (
+    *("hf_quant_config.json", "quantize_config.json"),
+    *("quant_config.json", "quantization_config.json"),
+)
 
 
 def config_edits(
@@ -65,6 +68,12 @@ def quantisation_edits(config: Mapping[str, Any], rename: Rename) -> dict[tuple[
                 if changed != section[key]:
                     edits[(*path, key)] = changed
     return edits
+
+
+def quantisation_file_edits(value: Mapping[str, Any], rename: Rename) -> dict[tuple[str, ...], Any]:
+    """As `quantisation_edits`, for a file that holds nothing but such settings."""
+    renamed = {key: _renamed(inner, rename) for key, inner in value.items()}
+    return {(key,): inner for key, inner in renamed.items() if inner != value[key]}
 
 
 def edited_text(text: str, edits: Mapping[tuple[str, ...], Any]) -> str:

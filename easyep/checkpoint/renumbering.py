@@ -8,7 +8,11 @@ from easyep.architectures.spec import Architecture, Router
 from easyep.checkpoint.explaining import explain
 from easyep.errors import LayoutError
 
-_EXPERT_NUMBER = re.compile(r"experts\\?\.(\d+)(?:\\?\.|$)", re.ASCII)
+# A number behind "experts.", also in a pattern; one for every number ("[0-9]+") is none.
+_EXPERT_NUMBER = re.compile(r"experts\\?\.(?!\[0-9\][+*]?(?:\\?\.|\$|$))[^.\\]*\d", re.ASCII)
+
+# Names can be patterns, marked as such by compressed-tensors ("re:") and GPTQ ("+:", "-:").
+_PATTERN = re.compile(r"(?:re:|[+-]:)?\^?(?P<name>.*?)\$?", re.ASCII | re.DOTALL)
 
 # A module's name -> its new name; None where its expert is dropped.
 Rename = Callable[[str], str | None]
@@ -33,9 +37,14 @@ def renaming(
     def rename(name: str) -> str | None:
         if not _EXPERT_NUMBER.search(name):
             return name
+        # In a pattern dots are escaped; `at` leads from the plain name back to the written one.
+        written = _PATTERN.fullmatch(name)
+        span = range(*written.span("name")) if written else range(0)
+        at = [i for i in span if name[i : i + 2] != "\\."]
+        plain = "".join(name[i] for i in at)
         # Settings name modules, rules match tensors: a module is a tensor without its end.
         try:
-            found = explain(architecture, name + ".weight", router.num_experts)
+            found = explain(architecture, plain + ".weight", router.num_experts)
         except LayoutError:
             found = None
         if found is None or found.rule.kind != PER_EXPERT:
@@ -50,6 +59,6 @@ def renaming(
         if number is None:
             return None
         number += bank * len(next(iter(kept.values())))
-        return f"{name[: found.start]}{number}{name[found.end :]}"
+        return f"{name[: at[found.start]]}{number}{name[at[found.end - 1] + 1 :]}"
 
     return rename

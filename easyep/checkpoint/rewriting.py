@@ -12,7 +12,11 @@ from typing import Any
 
 from easyep.artifacts.selection import Selection
 from easyep.atomic import appearing, writing
-from easyep.checkpoint.config_edits import QUANTISATION_FILES, edited_text, quantisation_edits
+from easyep.checkpoint.config_edits import (
+    QUANTISATION_FILES,
+    edited_text,
+    quantisation_file_edits,
+)
 from easyep.checkpoint.copying import Sources, Writer, merged, writer
 from easyep.checkpoint.files import (
     CONFIG,
@@ -184,7 +188,7 @@ def _quantisation_file(work: Plan, name: str) -> bytes:
     text = read_text(work.checkpoint.path, name)
     value = parse_object(text, name)
     rename = renaming(work.architecture, work.layout.router, work.kept_experts)
-    edits = quantisation_edits(value, rename)
+    edits = quantisation_file_edits(value, rename)
     return edited_text(text, edits).encode()
 
 

@@ -1,31 +1,32 @@
 """Proof that a pruned checkpoint is what its manifest says, and what its source was."""
 
-import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from easyep.architectures.spec import find_architecture
 from easyep.checkpoint.comparison import (
-    different_bytes,
+    Counterpart,
+    counterparts,
     different_formats,
     different_names,
-    pairs,
 )
-from easyep.checkpoint.config_comparison import config_problems
-from easyep.checkpoint.config_edits import QUANTISATION_FILES
-from easyep.checkpoint.copying import BUFFER_BYTES
-from easyep.checkpoint.files import CONFIG, INDEX, Checkpoint, checked_file, read_bytes
+from easyep.checkpoint.config_comparison import config_problems, small_file_problems
+from easyep.checkpoint.files import CONFIG, INDEX, Checkpoint
 from easyep.checkpoint.kept_experts import kept_experts
 from easyep.checkpoint.layout import Layout, resolve
 from easyep.checkpoint.manifest import Manifest
-from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD, side_files
+from easyep.checkpoint.proofreading import Proof, proofread
+from easyep.checkpoint.renumbering import renaming
+from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD
 from easyep.checkpoint.table_comparison import different_tables
-from easyep.errors import CheckpointError, EasyEPError, ModelNotFoundError
+from easyep.errors import EasyEPError, ModelNotFoundError
 from easyep.progress import SILENT, Progress
+
+T = TypeVar("T")
 
 # How many problems of one kind are told; the rest is counted.
 TOLD = 5
@@ -76,13 +77,23 @@ class _Checks:
         self.done.append(Check(name, not found, detail or fine))
         return not found
 
-    def result(self) -> Verification:
-        return Verification(tuple(self.done))
+    def make(self, name: str, value: Callable[[], T], fine: str) -> T | None:
+        """Check that `value` raises no EasyEPError; what it returns, None where it raises."""
+        made: list[T] = []
+
+        def problems() -> Iterable[str]:
+            made.append(value())
+            return ()
+
+        self.find(name, problems, fine)
+        return made[0] if made else None
 
 
 def verify(
     path: str | os.PathLike[str],
     source: str | os.PathLike[str] | None = None,
+    *,
+    jobs: int | None = None,
     progress: Progress = SILENT,
 ) -> Verification:
     """Check the pruned checkpoint in `path`, and compare it with its `source` if that is given.
@@ -91,7 +102,13 @@ def verify(
     file but the manifest and the model card has the checksum of the manifest (hidden files do not
     matter). With it, moreover: every kept tensor is byte for byte the source's, expert by expert
     and row by row; the configuration differs where it must and nowhere else; the small files are
-    the same.
+    the same. Every byte is read once.
+
+    Args:
+        path: the pruned checkpoint.
+        source: the checkpoint that it was made from.
+        jobs: files read at a time; None = one for each core.
+        progress: told of every byte of the pruned checkpoint.
 
     Returns:
         What was checked. A problem of the pruned checkpoint is a failed check, not an error.
@@ -105,42 +122,51 @@ def verify(
     original = Checkpoint.open(source) if source is not None else None
     root = Path(path).resolve()
     checks = _Checks()
-    opened: list[Checkpoint] = []
-    manifests: list[Manifest] = []
-    layouts: list[Layout] = []
-
-    def manifest_problems() -> Iterable[str]:
-        manifests.append(Manifest.load(root))
-        return ()
-
-    def file_problems() -> Iterable[str]:
-        opened.append(Checkpoint.open(root))
-        return _index_problems(opened[0])
-
-    def layout_problems() -> Iterable[str]:
-        layouts.append(resolve(opened[0], find_architecture(opened[0].config)))
-        return ()
-
-    checks.find("manifest", manifest_problems, "easyep.json is complete")
-    checks.find("files", file_problems, "configuration, index and weight files agree")
-    if opened:
-        checks.find("layout", layout_problems, "every layer has its router and all its experts")
-    if manifests:
-        manifest = manifests[0]
-        checks.find(
-            "checksums",
-            lambda: _checksum_problems(root, manifest.checksums, progress),
-            f"{len(manifest.checksums)} files are as they were written",
+    manifest = checks.make("manifest", lambda: Manifest.load(root), "easyep.json is complete")
+    pruned = checks.make("files", lambda: Checkpoint.open(root), "configuration and weights agree")
+    layout = None
+    if pruned is not None:
+        checks.find("index", lambda: _index_problems(pruned), "names what is there")
+        layout = checks.make(
+            "layout",
+            lambda: resolve(pruned, find_architecture(pruned.config)),
+            "every layer has its router and all its experts",
         )
-        if layouts:
-            checks.find(
-                "selection",
-                lambda: _selection_problems(layouts[0], manifest),
-                f"{manifest.selection.keep} of {manifest.selection.num_experts} experts per layer",
-            )
-        if layouts and original is not None:
-            _compare(checks, opened[0], layouts[0], original, manifest, progress)
-    return checks.result()
+    if manifest is None:
+        return Verification(tuple(checks.done))
+    if layout is not None:
+        checks.find(
+            "selection",
+            lambda: _selection_problems(layout, manifest),
+            f"{manifest.selection.keep} of {manifest.selection.num_experts} experts per layer",
+        )
+    checks.find(
+        "surplus files", lambda: _surplus_files(root, manifest.checksums), "no unknown files"
+    )
+    found: list[Counterpart] | None = None
+    if pruned is not None and layout is not None and original is not None:
+        found = _compare(checks, pruned, layout, original, manifest)
+    proofs = proofread(
+        root,
+        manifest.checksums.keys() | (pruned.shards.keys() if pruned is not None else ()),
+        found or (),
+        original,
+        limit=TOLD + 1,
+        jobs=jobs,
+        progress=progress,
+    )
+    checks.find(
+        "checksums",
+        lambda: _checksum_problems(manifest.checksums, proofs),
+        f"{len(manifest.checksums)} files are as they were written",
+    )
+    if found is not None:
+        checks.find(
+            "tensor bytes",
+            lambda: (words for name in sorted(proofs) for words in proofs[name].differences),
+            f"{len(found)} tensors are byte for byte those of the source",
+        )
+    return Verification(tuple(checks.done))
 
 
 def _index_problems(checkpoint: Checkpoint) -> Iterable[str]:
@@ -152,29 +178,12 @@ def _index_problems(checkpoint: Checkpoint) -> Iterable[str]:
             yield f"{file.name} is a weight file that the index does not name"
 
 
-def _checksum_problems(
-    root: Path, checksums: Mapping[str, str], progress: Progress
-) -> Iterable[str]:
-    yield from _surplus_files(root, checksums)
-    files = {name: checked_file(root, name) for name in checksums}
-    total = sum(file.stat().st_size for file in files.values())
-    with progress.task("checksums", total, "bytes") as task:
-        for name, file in files.items():
-            digest = hashlib.sha256()
-            for chunk in _chunks(file):
-                digest.update(chunk)
-                task.advance(len(chunk))
-            if digest.hexdigest() != checksums[name]:
-                yield f"{name} is not what was written (SHA-256 differs)"
-
-
-def _chunks(file: Path) -> Iterator[bytes]:
-    try:
-        with open(file, "rb") as stream:
-            while chunk := stream.read(BUFFER_BYTES):
-                yield chunk
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from None
+def _checksum_problems(checksums: Mapping[str, str], proofs: Mapping[str, Proof]) -> Iterable[str]:
+    for name in sorted(checksums):
+        if proofs[name].unreadable:
+            yield proofs[name].unreadable
+        elif proofs[name].sha256 != checksums[name]:
+            yield f"{name} is not what was written (SHA-256 differs)"
 
 
 def _surplus_files(root: Path, checksums: Mapping[str, str]) -> Iterable[str]:
@@ -219,9 +228,15 @@ def _compare(
     layout: Layout,
     source: Checkpoint,
     manifest: Manifest,
-    progress: Progress,
-) -> None:
-    """The checks that need the source; raises where the source itself cannot be explained."""
+) -> list[Counterpart] | None:
+    """The checks that need the source, but for the bytes of tensors.
+
+    Returns:
+        What the tensors must equal; None where the names or formats do not allow to say.
+
+    Raises:
+        EasyEPError: the source itself cannot be explained.
+    """
     architecture = find_architecture(source.config)
     source_layout = resolve(source, architecture)
 
@@ -230,21 +245,24 @@ def _compare(
             yield f"{source.path} is not the checkpoint that {MANIFEST} names as the source"
 
     checks.find("source", source_problems, f"it is {manifest.source.name!r}")
-    kept: dict[int, tuple[int, ...]] = {}
-
-    def selection_problems() -> Iterable[str]:
-        kept.update(kept_experts(source_layout, manifest.selection, manifest.mtp))
-        return ()
-
-    if not checks.find("selection of the source", selection_problems, "its router can follow it"):
-        return
+    kept = checks.make(
+        "selection of the source",
+        lambda: kept_experts(source_layout, manifest.selection, manifest.mtp),
+        "its router can follow it",
+    )
+    if kept is None:
+        return None
     checks.find(
         "configuration",
         lambda: config_problems(pruned, layout, source, source_layout, architecture, manifest),
         "differs from the source's in the counts only",
     )
     checks.find(
-        "small files", lambda: _small_file_problems(pruned, source), "are those of the source"
+        "small files",
+        lambda: small_file_problems(
+            pruned, source, renaming(architecture, source_layout.router, kept)
+        ),
+        "are those of the source",
     )
     drop = manifest.mtp == "drop"
     names_agree = checks.find(
@@ -253,27 +271,14 @@ def _compare(
         "are those of the source, renumbered",
     )
     if not names_agree or layout.router.num_experts != manifest.selection.keep:
-        return
+        return None
     if any(layer.tables for layer in layout.layers.values()):
         checks.find(
             "tables of experts",
             lambda: different_tables(pruned, layout, source, source_layout, kept),
             "every kept expert is where it was",
         )
-    found = list(pairs(pruned, layout, source, source_layout, kept))
-    if checks.find("tensor formats", lambda: different_formats(found), "are the source's"):
-        checks.find(
-            "tensor bytes",
-            lambda: different_bytes(found, pruned.path, source.path, progress),
-            f"{len(pruned.tensors)} tensors are byte for byte those of the source",
-        )
-
-
-def _small_file_problems(pruned: Checkpoint, source: Checkpoint) -> Iterable[str]:
-    for name in side_files(source.path):
-        if name in QUANTISATION_FILES:
-            continue  # renumbered, and covered by its checksum
-        if not (pruned.path / name).is_file():
-            yield f"{name} of the source is missing"
-        elif read_bytes(pruned.path, name) != read_bytes(source.path, name):
-            yield f"{name} differs from the source's"
+    found = list(counterparts(pruned, layout, source, source_layout, kept))
+    if not checks.find("tensor formats", lambda: different_formats(found), "are the source's"):
+        return None
+    return found
