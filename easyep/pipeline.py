@@ -200,16 +200,21 @@ def rewrite(
 
 
 def verify(
-    path: PathLike, source: PathLike | None = None, *, progress: Progress = SILENT
+    path: PathLike,
+    source: PathLike | None = None,
+    *,
+    jobs: int | None = None,
+    progress: Progress = SILENT,
 ) -> verification.Verification:
     """Check a pruned checkpoint; with its `source`, compare it byte by byte.
 
     Args:
         path: the pruned checkpoint.
         source: the model that it was made from: a directory, a short name, or a repository id.
+        jobs: files read at a time; None = one for each core.
     """
     original = resolve(os.fspath(source)).path if source is not None else None
-    return verification.verify(Path(path), original, progress=progress)
+    return verification.verify(Path(path), original, jobs=jobs, progress=progress)
 
 
 def _rewrite(

@@ -9,7 +9,7 @@ class Task(Protocol):
     """One thing under way."""
 
     def advance(self, amount: int = 1) -> None:
-        """`amount` more of the task's units are done."""
+        """`amount` more of the task's units are done; may be called from any thread."""
 
 
 class Progress(Protocol):

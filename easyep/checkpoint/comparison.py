@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from math import prod
 
 from easyep.checkpoint.copying import Range
-from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.files import INDEX, Checkpoint
 from easyep.checkpoint.headers import BITS, Tensor
 from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.moe_layer import MoeLayer, RowsTensor
+
+# What an index may say about all tensors together; less after pruning.
+TOTALS = ("total_size", "total_parameters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,22 @@ def different_formats(found: list[Counterpart]) -> Iterator[str]:
                 f"tensor {mine.name!r} is {mine.dtype} {list(mine.shape)}, "
                 f"in the source {theirs.dtype} {list(theirs.shape)}"
             )
+
+
+def different_metadata(pruned: Checkpoint, source: Checkpoint) -> Iterator[str]:
+    """Weight files, and the index, whose metadata is not what the files of the source agree on."""
+    first, *others = [shard.metadata.items() for shard in source.shards.values()]
+    agreed = dict(item for item in first if all(item in other for other in others))
+    for shard in pruned.shards.values():
+        if shard.metadata != agreed:
+            yield f"{shard.name} has {dict(shard.metadata)}, the source {agreed}"
+    if pruned.index_metadata is not None:
+        mine, theirs = (
+            {key: value for key, value in (each or {}).items() if key not in TOTALS}
+            for each in (pruned.index_metadata, source.index_metadata)
+        )
+        if mine != theirs:
+            yield f"{INDEX} has {mine}, the source {theirs}"
 
 
 class Differences:

@@ -12,6 +12,7 @@ from easyep.checkpoint.comparison import (
     Counterpart,
     counterparts,
     different_formats,
+    different_metadata,
     different_names,
 )
 from easyep.checkpoint.config_comparison import config_problems, small_file_problems
@@ -264,6 +265,7 @@ def _compare(
         ),
         "are those of the source",
     )
+    checks.find("metadata", lambda: different_metadata(pruned, source), "is the source's")
     drop = manifest.mtp == "drop"
     names_agree = checks.find(
         "tensor names",

@@ -206,11 +206,16 @@ def rewrite_command(
 @click.command("verify", epilog="\b\nExample:\n  easyep verify demo-math --source demo")
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--source", metavar="M", help="Compare every kept byte with this model.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Files read at a time; by default one for each core."
+)
 @options.common
-def verify_command(path: Path, source: str | None, as_json: bool, quiet: bool, debug: bool) -> None:
+def verify_command(
+    path: Path, source: str | None, jobs: int | None, as_json: bool, quiet: bool, debug: bool
+) -> None:
     """Check a pruned checkpoint, byte by byte where its source is given."""
     with progress_bars(quiet) as progress:
-        result = pipeline.verify(path, source, progress=progress)
+        result = pipeline.verify(path, source, jobs=jobs, progress=progress)
     if as_json:
         print_json({"path": str(path), **result.to_json()})
     else:

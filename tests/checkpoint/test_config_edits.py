@@ -121,8 +121,29 @@ def test_settings_without_expert_numbers_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["experts.3.up_proj", r"re:model\.layers\.0\.mlp\.experts\.3\.up_proj"]
+    ("name", "renamed"),
+    [
+        (
+            r"re:model\.layers\.0\.mlp\.experts\.3\.up_proj",
+            r"re:model\.layers\.0\.mlp\.experts\.1\.up_proj",
+        ),
+        (r"-:^model\.layers\.1\.mlp\.experts\.2\..*", r"-:^model\.layers\.1\.mlp\.experts\.1\..*"),
+        (r"+:model.layers.0.mlp.experts.3.up_proj$", r"+:model.layers.0.mlp.experts.1.up_proj$"),
+        (r"re:.*\.layers\.0\.mlp\.experts\.2\.up_proj", None),
+        *(
+            (same, same)
+            for same in (r"re:.*\.experts\.\d+\..*", "re:.*experts.[0-9]+.*", r"re:experts\.[0-9]$")
+        ),
+    ],
 )
+def test_patterns_that_name_one_expert_are_renumbered(name: str, renamed: str | None) -> None:
+    config = quantised(dynamic={"x": {}, name: {"bits": 8}})
+    expected = {"x": {}, **({renamed: {"bits": 8}} if renamed else {})}
+    changed = edits(config).get(("quantization_config",), config["quantization_config"])
+    assert changed["dynamic"] == expected
+
+
+@pytest.mark.parametrize("name", ["experts.3.up_proj", r"re:.*\.0\.mlp\.experts\.(1|3)\..*"])
 def test_names_that_cannot_be_followed_are_refused(name: str) -> None:
     with pytest.raises(LayoutError, match=r"names the expert .* cannot renumber"):
         edits(quantised(ignore=[name]))
