@@ -11,9 +11,10 @@ checkpoints can hold MTP layers with experts.
 
 from easyep.architectures import spec
 from tests.tiny_models.building import SHARD_BYTES, build
+from tests.tiny_models.loading import load
 from tests.tiny_models.settings import load_settings
 
-__all__ = ["ALL", "FAMILIES", "RUNNABLE", "SHARD_BYTES", "WITH_MTP", "build"]
+__all__ = ["ALL", "FAMILIES", "RUNNABLE", "SHARD_BYTES", "WITH_MTP", "build", "load"]
 
 _SETTINGS = load_settings()
 _KNOWN = {kind for name in spec.names() for kind in spec.get(name).model_types}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.tiny_models.more import with_more
+from tests.tiny_models.more import named_tensors, with_more
 from tests.tiny_models.random_model import random_model, saved_files
 from tests.tiny_models.renaming import renamed
 from tests.tiny_models.settings import Numbers, Settings, load_settings, put
@@ -20,7 +20,7 @@ def build(
     *,
     seed: int = 0,
     num_experts: int | None = None,
-    top_k: int = 2,
+    top_k: int | None = None,
     layers: int | None = None,
     mtp: int = 0,
     dtype: str = "float32",
@@ -35,7 +35,7 @@ def build(
         path: where to save; made if it does not exist.
         seed: of the weights.
         num_experts: per layer; by default what the settings say, mostly 8.
-        top_k: experts per token.
+        top_k: experts per token; by default what the settings say, mostly 2.
         layers: decoder layers; by default what the settings say, mostly 3, of which the first is
             dense where the family has dense ones.
         mtp: MTP layers, random ones that transformers ignores; for families with ``[mtp]``.
@@ -52,21 +52,18 @@ def build(
     settings = load_settings()[family]
     numbers = Numbers(
         experts=num_experts or settings.num_experts,
-        top_k=top_k,
+        top_k=top_k or settings.default_top_k,
         layers=layers or settings.layers,
         vocab=vocab_size,
     )
     generator = torch.Generator().manual_seed(seed)
     model = random_model(settings, numbers, config, dtype, generator)
     tensors, saved, generation = saved_files(model, settings.source)
-    width = model.get_input_embeddings().weight.shape[1]
+    width = model.config.get_text_config().hidden_size
     sizes = {"E": numbers.experts, "H": width, "V": vocab_size}
-    tensors = with_more(renamed(tensors, settings.tensors), settings.more, sizes, generator)
-    if mtp:
-        assert settings.mtp is not None, f"{family} has no MTP layers"
-        body = dict(tensors)
-        for number in range(mtp):
-            tensors |= settings.mtp.tensors(number, numbers.layers, body, sizes, generator)
+    body = with_more(renamed(tensors, settings.tensors), settings.more, sizes, generator)
+    tensors = {**body, **_mtp_tensors(settings, numbers, mtp, tensors, body, sizes, generator)}
+    tensors |= named_tensors(settings.further, sizes, getattr(torch, dtype), generator)
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     save(tensors, path, shard_bytes)
@@ -77,6 +74,28 @@ def build(
     return path
 
 
+def _mtp_tensors(
+    settings: Settings,
+    numbers: Numbers,
+    mtp: int,
+    saved: Mapping[str, Any],
+    body: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    generator: Any,
+) -> dict[str, Any]:
+    """`mtp` layers under their released names, for a model that was `saved` and is released as
+    `body`."""
+    layers = settings.mtp
+    if not mtp:
+        return {}
+    assert layers is not None, f"{settings.name} has no MTP layers"
+    source = saved if layers.saved else body
+    tensors: dict[str, Any] = {}
+    for number in range(mtp):
+        tensors |= layers.tensors(number, numbers.layers, source, sizes, generator)
+    return renamed(tensors, settings.tensors) if layers.saved else tensors
+
+
 def _released(
     settings: Settings,
     saved: Mapping[str, Any],
@@ -85,8 +104,8 @@ def _released(
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
     """`config.json` as the release has it; also what was given and transformers did not save."""
-    released = settings.hub.released({**saved, "model_type": settings.model_type}, numbers)
-    if settings.mtp is not None:
+    released = settings.hub.released({**saved, "model_type": settings.release}, numbers)
+    if settings.mtp is not None and settings.mtp.count:
         put(released, settings.mtp.count, mtp)
     section = released
     for table in settings.released_section:

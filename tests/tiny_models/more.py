@@ -36,16 +36,29 @@ def with_more(
     return out
 
 
+def named_tensors(
+    shapes: Mapping[str, str], sizes: Mapping[str, int], dtype: Any, generator: Any
+) -> dict[str, Any]:
+    """The tensors of ``[further]``: whole names -> random tensors of those shapes."""
+    return {name: random_tensor(shape, sizes, dtype, generator) for name, shape in shapes.items()}
+
+
 def random_tensor(shape: str, sizes: Mapping[str, int], dtype: Any, generator: Any) -> Any:
     """A random tensor.
 
     Args:
-        shape: axes, as letters with an optional factor: ``"H 2H"``.
+        shape: axes, as numbers or letters with an optional factor: ``"H 2H"``.
         sizes: of the letters: E (experts), H (hidden size), V (vocabulary).
         dtype: torch's.
         generator: torch's.
     """
     import torch
 
-    axes = [prod([int(axis[:-1] or 1), sizes[axis[-1]]]) for axis in shape.split()]
+    axes = [_length(axis, sizes) for axis in shape.split()]
     return torch.randn(axes, generator=generator).to(dtype)
+
+
+def _length(axis: str, sizes: Mapping[str, int]) -> int:
+    if axis.isdigit():
+        return int(axis)
+    return prod([int(axis[:-1] or 1), sizes[axis[-1]]])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.tiny_models.more import random_tensor
+from tests.tiny_models.more import named_tensors
 
 
 @dataclass(frozen=True)
@@ -13,19 +13,25 @@ class MtpLayers:
     """The table ``[mtp]``: a decoder layer once more, and what is around it.
 
     Attributes:
-        count: dotted path of the key in the released `config.json` that states how many.
+        count: dotted path of the key in the released `config.json` that states how many; empty
+            where no key does.
         name: what MTP layer ``{i}`` is called, with the dot behind; ``{layer}`` counts on from
             the last decoder layer.
         like: the decoder layer whose tensors it has, by its name in the release; ``{last}`` is
             the number of the last.
+        saved: `like` is a name before the renaming of ``[[tensors]]``, which then sees the MTP
+            layers too: for releases that hold them in another layout than the body.
         extra: further tensors of an MTP layer -> shape, as `random_tensor` has it.
+        further: the same with whole names, for tensors outside of the layers.
         own_experts: the number of experts, where it is not the model's.
     """
 
-    count: str
+    count: str = ""
     name: str = "model.layers.{layer}."
     like: str = "model.layers.{last}."
+    saved: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
+    further: Mapping[str, str] = field(default_factory=dict)
     own_experts: int | None = None
 
     def tensors(
@@ -58,9 +64,8 @@ class MtpLayers:
         }
         assert layer, f"no tensor's name begins with {prefix}"
         dtype = next(t.dtype for t in model.values() if t.dtype.is_floating_point and t.ndim == 2)
-        for name, shape in self.extra.items():
-            layer[new + name] = random_tensor(shape, sizes, dtype, random)
-        return layer
+        extra = {new + name: shape for name, shape in self.extra.items()}
+        return layer | named_tensors({**extra, **self.further}, sizes, dtype, random)
 
     def _own(self, model: Mapping[str, Any]) -> Mapping[str, Any]:
         """The model's tensors without the experts and router rows that an MTP layer has not."""

@@ -15,12 +15,14 @@ class Renaming:
         to: new names, with ``\1`` or ``\g<layer>`` for groups. None: dropped. Several: the rows
             (axis -2) are cut in as many equal parts. With ``{expert}``: one tensor per expert.
         transpose: swap the last two axes.
+        less: entries at the end of axis 0 that the release does not have.
         stack: tensors of the same new name are stacked, by the number in the group `expert`.
     """
 
     match: re.Pattern[str]
     to: tuple[str, ...]
     transpose: bool = False
+    less: int = 0
     stack: bool = False
 
     @classmethod
@@ -35,6 +37,7 @@ class Renaming:
         """New names and tensors for the one whose name was `found`."""
         if self.transpose:
             tensor = tensor.transpose(-1, -2)
+        tensor = tensor[: len(tensor) - self.less]
         parts = [tensor] if len(self.to) < 2 else tensor.chunk(len(self.to), dim=-2)
         for template, part in zip(self.to, parts, strict=False):
             name = found.expand(template)

@@ -3,12 +3,16 @@
 The file's name is the `model_type` in `config.json`; what follows a further dot names a second
 layout of the same family (``qwen3_5_moe.per_expert.toml``).
 
+    extends = "qwen3_5_moe"   # the file that this one is laid over, table by table
+    release = "mistral3"      # model_type of the released config.json; default: the file's name
     build = "deepseek_v3"     # model_type that transformers builds; default: the file's name
     auto = "AutoModelForCausalLM"          # auto class (default)
+    part = "thinker"          # submodule that computes the logits; default: the model itself
     section = "text_config"   # where common numbers and [settings] go; default: top level
     count = "num_experts"     # key of the number of experts in the section; dots go deeper
     top_k = "num_experts_per_tok"
     num_experts = 8           # default number of experts (default 8)
+    default_top_k = 2         # default number of experts per token (default 2)
     layers = 3                # default number of layers (default 3)
     runs = true               # or why transformers cannot compute it
     source = "state_dict"     # names of the modules instead of those that save_pretrained writes
@@ -26,6 +30,7 @@ layout of the same family (``qwen3_5_moe.per_expert.toml``).
     [hub.add]                 # put in where the key is missing
     [[tensors]]               # see `tests.tiny_models.renaming`
     [[more]]                  # see `tests.tiny_models.more`
+    [further]                 # whole names of tensors that only the release has -> shapes
     [mtp]                     # see `tests.tiny_models.mtp`
 
 The values "$experts", "$top_k", "$layers" and "$vocab" stand for the numbers of the model.
@@ -119,11 +124,14 @@ class Settings:
 
     name: str
     build: str
+    release: str
     count: str
     top_k: str
     auto: str = "AutoModelForCausalLM"
+    part: str = ""
     section: str = ""
     num_experts: int = 8
+    default_top_k: int = 2
     layers: int = 3
     runs: bool | str = True
     source: str = "save_pretrained"
@@ -134,11 +142,12 @@ class Settings:
     hub: Hub = Hub()
     tensors: tuple[Renaming, ...] = ()
     more: tuple[More, ...] = ()
+    further: Mapping[str, str] = field(default_factory=dict)
     mtp: MtpLayers | None = None
 
     @property
     def model_type(self) -> str:
-        """`model_type` of the released `config.json`."""
+        """The family's `model_type`, at the top of the released `config.json` or in a section."""
         return self.name.split(".")[0]
 
     @property
@@ -183,8 +192,9 @@ def _parent(config: dict[str, Any], path: str) -> tuple[dict[str, Any] | None, s
 
 
 def _read(path: Path) -> Settings:
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    table.setdefault("build", path.stem.split(".")[0])
+    table = _table(path)
+    for key in ("build", "release"):
+        table.setdefault(key, path.stem.split(".")[0])
     hub = table.pop("hub", {})
     if "remove" in hub:
         hub["remove"] = tuple(hub["remove"])
@@ -197,6 +207,20 @@ def _read(path: Path) -> Settings:
         mtp=None if mtp is None else MtpLayers(**mtp),
         **table,
     )
+
+
+def _table(path: Path) -> dict[str, Any]:
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    other = table.pop("extends", None)
+    return table if other is None else _laid_over(_table(path.with_name(f"{other}.toml")), table)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    out = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            out[key] = _laid_over(below[key], above[key])
+    return out
 
 
 def _common(numbers: Numbers) -> dict[str, Any]:
