@@ -3,12 +3,13 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from easyep import calibration, planning, scoring, selection
+from easyep.architectures.engines import Serving, check_serving
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_absent
 from easyep.checkpoint import rewriting, verification
@@ -69,7 +70,7 @@ def prune(
     work = Path(work_dir) if work_dir is not None else None
     clock = _Clock()
     source = Source.open(model)
-    planning.check(recipe, source, output, work)
+    planned = planning.check(recipe, source, output, work)
     clock.lap("check")
     observed = calibration.calibrate(recipe, source, work_dir=work, progress=progress)
     clock.lap("observe")
@@ -94,6 +95,7 @@ def prune(
             raise VerificationError(f"what was written is wrong and was not kept: {problems}")
 
     rewritten = _rewrite(source, chosen, output, recipe.mtp, facts, progress, check)
+    rewritten = replace(rewritten, warnings=planned.warnings)
     clock.lap("verify")
     return Pruned(
         path=Path(output),
@@ -180,6 +182,9 @@ def rewrite(
     output: PathLike,
     *,
     mtp: str = Recipe.mtp,
+    engine: Sequence[str] = Recipe.engine,
+    tensor_parallel: int = Recipe.tensor_parallel,
+    expert_parallel: int = Recipe.expert_parallel,
     progress: Progress = SILENT,
 ) -> rewriting.Rewritten:
     """Write the checkpoint that has only the selected experts.
@@ -189,14 +194,19 @@ def rewrite(
             source that is open already.
         selection: which experts to keep, or the file that it was saved in.
         output: a directory that does not exist yet.
-        mtp: as in `Recipe`.
+        mtp, engine, tensor_parallel, expert_parallel: as in `Recipe`.
 
     Raises:
         EasyEPError: a subclass says why nothing was written.
     """
     chosen = selection if isinstance(selection, Selection) else Selection.load(selection)
     source = model if isinstance(model, Source) else Source.open(model)
-    return _rewrite(source, chosen, output, mtp, {}, progress)
+    serving = Serving(tuple(engine), tensor_parallel, expert_parallel)
+    warnings = check_serving(
+        serving, source.architecture.engines, source.router, chosen.keep, chosen.groups
+    )
+    rewritten = _rewrite(source, chosen, output, mtp, {}, progress)
+    return replace(rewritten, warnings=(*rewritten.warnings, *warnings))
 
 
 def verify(

@@ -1,11 +1,12 @@
 """What a run would do: every check that needs no model, and the bytes that would be written."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from easyep import calibration, loading
+from easyep.architectures.engines import check_serving
 from easyep.architectures.router import Router
 from easyep.artifacts import Selection
 from easyep.atomic import existing
@@ -71,6 +72,9 @@ def check(
     calibration.domains(recipe, source)
     router = source.router
     keep = keep_count(recipe.keep, router, groups=recipe.groups, align=recipe.align)
+    warnings = check_serving(
+        recipe.serving, source.architecture.engines, router, keep, recipe.groups, recipe.align
+    )
     n_group = router.n_group if recipe.groups == "balanced" else 1
     size = router.num_experts // n_group
     stand_in = Selection(
@@ -80,7 +84,7 @@ def check(
         groups=recipe.groups,
         criterion=recipe.criterion,
         layers=dict.fromkeys(
-            [*source.layout.moe_layers, *source.layout.mtp_layers],
+            list(source.layout.layers),
             tuple(g * size + i for g in range(n_group) for i in range(keep // n_group)),
         ),
     )
@@ -93,7 +97,7 @@ def check(
     )
     if work_dir is not None and output is not None:
         _check_work_dir(work_dir, Path(output))
-    return planned
+    return replace(planned, warnings=(*planned.warnings, *warnings))
 
 
 def _check_work_dir(work: Path, output: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from easyep import choices
+from easyep.architectures.engines import ENGINES, Serving
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.checkpoint.rewriting import MTP_MODES
 from easyep.demonstrations import parse_weighted
@@ -26,6 +27,9 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "demos": choices.several(choices.text),
     "keep": choices.number,
     "align": choices.count,
+    "engine": choices.several(choices.one_of(tuple(ENGINES))),
+    "tensor_parallel": choices.count,
+    "expert_parallel": choices.count,
     "criterion": choices.text,
     "tokens": choices.one_of(TOKENS),
     "groups": choices.one_of(GROUP_MODES),
@@ -54,6 +58,9 @@ class Recipe:
         demos: JSONL files of demonstrations, each optionally ``:WEIGHT``.
         keep: a fraction in (0, 1), or a number of experts per layer.
         align: the number of experts kept is a multiple of this.
+        engine: names of `easyep list engines` that are to load the result; a number of experts
+            that one of them cannot load is refused.
+        tensor_parallel, expert_parallel: over how many ranks those engines spread the model.
         criterion: a name of `easyep list criteria`.
         tokens: which tokens count: ``"all"`` or ``"response"``.
         groups: ``"balanced"`` or ``"flatten"``, for group-limited routers.
@@ -76,6 +83,9 @@ class Recipe:
     demos: tuple[str, ...] = ()
     keep: float = 0.5
     align: int = 1
+    engine: tuple[str, ...] = ()
+    tensor_parallel: int = 1
+    expert_parallel: int = 1
     criterion: str = "easy-ep"
     tokens: Tokens = "all"
     groups: str = "balanced"
@@ -93,6 +103,11 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
             object.__setattr__(self, name, check(name, getattr(self, name)))
+
+    @property
+    def serving(self) -> Serving:
+        """The engines that are to load the result."""
+        return Serving(self.engine, self.tensor_parallel, self.expert_parallel)
 
     @property
     def weights(self) -> list[float]:

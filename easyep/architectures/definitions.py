@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from easyep.architectures.engines import EngineNotes
 from easyep.architectures.moe_layers import MoeLayers
 from easyep.architectures.rules import NAMESPACE, SCOPE, Rule, compiled
 from easyep.errors import UnsupportedModelError
@@ -17,7 +18,16 @@ else:
     import tomli as tomllib
 
 TOP_KEYS = {"extends", "summary", "model_types", "keep", "config", "tensors", "routing"}
-TOP_KEYS |= {"scope", "exclude", "namespace", "transformers", "refuse", "mtp_names", "second"}
+TOP_KEYS |= {
+    "scope",
+    "exclude",
+    "namespace",
+    "transformers",
+    "refuse",
+    "mtp_names",
+    "second",
+    "engines",
+}
 NUMBERS = ("num_experts", "top_k", "n_group", "topk_group", "num_layers", "mtp_layers")
 
 MTP = "mtp"
@@ -63,6 +73,7 @@ class Definition:
         exclude: names outside the language model, such as a vision tower's; None = no such.
         namespace: names that must be explained by a rule or by `keep`.
         routing: how scores become weights, to be shown; nothing is computed from it.
+        engines: engine -> what it says of the family.
         silent_mtp: numbers of MTP layers that transformers passes over in silence, True = all; it
             knows those of the released models only, and reports any other as unexpected.
     """
@@ -81,6 +92,7 @@ class Definition:
     exclude: re.Pattern[str] | None = None
     namespace: re.Pattern[str] = re.compile(NAMESPACE, re.ASCII)
     routing: Mapping[str, Any] = field(default_factory=dict)
+    engines: Mapping[str, EngineNotes] = field(default_factory=dict)
     silent_mtp: tuple[int, ...] | bool = ()
 
     @property
@@ -192,6 +204,10 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
         exclude=_optional(table, "exclude"),
         namespace=compiled(table.get("namespace", NAMESPACE), "namespace"),
         routing=table.get("routing", {}),
+        engines={
+            engine: EngineNotes.from_toml(engine, notes)
+            for engine, notes in table.get("engines", {}).items()
+        },
         silent_mtp=silent if isinstance(silent, bool) else tuple(silent),
     )
 

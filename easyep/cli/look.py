@@ -34,7 +34,7 @@ def inspect_command(model: str, as_json: bool, quiet: bool, debug: bool) -> None
 
 
 @click.command("list", epilog="\b\nExample:\n  easyep list criteria")
-@click.argument("what", metavar="domains|criteria|architectures|models")
+@click.argument("what", metavar="domains|criteria|architectures|models|engines")
 @options.common
 def list_command(what: str, as_json: bool, quiet: bool, debug: bool) -> None:
     """List what easyep knows by name."""
@@ -43,6 +43,7 @@ def list_command(what: str, as_json: bool, quiet: bool, debug: bool) -> None:
         "criteria": _criteria,
         "architectures": _architectures,
         "models": _models,
+        "engines": _engines,
     }
     if what not in kinds:
         raise click.UsageError(f"list what? one of {', '.join(kinds)}, not {what!r}")
@@ -75,6 +76,12 @@ def _architectures() -> tuple[list[str], list[tuple[object, ...]]]:
 
     rows: list[tuple[object, ...]] = [(name, spec.get(name).summary) for name in spec.names()]
     return ["name", "models"], rows
+
+
+def _engines() -> tuple[list[str], list[tuple[object, ...]]]:
+    from easyep.architectures.engines import ENGINES
+
+    return ["name", "what it can load"], [(name, ENGINES[name].summary) for name in ENGINES]
 
 
 def _models() -> tuple[list[str], list[tuple[object, ...]]]:

@@ -145,6 +145,29 @@ budget = _several(
         "router without groups.",
     ),
 )
+serving = _several(
+    click.option(
+        "--engine",
+        multiple=True,
+        metavar="NAME",
+        help="An engine that is to load the result (`easyep list engines`); repeatable. A number "
+        "of experts that it cannot load is refused.",
+    ),
+    click.option(
+        "--tensor-parallel",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=DEFAULTS["tensor_parallel"],
+        help="Ranks over which the engine splits each matrix.",
+    ),
+    click.option(
+        "--expert-parallel",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=DEFAULTS["expert_parallel"],
+        help="Ranks over which the engine spreads the experts.",
+    ),
+)
 common = _several(
     click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
     click.option("--quiet", is_flag=True, help="No progress bars."),

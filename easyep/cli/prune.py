@@ -43,6 +43,7 @@ from easyep.selection import retained_share
 @options.tokens
 @options.demo_choice
 @options.mtp
+@options.serving
 @options.running
 @click.option(
     "--work-dir",
@@ -110,6 +111,9 @@ def _prune(
         done = pipeline.prune(output=output, work_dir=work_dir, progress=progress, **choices)
     _warn_about_demos(done, choices["n_demos"])
     say_dropped_mtp(done.rewritten.dropped_mtp, choices["mtp"])
+    if not as_json:
+        for warning in done.rewritten.warnings:
+            say(f"warning: {warning}")
     shares = retained_share(done.scores, done.selection)
     if as_json:
         print_json(

@@ -177,13 +177,21 @@ def select_command(
 @click.option("--selection", required=True, metavar="FILE", help="What `easyep select` wrote.")
 @options.output_directory
 @options.mtp
+@options.serving
 @options.common
 def rewrite_command(
-    model: str, selection: str, output: str, mtp: str, as_json: bool, quiet: bool, debug: bool
+    model: str,
+    selection: str,
+    output: str,
+    mtp: str,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+    **serving: Any,
 ) -> None:
     """Write the checkpoint that has only the selected experts."""
     with progress_bars(quiet) as progress:
-        done = pipeline.rewrite(model, selection, output, mtp=mtp, progress=progress)
+        done = pipeline.rewrite(model, selection, output, mtp=mtp, progress=progress, **serving)
     say_dropped_mtp(done.dropped_mtp, mtp)
     if as_json:
         print_json(
