@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from easyep.artifacts import Demo, Observations, RoutedTokens, Scores, Selection
     from easyep.criteria import criterion
     from easyep.errors import EasyEPError
+    from easyep.mixing import mix
     from easyep.pipeline import observe, prune, rewrite, verify
     from easyep.planning import plan
     from easyep.queries import evaluate, inspect, read_mask
     from easyep.recipe import Recipe
-    from easyep.scoring import mix, score
+    from easyep.scoring import score
     from easyep.selection import select
 
 __version__ = "0.1.0.dev0"
@@ -53,11 +54,12 @@ _HOMES = {
     "artifacts": ["Demo", "Observations", "RoutedTokens", "Scores", "Selection"],
     "criteria": ["criterion"],
     "errors": ["EasyEPError"],
+    "mixing": ["mix"],
     "pipeline": ["observe", "prune", "rewrite", "verify"],
     "planning": ["plan"],
     "queries": ["evaluate", "inspect", "read_mask"],
     "recipe": ["Recipe"],
-    "scoring": ["mix", "score"],
+    "scoring": ["score"],
     "selection": ["select"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

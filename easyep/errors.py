@@ -2,6 +2,7 @@
 
     EasyEPError
     ├── UnknownNameError          a name that is not in a registry, with what was probably meant
+    ├── PluginError               what an installed package adds to easyep cannot be loaded
     ├── MissingDependencyError    an optional package is needed, and which extra brings it
     ├── ModelNotFoundError        an alias, path or repository id that leads to no checkpoint
     ├── UnsupportedModelError     a model without prunable experts, or of an unknown family
@@ -26,6 +27,10 @@ class EasyEPError(Exception):
 
 class UnknownNameError(EasyEPError):
     """A name is not registered; the message lists the closest and all valid ones."""
+
+
+class PluginError(EasyEPError):
+    """An installed package adds something to easyep that cannot be loaded."""
 
 
 class MissingDependencyError(EasyEPError):

@@ -1,11 +1,11 @@
 """Names that lead to things: criteria, engines, runners, architectures."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from easyep.errors import UnknownNameError
+from easyep.errors import PluginError, UnknownNameError
 
 T = TypeVar("T")
 
@@ -28,12 +28,21 @@ class Registry(Generic[T]):
         kind: what the things are called in messages, for example ``"criterion"``.
         entry_points: the entry-point group through which installed packages add theirs; it is
             read the first time that a name is not found or all names are asked for.
+        check: what an entry point led to -> the thing; raises TypeError where it is none.
     """
 
-    def __init__(self, kind: str, entry_points: str | None = None) -> None:
+    def __init__(
+        self, kind: str, entry_points: str | None = None, check: Callable[[Any], T] | None = None
+    ) -> None:
         self.kind = kind
         self._things: dict[str, T] = {}
         self._group = entry_points
+        self._check = check
+
+    @property
+    def registered(self) -> frozenset[str]:
+        """The names that were registered so far, without those of entry points not yet read."""
+        return frozenset(self._things)
 
     def register(self, name: str, thing: T) -> T:
         """Add `thing` under `name`, replacing what had that name."""
@@ -45,6 +54,7 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: there is none; the message suggests the closest names.
+            PluginError: an installed package announces one that cannot be loaded.
         """
         if name not in self._things:
             self._load_entry_points()
@@ -63,4 +73,21 @@ class Registry(Generic[T]):
     def _load_entry_points(self) -> None:
         group, self._group = self._group, None
         for entry_point in metadata.entry_points(group=group) if group else ():
-            self._things.setdefault(entry_point.name, entry_point.load())
+            if entry_point.name not in self._things:
+                thing = self._loaded(entry_point)
+                # Its module may have registered it already, by a decorator.
+                self._things.setdefault(entry_point.name, thing)
+
+    def _loaded(self, entry_point: metadata.EntryPoint) -> T:
+        try:
+            loaded = entry_point.load()
+            if entry_point.name in self._things:
+                return self._things[entry_point.name]
+            thing: T = self._check(loaded) if self._check is not None else loaded
+            return thing
+        except Exception as error:  # whatever another package's code raises
+            package = entry_point.dist.name if entry_point.dist is not None else "a package"
+            raise PluginError(
+                f"{package} announces the {self.kind} {entry_point.name!r} as {entry_point.value}, "
+                f"which cannot be used: {error}; mend or uninstall it"
+            ) from error

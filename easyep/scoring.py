@@ -1,129 +1,185 @@
-"""RoutedTokens x criterion -> Scores; several domains become one."""
+"""RoutedTokens, or weights, x criterion -> Scores."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Literal, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from easyep import choices
 from easyep.artifacts import Observations, RoutedTokens, Scores
-from easyep.criteria import CRITERIA, Layer
+from easyep.checkpoint.copying import Sources
+from easyep.checkpoint.layer_weights import StoredWeights
+from easyep.criteria import CRITERIA, Layer, LayerWeights, RecordCriterion, WeightCriterion
 from easyep.errors import ArtifactError
+from easyep.mixing import mix as mixed
 from easyep.progress import SILENT, Progress
+from easyep.source import Source
 
 Tokens = Literal["all", "response"]
 TOKENS: tuple[Tokens, ...] = ("all", "response")
 
 Observed = Observations | str | os.PathLike[str]
+Float64 = npt.NDArray[np.float64]
 
 
 def score(
-    observations: Observed | Sequence[Observed],
+    observations: Observed | Sequence[Observed] = (),
     criterion: str = "easy-ep",
     *,
+    model: Source | str | os.PathLike[str] | None = None,
     weights: Sequence[float] | None = None,
+    mix: str = "mean",
     tokens: Tokens = "all",
     seed: int = 0,
+    mtp: str = "auto",
     progress: Progress = SILENT,
 ) -> Scores:
-    """Score every routed expert by what was recorded.
+    """Score every routed expert by what was recorded, or by its weights.
 
     Args:
-        observations: one calibration run, or several (of one model) to be mixed as `mix` does;
-            each as it is, or the directory that it was saved in.
+        observations: one calibration run, or several (of one model) to be mixed as
+            `easyep.mixing.mix` says; each as it is, or the directory that it was saved in.
+            Criteria that look at weights only need none.
         criterion: a name of `easyep list criteria`.
-        weights: the weight of each; all the same by default.
+        model: the model that was observed; needed by criteria that look at weights.
+        weights: the weight of each observation; all the same by default.
+        mix: ``"mean"`` or ``"max-min"``.
         tokens: ``"all"``, or ``"response"`` for the tokens of responses only.
         seed: for criteria that draw random numbers.
+        mtp: without observations, whether multi-token-prediction layers are scored, as in
+            `Recipe`.
 
     Raises:
         UnknownNameError: there is no such criterion.
-        ArtifactError: the observations cannot be read or mixed, no token is left, or the
-            criterion gave something else than one number per expert.
+        ArtifactError: the observations cannot be read or mixed, they or the model are missing, no
+            token is left, or the criterion gave something else than one number per expert.
+        EasyEPError: the model cannot be read; a subclass says why.
     """
     tokens = choices.one_of(TOKENS)("tokens", tokens)  # type: ignore[assignment]
+    method = CRITERIA[criterion]
     single = isinstance(observations, (Observations, str, os.PathLike))
     each = [observations] if single else list(observations)  # type: ignore[arg-type]
-    scores = []
-    for one in each:
-        seen = one if isinstance(one, Observations) else Observations.load(one)  # type: ignore[arg-type]
-        scores.append(_score(seen, criterion, tokens, seed, progress))
-    return mix(scores, weights if weights is not None else [1.0] * len(scores))
+    seen = [one if isinstance(one, Observations) else Observations.load(one) for one in each]  # type: ignore[arg-type]
+    source = model if model is None or isinstance(model, Source) else Source.open(model)
+    _check_model(seen, source)
+    if isinstance(method, WeightCriterion):
+        return _by_weights(criterion, method, seen, source, tokens, seed, mtp, progress)
+    if not seen:
+        raise ArtifactError(
+            f"the criterion {criterion!r} looks at what the model did: it needs observations"
+        )
+    scores = [_by_record(criterion, method, one, tokens, seed, progress) for one in seen]
+    return mixed(scores, weights if weights is not None else [1.0] * len(scores), mix)
 
 
-def mix(scores: Sequence[Scores], weights: Sequence[float]) -> Scores:
-    """One set of scores for several domains.
-
-    Per layer, each domain's scores are divided by their sum, then averaged with the weights
-    (arXiv 2504.06792, mixed-domain pruning; equal weights there). A single domain's scores are
-    left as they are.
-
-    Raises:
-        ArtifactError: the scores are of different models, criteria or layers, or a score or
-            weight is negative.
-    """
-    if len(scores) != len(weights) or not scores:
-        raise ArtifactError(f"{len(scores)} sets of scores cannot take {len(weights)} weights")
-    if any(not weight > 0 for weight in weights):
-        raise ArtifactError(f"domain weights must be positive, not {list(weights)}")
-    first = scores[0]
-    if len(scores) == 1:
-        return first
-    for other in scores[1:]:
-        if not first.model.same_model(other.model):
-            raise ArtifactError(
-                f"cannot mix scores of different models: {first.model.name}, {other.model.name}"
-            )
-        if first.criterion != other.criterion or first.layers.keys() != other.layers.keys():
-            raise ArtifactError("cannot mix scores of different criteria or layers")
-    layers = {}
-    for index in first.layers:
-        shares = []
-        for domain, weight in zip(scores, weights, strict=True):
-            values = domain.layers[index]
-            if (values < 0).any():
-                raise ArtifactError(
-                    f"layer {index}: scores below 0 cannot be mixed as shares of their sum"
-                )
-            shares.append(weight * values / (values.sum() or 1.0))
-        layers[index] = np.sum(shares, axis=0) / sum(weights)
-    origins = [
-        {**origin, "weight": weight}
-        for domain, weight in zip(scores, weights, strict=True)
-        for origin in domain.observations
-    ]
-    return Scores(first.criterion, first.model, first.router, tuple(origins), layers)
-
-
-def _score(
-    observations: Observations, criterion: str, tokens: Tokens, seed: int, progress: Progress
+def _by_record(
+    name: str,
+    method: RecordCriterion,
+    observations: Observations,
+    tokens: Tokens,
+    seed: int,
+    progress: Progress,
 ) -> Scores:
-    method = CRITERIA[criterion]
     num_experts = observations.router.num_experts
-    layers = {}
+    layers: dict[int, Float64] = {}
+    pairs: dict[int, Float64] = {}
+    peaks: dict[int, Float64] = {}
     counted = 0
-    with progress.task(f"Scoring by {criterion}", len(observations.layers), "layers") as task:
+    with progress.task(f"Scoring by {name}", len(observations.layers), "layers") as task:
         for index in sorted(observations.layers):
-            chosen = _chosen(observations.layers[index], tokens, observations.domain)
+            chosen = chosen_tokens(observations.layers[index], tokens, observations.domain)
             counted = max(counted, len(chosen))
             try:
-                layers[index] = np.asarray(
+                found = np.asarray(
                     method.score(chosen, Layer(index, num_experts, seed)), dtype=np.float64
                 )
             except ValueError as error:
-                raise ArtifactError(f"the criterion {criterion!r} failed: {error}") from error
+                raise ArtifactError(f"the criterion {name!r} failed: {error}") from error
+            if found.ndim == 2:
+                pairs[index], found = found, found.diagonal().copy()
+            layers[index] = found
+            peaks[index] = np.zeros(num_experts)
+            np.maximum.at(peaks[index], chosen.expert_ids.ravel(), chosen.output_norms.ravel())
             task.advance()
     return Scores(
-        criterion=criterion,
+        criterion=name,
         model=observations.model,
         router=observations.router,
         observations=(_origin(observations, tokens, counted),),
         layers=layers,
+        pairs=pairs,
+        peaks=peaks,
     )
 
 
-def _chosen(record: RoutedTokens, tokens: Tokens, domain: str) -> RoutedTokens:
+def _by_weights(
+    name: str,
+    method: WeightCriterion,
+    seen: Sequence[Observations],
+    source: Source | None,
+    tokens: Tokens,
+    seed: int,
+    mtp: str,
+    progress: Progress,
+) -> Scores:
+    if seen:
+        model, router, layers = seen[0].model, seen[0].router, sorted(seen[0].layers)
+    elif source is not None:
+        model, router = source.identity, source.router
+        scored = source.layout.mtp_layers if source.mtp_mode(mtp) == "score" else ()
+        layers = sorted([*source.layout.moe_layers, *scored])
+    else:
+        raise ArtifactError(f"the criterion {name!r} needs the model (--model M)")
+    scores = {}
+    with ExitStack() as stack:
+        task = stack.enter_context(progress.task(f"Scoring by {name}", len(layers), "layers"))
+        stored: LayerWeights = _NoModel(name)
+        if source is not None:
+            checkpoint = source.checkpoint
+            sources = stack.enter_context(Sources(checkpoint.path, checkpoint.shards.values()))
+        for index in layers:
+            if source is not None:
+                stored = StoredWeights(source.layout.layers[index], checkpoint.config, sources)
+            layer = Layer(index, router.num_experts, seed)
+            scores[index] = np.asarray(method.score_weights(stored, layer), dtype=np.float64)
+            task.advance()
+    origins = tuple(_origin(one, tokens, 0) for one in seen)
+    return Scores(name, model, router, origins, scores)
+
+
+class _NoModel:
+    """The weights where no model was given."""
+
+    def __init__(self, criterion: str) -> None:
+        self._criterion = criterion
+
+    def router(self) -> NoReturn:
+        raise ArtifactError(
+            f"the criterion {self._criterion!r} looks at weights: say of which model (--model M)"
+        )
+
+    def expert(self, number: int) -> Iterator[NoReturn]:
+        self.router()
+
+
+def _check_model(seen: Sequence[Observations], source: Source | None) -> None:
+    for one in seen:
+        if source is not None and not one.model.same_model(source.identity):
+            raise ArtifactError(
+                f"the observations of {one.domain!r} are of {one.model.name}, not of "
+                f"{source.model.name}: their configs, tensors or weights differ"
+            )
+
+
+def chosen_tokens(record: RoutedTokens, tokens: Tokens, domain: str) -> RoutedTokens:
+    """The tokens of a record that count.
+
+    Raises:
+        ArtifactError: there are none.
+    """
     chosen = record.where(record.is_response) if tokens == "response" else record
     if not len(chosen):
         raise ArtifactError(

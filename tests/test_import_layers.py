@@ -19,7 +19,8 @@ ORDER = [
     ["choices"],
     ["architectures"],
     ["artifacts"],
-    ["models", "loading", "criteria", "checkpoint"],
+    ["models", "loading", "criteria", "checkpoint", "mixing"],
+    ["source"],
     [
         "demonstrations",
         "observation",
@@ -29,7 +30,7 @@ ORDER = [
         "report",
         "demo_model",
     ],
-    ["recipe", "source"],
+    ["recipe"],
     ["calibration"],
     ["planning"],
     ["pipeline", "queries"],

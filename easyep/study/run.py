@@ -47,7 +47,7 @@ def run(
         batch_size=study.batch_size,
     )
     seen = calibration.calibrate(recipe, source, work_dir=work_dir, progress=progress)
-    planned = list(_planned(study, dict(zip(study.domains, seen, strict=True))))
+    planned = list(_planned(study, source, dict(zip(study.domains, seen, strict=True))))
     cells = []
     total = len(study.domains) + len(planned)
     with progress.task("Pruning and evaluating", total, "models") as bar:
@@ -67,13 +67,15 @@ def run(
 
 
 def _planned(
-    study: Study, observed: Mapping[str, Observations]
+    study: Study, source: Source, observed: Mapping[str, Observations]
 ) -> Iterator[tuple[str, int, str, Selection]]:
     """Every (criterion, seed, evaluated domain, selection) of the study."""
     domains = study.domains
     for criterion in study.criteria:
         for seed in study.seeds if criterion == "random" else (study.seed,):
-            scores = {d: scoring.score(observed[d], criterion, seed=seed) for d in domains}
+            scores = {
+                d: scoring.score(observed[d], criterion, model=source, seed=seed) for d in domains
+            }
             for keep in study.keep:
                 for groups in study.groups:
                     for i, domain in enumerate(domains):

@@ -87,7 +87,7 @@ def test_a_broken_selection_says_where(tmp_path, change, message):
         ({"criterion": 1}, "'criterion'"),
         ({"router": {"num_experts": 2}}, "'router'"),
         ({"observations": {}}, "'observations'"),
-        ({"layers": {"1": [1.0]}}, "has 1 scores for 2"),
+        ({"layers": {"1": [1.0]}}, "router has 2 experts"),
         ({"layers": {"1": ["a", 2]}}, "must be numbers"),
         ({"layers": {"1": [float("nan"), 2]}}, "not a finite number"),
     ],

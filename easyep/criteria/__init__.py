@@ -1,0 +1,31 @@
+"""How much an expert mattered: one small function or class per published method."""
+
+from easyep.criteria import family, pairwise, weights
+from easyep.criteria.protocol import (
+    BUILT_IN,
+    CRITERIA,
+    Criterion,
+    Layer,
+    LayerWeights,
+    RecordCriterion,
+    RoutedCriterion,
+    WeightCriterion,
+    criterion,
+)
+
+__all__ = [
+    "BUILT_IN",
+    "CRITERIA",
+    "Criterion",
+    "Layer",
+    "LayerWeights",
+    "RecordCriterion",
+    "RoutedCriterion",
+    "WeightCriterion",
+    "criterion",
+    "family",
+    "pairwise",
+    "weights",
+]
+
+BUILT_IN.update(CRITERIA.registered)

@@ -1,0 +1,147 @@
+"""Criteria of one's own: functions, classes, and those of other packages."""
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import easyep
+from easyep.criteria import BUILT_IN, CRITERIA, Layer
+from easyep.errors import ArtifactError, UnknownNameError
+from tests.criteria.test_family import by_loops
+from tests.records import observations, routed_tokens
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """Registers a criterion for one test."""
+    monkeypatch.setattr(CRITERIA, "_things", dict(CRITERIA._things))
+    return CRITERIA.register
+
+
+def test_a_function(register):
+    @easyep.criterion("my-criterion", reduce="mean")
+    def mine(tokens):
+        """Squares."""
+        return tokens.weights**2 * tokens.output_norms
+
+    tokens = routed_tokens()
+    assert "my-criterion" in CRITERIA
+    assert CRITERIA["my-criterion"].summary == "Squares."
+    np.testing.assert_allclose(
+        CRITERIA["my-criterion"].score(tokens, Layer(0, 8)),
+        by_loops(tokens, 8, 1, 2, 1, 0),
+        rtol=1e-6,
+    )
+
+
+def test_what_is_no_criterion(register):
+    with pytest.raises(ValueError, match="is a criterion of easyep"):
+        easyep.criterion("easy-ep")
+    with pytest.raises(ValueError, match="reduce must be"):
+        easyep.criterion("mine", reduce="max")  # type: ignore[arg-type]
+    easyep.criterion("wrong-shape")(lambda tokens: tokens.residual_shift[:, None])
+    with pytest.raises(ArtifactError, match=r"'wrong-shape' failed: .*\[40, 2\], not \[40, 1\]"):
+        easyep.score(observations(), criterion="wrong-shape")
+
+
+def test_pairs_that_are_not_symmetric(register):
+    class Lopsided:
+        summary = "Wrong."
+
+        def score(self, tokens, layer):
+            return np.triu(np.ones((layer.num_experts, layer.num_experts)))
+
+    register("lopsided", Lopsided())
+    with pytest.raises(ArtifactError, match="symmetric"):
+        easyep.score(observations(), criterion="lopsided")
+
+
+def test_an_unknown_criterion_suggests_the_closest():
+    with pytest.raises(UnknownNameError, match="did you mean 'easy-ep'"):
+        CRITERIA["easyep"]
+
+
+def test_every_criterion_says_what_it_is():
+    assert set(CRITERIA) >= BUILT_IN
+    assert all(CRITERIA[name].summary for name in BUILT_IN)
+
+
+PACKAGE = """
+    import easyep
+
+    @easyep.criterion("by-function")
+    def by_function(tokens):
+        \"\"\"The number of the expert.\"\"\"
+        return tokens.expert_ids
+
+    class ByClass:
+        summary = "The latest token."
+
+        def score(self, tokens, layer):
+            return [float((tokens.expert_ids == e).any()) for e in range(layer.num_experts)]
+"""
+ENTRY_POINTS = """
+    [easyep.criteria]
+    by-function = other_package:by_function
+    by-class = other_package:ByClass
+"""
+
+
+def installed(folder, entry_points: str, module: str = PACKAGE):
+    """A package as an installer leaves it: a module, and metadata beside it."""
+    (folder / "other_package.py").write_text(textwrap.dedent(module))
+    info = folder / "other_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(textwrap.dedent(entry_points))
+    return folder
+
+
+def run(folder, *words):
+    program = (
+        f"import sys; sys.path.insert(0, {str(folder)!r}); from easyep.cli import main; main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_another_package_brings_criteria(tmp_path):
+    folder = installed(tmp_path, ENTRY_POINTS)
+    listed = run(folder, "list", "criteria").stdout
+    assert "The number of the expert." in listed
+    assert "The latest token." in listed
+    seen = observations(experts=8)
+    seen.save(tmp_path / "obs")
+    for name in ("by-function", "by-class"):
+        file = tmp_path / f"{name}.json"
+        words = ["score", "--observations", tmp_path / "obs", "--criterion", name]
+        done = run(folder, *words, "--output", file)
+        assert done.returncode == 0, done.stderr
+        assert easyep.Scores.load(file).criterion == name
+    routes = np.bincount(seen.layers[1].expert_ids.ravel(), minlength=8)
+    np.testing.assert_array_equal(
+        easyep.Scores.load(tmp_path / "by-function.json").layers[1], routes * np.arange(8)
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("other_package:PACKAGE", "neither score"),
+        ("other_package:missing", "other-package announces the criterion 'broken'"),
+        ("no_such_module:x", "No module named"),
+    ],
+)
+def test_a_package_that_is_broken(tmp_path, target, message):
+    folder = installed(tmp_path, f"[easyep.criteria]\nbroken = {target}\n", "PACKAGE = 1\n")
+    done = run(folder, "list", "criteria")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
