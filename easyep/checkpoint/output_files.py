@@ -54,7 +54,7 @@ class OutputShard:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Tensors that end in the same file: an expert's, or a single one."""
+    """Tensors that end in the same file: all of one expert, or all of one matrix."""
 
     layer: int | None
     at: tuple[str, int]  # where the first of them lies in the source

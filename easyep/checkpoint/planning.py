@@ -1,7 +1,8 @@
 """Selection and layout -> the exact files to be written, before any weight is read."""
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -24,6 +25,13 @@ from easyep.checkpoint.target import check_target
 from easyep.errors import CheckpointError, LayoutError
 
 MAX_SHARD_BYTES = 5_000_000_000
+
+# How names go on behind the name of a matrix, in all formats.
+_COMPANION = re.compile(
+    r"[._](?:q?weight|blocks|bias|qzeros|g_idx|(?:(?:input|activation|global)_)*scales?)"
+    r"(?:[._]\w+)*$",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,7 @@ def _units(
     drop_mtp: bool,
 ) -> Iterator[Unit]:
     experts = layout.router.num_experts
+    singles: list[Unit] = []
     for index, layer in layout.layers.items():
         if layer.is_mtp and drop_mtp:
             continue
@@ -183,13 +192,27 @@ def _units(
                 ),
             )
         for rows in layer.rows:
-            yield Unit(layer.place, _place(rows.tensor), (_sliced(rows, kept, experts),))
+            singles.append(Unit(layer.place, _place(rows.tensor), (_sliced(rows, kept, experts),)))
         for table in layer.tables:
-            yield Unit(layer.place, _place(table), (_remapped(table, kept[index], experts),))
+            changed = _remapped(table, kept[index], experts)
+            singles.append(Unit(layer.place, _place(table), (changed,)))
     for name in layout.kept:
         if not (drop_mtp and layout.is_mtp(name)):
             tensor = checkpoint.tensors[name]
-            yield Unit(layout.layer_of.get(name), _place(tensor), (_whole(tensor, name),))
+            singles.append(Unit(layout.layer_of.get(name), _place(tensor), (_whole(tensor, name),)))
+    yield from _joined(singles)
+
+
+def _joined(singles: Iterable[Unit]) -> Iterator[Unit]:
+    """Units of one tensor, with those made one that store one matrix: its numbers, scales, bias."""
+    matrices: dict[str, list[Unit]] = {}
+    for unit in singles:
+        name = unit.tensors[0].name
+        matrices.setdefault(_COMPANION.sub("", name), []).append(unit)
+    for units in matrices.values():
+        units.sort(key=lambda unit: unit.at)
+        tensors = tuple(tensor for unit in units for tensor in unit.tensors)
+        yield Unit(units[0].layer, units[0].at, tensors)
 
 
 def _place(tensor: Tensor) -> tuple[str, int]:
