@@ -3,16 +3,32 @@
 import re
 
 import pytest
-from transformers import DeepseekV3ForCausalLM, Glm4MoeForCausalLM
+import transformers
 
 from easyep.architectures import spec
+from tests.tiny_models import RUNNABLE, WITH_MTP
+from tests.tiny_models.settings import Settings, load_settings
+
+# Tensors of MTP modules without experts, in families that have no others.
+DENSE = {"inkling_mm_model": "model.mtp.layers.{i}.eh_proj.weight"}
 
 
-@pytest.mark.parametrize(
-    ("name", "model"),
-    [("deepseek_v3", DeepseekV3ForCausalLM), ("glm4_moe", Glm4MoeForCausalLM)],
-)
-def test_silent_mtp_layers(name, model):
-    patterns = model._keys_to_ignore_on_load_unexpected
-    known = {int(number) for text in patterns for number in re.findall(r"layers\\\.(\d+)", text)}
-    assert set(spec.get(name).silent_mtp) == known
+@pytest.mark.parametrize("family", [*(name for name in WITH_MTP if name in RUNNABLE), *DENSE])
+def test_silent_mtp_layers(family: str) -> None:
+    settings = load_settings()[family]
+    by_type = {kind: spec.get(name) for name in spec.names() for kind in spec.get(name).model_types}
+    silent = by_type[settings.model_type].silent_mtp
+    name = f"{settings.mtp.name}eh_proj.weight" if settings.mtp is not None else DENSE[family]
+    patterns = _model_class(settings)._keys_to_ignore_on_load_unexpected or []
+
+    def passed_over(number: int) -> bool:
+        return any(re.search(p, name.format(i=number, layer=number)) for p in patterns)
+
+    found = {number for number in range(200) if passed_over(number)}
+    assert found == (set(range(200)) if silent is True else set(silent or ()))
+
+
+def _model_class(settings: Settings) -> type:
+    config = type(transformers.AutoConfig.for_model(settings.build))
+    found: type = getattr(transformers, settings.auto)._model_mapping[config]
+    return found

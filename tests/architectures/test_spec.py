@@ -18,15 +18,12 @@ QWEN = {"model_type": "qwen3_moe", "num_experts_per_tok": 8, "num_hidden_layers"
 
 
 def test_all_families_are_there_and_describe_themselves() -> None:
-    assert spec.names() == [
-        *("deepseek_v2", "deepseek_v3", "glm4_moe", "gpt_oss"),
-        *("mixtral", "olmoe", "qwen2_moe", "qwen3_moe"),
-    ]
+    assert {"deepseek_v3", "gemma4", "gpt_oss", "mixtral", "qwen3_moe"} <= set(spec.names())
     for name in spec.names():
         architecture = spec.get(name)
         assert architecture.summary
         assert architecture.model_types
-        assert architecture.routing["score"]
+        assert architecture.refuse or architecture.routing["score"]
 
 
 def test_unknown_names_get_a_suggestion() -> None:

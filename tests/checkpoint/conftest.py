@@ -56,7 +56,7 @@ def choose() -> Chooser:
             blocks = (range(g * size, (g + 1) * size) for g in range(n_group))
             return tuple(sorted(e for b in blocks for e in rng.sample(b, keep // n_group)))
 
-        layers = [*layout.moe_layers, *(layout.mtp_layers if mtp else ())]
+        layers = [index for index, layer in layout.layers.items() if mtp or not layer.is_mtp]
         return Selection(
             model=checkpoint.identity("tiny"),
             num_experts=router.num_experts,

@@ -4,21 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from easyep.artifacts.selection import Selection
 from easyep.checkpoint.inspection import inspect
-from easyep.checkpoint.planning import plan
 from tests.checkpoint.raw_files import deepseek_fp8, gpt_oss_mxfp4, read_all
-from tests.tiny_models import FAMILIES, WITH_MTP
 
 Sources = Callable[[str], Path]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_parts_add_up(source: Sources, family: str) -> None:
+@pytest.mark.parametrize("family", ["deepseek_v2", "deepseek_v3", "mixtral", "qwen2_moe"])
+def test_the_parts_are_what_the_names_say(source: Sources, family: str) -> None:
     found = inspect(source(family))
     tensors = read_all(source(family))
     assert found.architecture == found.model_type == family
-    assert sum(found.bytes.values()) == sum(len(raw[2]) for raw in tensors.values())
     assert found.formats == {"F32": len(tensors)}
     experts = sum(
         len(raw[2])
@@ -26,23 +22,8 @@ def test_the_parts_add_up(source: Sources, family: str) -> None:
         if ".experts." in name and not name.startswith("model.layers.3.")
     )
     assert found.bytes["routed experts"] == experts
-    assert (found.bytes["MTP"] > 0) == (family in WITH_MTP)
-    shared = family in ("deepseek_v2", "deepseek_v3", "glm4_moe", "qwen2_moe")
-    assert (found.bytes["shared experts"] > 0) == shared
+    assert (found.bytes["shared experts"] > 0) == (family != "mixtral")
     assert json.loads(json.dumps(found.to_json()))["moe_layers"] == list(found.moe_layers)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_savings_are_what_a_plan_says(
-    source: Sources, choose: Callable[..., Selection], family: str
-) -> None:
-    found = inspect(source(family))
-    keeps = [saving.keep for saving in found.savings]
-    assert keeps == ([12, 8] if family == "deepseek_v3" else [6, 4, 2])
-    for saving in found.savings:
-        work = plan(source(family), choose(source(family), saving.keep))
-        assert saving.bytes == work.bytes_after
-        assert saving.fraction == saving.bytes / work.bytes_before
 
 
 def test_routing_is_shown_with_the_values_of_the_configuration(source: Sources) -> None:

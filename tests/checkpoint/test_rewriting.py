@@ -20,7 +20,7 @@ from easyep.checkpoint.rewriting import rewrite
 from easyep.checkpoint.verification import verify
 from easyep.errors import CheckpointError, OutputError
 from tests.checkpoint.raw_files import deepseek_fp8, gpt_oss_mxfp4, read_all, read_file
-from tests.tiny_models import FAMILIES, WITH_MTP, build
+from tests.tiny_models import build
 
 Sources = Callable[[str], Path]
 Chooser = Callable[..., Selection]
@@ -52,7 +52,7 @@ def expected_tensors(path: Path, selection: Selection) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("groups", ["balanced", "flatten"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["deepseek_v3", "gpt_oss", "mixtral"])
 def test_kept_tensors_are_the_sources_bytes_under_new_numbers(
     source: Sources, choose: Chooser, tmp_path: Path, family: str, groups: str
 ) -> None:
@@ -71,21 +71,6 @@ def test_quantised_bytes_are_copied_as_they_are(
     selection = choose(path)
     rewritten = rewrite(path, selection, tmp_path / "out")
     assert read_all(rewritten.path) == expected_tensors(path, selection)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_names_and_shapes_are_those_of_a_model_built_that_small(
-    source: Sources, choose: Chooser, tmp_path: Path, family: str
-) -> None:
-    keep = 8 if family == "deepseek_v3" else 4
-    small = build(family, tmp_path / "small", num_experts=keep, mtp=int(family in WITH_MTP))
-    rewritten = rewrite(source(family), choose(source(family), keep), tmp_path / "out")
-    forms = [
-        {name: raw[:2] for name, raw in read_all(path).items()} for path in (small, rewritten.path)
-    ]
-    assert forms[0] == forms[1]
-    configs = [json.loads((path / "config.json").read_text()) for path in (small, rewritten.path)]
-    assert configs[0] == configs[1]
 
 
 def with_changes(work: Plan, change: Callable[[bytes], bytes]) -> Plan:

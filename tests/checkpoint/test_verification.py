@@ -18,13 +18,12 @@ from easyep.checkpoint.verification import verify
 from easyep.errors import CheckpointError, ModelNotFoundError
 from tests.checkpoint.damage import Pruned
 from tests.checkpoint.raw_files import deepseek_fp8, gpt_oss_mxfp4
-from tests.tiny_models import FAMILIES
 
 Sources = Callable[[str], Path]
 Chooser = Callable[..., Selection]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["deepseek_v3", "gpt_oss", "mixtral"])
 def test_what_the_rewriter_writes_is_right(
     source: Sources, choose: Chooser, tmp_path: Path, family: str
 ) -> None:
