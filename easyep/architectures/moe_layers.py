@@ -16,9 +16,9 @@ class MoeLayers:
     among ``dense_layers``, and ``i % step == offset`` (``step - 1`` where no offset is stated).
 
     Attributes:
-        types: the key with a list of names, or a string of letters, one for each layer.
+        types: the keys that may hold a list of names, or a string of letters, one for each layer.
         moe_types: the names or letters in `types` that mean experts.
-        listed: the key with the layers' numbers, as a list or as text with commas.
+        listed: the keys that may hold the layers' numbers, as a list or as text with commas.
         frequency: the key with a number n (every n-th layer from 0 on) or a list of 0 and 1.
         dense_first: the key with the number of dense layers at the start.
         last: the key with the number of the last layer with experts.
@@ -27,9 +27,9 @@ class MoeLayers:
         unstated: the configuration does not say it; the checkpoint's tensors do.
     """
 
-    types: str | None = None
+    types: tuple[str, ...] = ()
     moe_types: tuple[str, ...] = ("sparse",)
-    listed: str | None = None
+    listed: tuple[str, ...] = ()
     frequency: str | None = None
     dense_first: str | None = None
     last: str | None = None
@@ -47,11 +47,22 @@ class MoeLayers:
                 f"[config.moe_layers] has unknown key {unknown[0]!r} "
                 f"(valid: {', '.join(sorted(known))})"
             )
-        for key, value in table.items():
-            fits = {"moe_types": isinstance(value, list), "unstated": isinstance(value, bool)}
-            if not fits.get(key, isinstance(value, str)):
+        settings = dict(table)
+        for key in {"types", "listed"} & set(table):
+            settings[key] = [table[key]] if isinstance(table[key], str) else table[key]
+        several = ("types", "moe_types", "listed")
+        for key, value in settings.items():
+            kind = list if key in several else bool if key == "unstated" else str
+            if not isinstance(value, kind):
                 raise ValueError(f"[config.moe_layers] {key} is {value!r}")
-        return cls(**{**table, "moe_types": tuple(table.get("moe_types", cls.moe_types))})
+        return cls(**settings | {key: tuple(settings[key]) for key in several if key in settings})
+
+    def described(self, stated: Callable[[str], Any]) -> int | None:
+        """How many layers the configuration gives a type to; None where it does not."""
+        for key in self.types:
+            if isinstance(value := stated(key), list | str):
+                return len(value)
+        return None
 
     def layers(
         self, stated: Callable[[str], Any], defaults: Mapping[str, Any], num_layers: int
@@ -68,14 +79,15 @@ class MoeLayers:
         """
 
         def setting(name: str, *kinds: type) -> Any:
-            key = getattr(self, name)
-            value = stated(key) if key else None
-            if value is None:
-                return defaults.get(name)
-            if type(value) not in kinds:
-                expected = " or ".join(kind.__name__ for kind in kinds)
-                raise CheckpointError(f"config.json: {key} is {value!r}, expected {expected}")
-            return value
+            keys = getattr(self, name)
+            for key in (keys,) if isinstance(keys, str) else keys or ():
+                value = stated(key)
+                if value is not None and type(value) not in kinds:
+                    expected = " or ".join(kind.__name__ for kind in kinds)
+                    raise CheckpointError(f"config.json: {key} is {value!r}, expected {expected}")
+                if value is not None:
+                    return value
+            return defaults.get(name)
 
         if self.unstated:
             return None
@@ -84,7 +96,8 @@ class MoeLayers:
         if types is not None:
             if len(types) < num_layers:
                 raise CheckpointError(
-                    f"config.json: {self.types} describes {len(types)} of {num_layers} layers"
+                    f"config.json: {' or '.join(self.types)} describes {len(types)} of "
+                    f"{num_layers} layers"
                 )
             return tuple(i for i in everywhere if types[i] in self.moe_types)
         listed = setting("listed", list, str)
@@ -111,5 +124,7 @@ class MoeLayers:
         if isinstance(listed, str):
             listed = [int(each) if each.strip().isdecimal() else each for each in listed.split(",")]
         if any(type(each) is not int for each in listed):
-            raise CheckpointError(f"config.json: {self.listed} is {listed!r}, expected numbers")
+            raise CheckpointError(
+                f"config.json: {' or '.join(self.listed)} is {listed!r}, expected numbers"
+            )
         return tuple(sorted(each for each in set(listed) if 0 <= each < num_layers))

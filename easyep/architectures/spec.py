@@ -4,7 +4,7 @@ A family is one TOML file beside this module (docs/adding-an-architecture.md lis
 code here only reads those files and asks a `config.json` the questions that they describe.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -127,7 +127,7 @@ class Architecture(Definition):
             top_k=self.value(config, "top_k"),
             n_group=self.value(config, "n_group", 1) if grouped else 1,
             topk_group=self.value(config, "topk_group", 1) if grouped else 1,
-            num_layers=self.value(config, "num_layers"),
+            num_layers=self.num_layers(config),
             mtp_layers=self.value(config, "mtp_layers", 0),
             group_best=self.group_best,
         )
@@ -140,10 +140,20 @@ class Architecture(Definition):
         Raises:
             CheckpointError: a key that decides it has a value that cannot be understood.
         """
+        return self.moe_layers.layers(self._reader(config), self.defaults, self.num_layers(config))
+
+    def num_layers(self, config: Mapping[str, Any]) -> int:
+        """How many decoder layers there are: stated, or as many as are given a type.
+
+        Raises:
+            CheckpointError: neither is in `config`, or what is makes no sense.
+        """
+        return self.value(config, "num_layers", self.moe_layers.described(self._reader(config)))
+
+    def _reader(self, config: Mapping[str, Any]) -> Callable[[str], Any]:
+        """A function: key -> its value in the experts' section, or None."""
         section = dict(_sections(config))[self.section(config)]
-        return self.moe_layers.layers(
-            lambda key: _stated(section, key), self.defaults, self.value(config, "num_layers")
-        )
+        return lambda key: _stated(section, key)
 
     def setting(self, config: Mapping[str, Any], key: int | str) -> int:
         """A rule's number: `key` itself, or what `config` states under that key.

@@ -29,6 +29,8 @@ def layers(keys: dict[str, Any], config: dict[str, Any], **defaults: Any) -> Any
         ({"types": "t", "dense_first": "d"}, {"d": 7}, (7,)),
         ({"listed": "l"}, {"l": "3, 4,6"}, (3, 4, 6)),
         ({"listed": "l"}, {"l": [6, 3, 9]}, (3, 6)),
+        ({"listed": ["k", "l"]}, {"l": [6, 3, 9]}, (3, 6)),
+        ({"types": ["t", "u"], "moe_types": ["E"]}, {"u": "EMMMMMMM", "v": 1}, (0,)),
     ],
 )
 def test_every_way_of_saying_it(
@@ -61,7 +63,7 @@ def test_values_that_cannot_be_understood(
         layers(keys, config)
 
 
-@pytest.mark.parametrize("table", [{"first": "x"}, {"step": 2}, {"moe_types": "E"}])
+@pytest.mark.parametrize("table", [{"first": "x"}, {"step": 2}, {"moe_types": "E"}, {"types": 1}])
 def test_mistakes_in_the_file(table: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="moe_layers"):
         MoeLayers.from_toml(table)
