@@ -1,16 +1,21 @@
 """Which MTP layers transformers passes over: what the TOML files say is what its classes do."""
 
 import re
+from pathlib import Path
 
 import pytest
 import transformers
 
 from easyep.architectures import spec
-from tests.tiny_models import RUNNABLE, WITH_MTP
+from tests.tiny_models import RUNNABLE, WITH_MTP, build
 from tests.tiny_models.settings import Settings, load_settings
 
 # Tensors of MTP modules without experts, in families that have no others.
-DENSE = {"inkling_mm_model": "model.mtp.layers.{i}.eh_proj.weight"}
+DENSE = {
+    "inkling_mm_model": "model.mtp.layers.{i}.eh_proj.weight",
+    "longcat_flash": "model.mtp.layers.{i}.eh_proj.weight",
+    "mimo_v2_flash": "model.mtp.layers.{i}.eh_proj.weight",
+}
 
 
 @pytest.mark.parametrize("family", [*(name for name in WITH_MTP if name in RUNNABLE), *DENSE])
@@ -26,6 +31,15 @@ def test_silent_mtp_layers(family: str) -> None:
 
     found = {number for number in range(200) if passed_over(number)}
     assert found == (set(range(200)) if silent is True else set(silent or ()))
+
+
+def test_step_passes_over_the_layers_that_its_configuration_counts(tmp_path: Path) -> None:
+    path = build("step3p7", tmp_path / "m")  # with one that is dense
+    _, info = transformers.AutoModelForImageTextToText.from_pretrained(
+        path, output_loading_info=True
+    )
+    assert not info["unexpected_keys"]
+    assert spec.get("step3p7").silent_mtp is True
 
 
 def _model_class(settings: Settings) -> type:

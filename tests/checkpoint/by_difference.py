@@ -57,7 +57,7 @@ def pruned(source: Path, small: Path, family: Settings, selection: Selection) ->
 def layer_of(name: str, family: Settings) -> int:
     """The number in selections of the layer that a tensor belongs to; -1 = none."""
     if family.mtp is not None and name.startswith(family.mtp.name.format(i=0, layer=family.layers)):
-        return family.layers
+        return family.mtp.index(family.layers)
     found = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
     if found is None:
         return -1

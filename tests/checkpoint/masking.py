@@ -31,7 +31,7 @@ def mask(model: Any, family: Settings, selection: Selection) -> None:
                 bias[..., dropped] = -torch.inf
         router.forward = _masked(router.forward, counts, dropped)
     missing = {layer for layer in selection.layers if layer not in reached}
-    assert missing <= {family.layers if family.mtp is not None else -1}, missing
+    assert missing <= {-1 if family.mtp is None else family.mtp.index(family.layers)}, missing
 
 
 def _routers(model: Any) -> Iterator[tuple[str, Any]]:

@@ -213,7 +213,7 @@ def test_mtp_layers(source: Sources, choose: Chooser, family: str) -> None:
     assert settings.mtp is not None
     if settings.mtp.own_experts is not None:
         pytest.skip("its experts are counted apart, and stay")
-    last, mtp = settings.layers - 1, settings.layers
+    last, mtp = settings.layers - 1, settings.mtp.index(settings.layers)
     with_mtp, without = choose(source(family)), choose(source(family), mtp=False)
     score = plan(source(family), with_mtp)
     assert score.kept_experts[mtp] == with_mtp.layers[mtp]
@@ -224,7 +224,7 @@ def test_mtp_layers(source: Sources, choose: Chooser, family: str) -> None:
         assert follow.kept_experts[mtp] == selection.layers[last]
         drop = plan(source(family), selection, mtp="drop")
         names = [each.name for shard in drop.shards for each in shard.tensors]
-        prefix = settings.mtp.name.format(i=0, layer=mtp)
+        prefix = settings.mtp.name.format(i=0, layer=settings.layers)
         assert not [name for name in names if name.startswith(prefix)]
         if settings.mtp.count:
             assert drop.config_edits[tuple(settings.mtp.count.split("."))] == 0

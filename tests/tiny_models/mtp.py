@@ -34,6 +34,11 @@ class MtpLayers:
     further: Mapping[str, str] = field(default_factory=dict)
     own_experts: int | None = None
 
+    def index(self, layers: int) -> int:
+        """The number in selections of the first, in a model with `layers` decoder layers."""
+        number = int(re.findall(r"\d+", self.name.format(i=0, layer=layers))[-1])
+        return number if number >= layers else layers + number
+
     def tensors(
         self,
         number: int,
