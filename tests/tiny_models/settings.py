@@ -39,6 +39,7 @@ The values "$experts", "$top_k", "$layers" and "$vocab" stand for the numbers of
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,7 @@ class Settings:
         return around
 
 
+@cache
 def load_settings() -> dict[str, Settings]:
     """All settings files, by name."""
     return {path.stem: _read(path) for path in sorted(FOLDER.glob("*.toml"))}
