@@ -134,15 +134,21 @@ def test_masks_that_do_not_fit(mask):
         selection.from_mask(mask, [1, 2], records.MODEL, Router(4, 1))
 
 
-def test_retained_share():
-    scores = records.scores({0: [1, 2, 3, 4]})
-    assert selection.retained_share(scores, selection.select(scores, 2)) == {0: 0.7}
-    nothing = records.scores({0: [0, 0, 0, 0]})
-    assert selection.retained_share(nothing, selection.select(nothing, 2)) == {0: 0.0}
-
-
 def test_budgets_are_nested():
     scores = records.scores({0: np.random.default_rng(0).random(32).tolist()}, **GROUPED)
     for groups in ("balanced", "flatten"):
         kept = [set(selection.select(scores, k, groups=groups).layers[0]) for k in (8, 16, 24)]
         assert kept[0] < kept[1] < kept[2]
+        assert [set(s.layers[0]) for s in selection.nested(scores, [8, 24, 16], groups=groups)] == [
+            kept[0],
+            kept[2],
+            kept[1],
+        ]
+    with pytest.raises(SelectionError, match="how many"):
+        selection.nested(scores, [])
+
+
+def test_layers_keep_the_same_number():
+    selection.check_allocation("uniform")
+    with pytest.raises(UnknownNameError, match="load in no engine"):
+        selection.check_allocation("global")

@@ -1,0 +1,157 @@
+"""What the choice in a layer has to respect: budget, groups, and experts that somebody named."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from easyep.architectures.router import Router
+from easyep.artifacts.files import read_json
+from easyep.artifacts.selection import layer_entries
+from easyep.errors import SelectionError
+
+Named = str | os.PathLike[str]
+Flags = npt.NDArray[np.bool_]
+
+_ENTRY = re.compile(r"(?:(?P<first>\d+)(?:-(?P<last>\d+))?:)?(?P<experts>[\d,\s-]+)", re.ASCII)
+_RANGE = re.compile(r"\s*(\d+)(?:-(\d+))?\s*", re.ASCII)
+
+FORM = "LAYER:EXPERTS as in 3:17,40, or 3-5:17; without a layer, as in 17,40-42, in every layer"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the kept experts of one layer must be.
+
+    Attributes:
+        layer: which layer, for messages.
+        keep: how many are kept (K).
+        n_group: groups, of which each keeps ``keep / n_group``; 1 where none count.
+        protected: bool [E], experts that must be kept.
+        forbidden: bool [E], experts that must be dropped.
+    """
+
+    layer: int
+    keep: int
+    n_group: int
+    protected: Flags
+    forbidden: Flags
+
+    @property
+    def groups(self) -> list[range]:
+        """The ids of each group."""
+        size = len(self.protected) // self.n_group
+        return [range(start, start + size) for start in range(0, len(self.protected), size)]
+
+    @property
+    def quota(self) -> int:
+        """How many each group keeps."""
+        return self.keep // self.n_group
+
+    def check(self) -> None:
+        """Raises SelectionError where no choice respects all of it."""
+        both = np.flatnonzero(self.protected & self.forbidden)
+        if len(both):
+            raise SelectionError(f"layer {self.layer}: expert {both[0]} is protected and forbidden")
+        for number, group in enumerate(self.groups):
+            where = f"layer {self.layer}"
+            if self.n_group > 1:
+                where += f", group {number} (experts {group[0]} to {group[-1]})"
+            protected = int(self.protected[group].sum())
+            if protected > self.quota:
+                raise SelectionError(
+                    f"{where}: {protected} experts are protected, {self.quota} are kept; keep "
+                    "more, or protect fewer" + self._way_out()
+                )
+            left = len(group) - int(self.forbidden[group].sum())
+            if left < self.quota:
+                raise SelectionError(
+                    f"{where}: {left} experts are left beside the forbidden ones, {self.quota} are "
+                    "to be kept; keep fewer, or forbid fewer" + self._way_out()
+                )
+
+    def _way_out(self) -> str:
+        return "; or choose groups 'flatten'" if self.n_group > 1 else ""
+
+
+def named_experts(
+    named: Named | Sequence[Named], layers: Sequence[int], num_experts: int
+) -> dict[int, Flags]:
+    """The experts that somebody named, layer by layer, as bool [E].
+
+    Args:
+        named: entries of the form ``LAYER:EXPERTS`` (``"3:17,40"``, ``"3-5:17"``), or ``EXPERTS``
+            in every layer (``"17,40-42"``), or a JSON file: a selection, or an object from layer
+            numbers to lists of experts.
+        layers: the layers that there are.
+        num_experts: experts per layer (E).
+
+    Raises:
+        SelectionError: an entry has another form, or names what does not exist.
+        ArtifactError: a file cannot be read.
+    """
+    flags = {layer: np.zeros(num_experts, dtype=np.bool_) for layer in layers}
+    entries = [named] if isinstance(named, (str, os.PathLike)) else list(named)
+    for entry in entries:
+        for layer, experts in _entry(entry, layers).items():
+            if layer not in flags:
+                known = ", ".join(map(str, layers))
+                raise SelectionError(f"{entry}: there is no layer {layer}; those scored: {known}")
+            for expert in experts:
+                if not 0 <= expert < num_experts:
+                    raise SelectionError(
+                        f"{entry}: there is no expert {expert}; a layer has 0 to {num_experts - 1}"
+                    )
+                flags[layer][expert] = True
+    return flags
+
+
+def terms_by_layer(
+    layers: Sequence[int],
+    router: Router,
+    keep: int,
+    groups: str,
+    protected: Mapping[int, Flags],
+    forbidden: Mapping[int, Flags],
+) -> dict[int, Terms]:
+    """The terms of every layer, checked.
+
+    Raises:
+        SelectionError: no choice respects them; the message names the layer.
+    """
+    n_group = router.n_group if groups == "balanced" else 1
+    terms = {
+        layer: Terms(layer, keep, n_group, protected[layer], forbidden[layer]) for layer in layers
+    }
+    for each in terms.values():
+        each.check()
+    return terms
+
+
+def _entry(entry: Named, layers: Sequence[int]) -> dict[int, list[int]]:
+    if str(entry).endswith(".json"):
+        return _file(Path(entry))
+    match = _ENTRY.fullmatch(str(entry).strip())
+    parts = [_RANGE.fullmatch(part) for part in match["experts"].split(",")] if match else [None]
+    if match is None or None in parts:
+        raise SelectionError(f"{str(entry)!r} names no experts; write {FORM}")
+    experts: list[int] = []
+    for part in parts:
+        assert part is not None
+        experts += range(int(part[1]), int(part[2] or part[1]) + 1)
+    if match["first"] is None:
+        return dict.fromkeys(layers, experts)
+    first, last = int(match["first"]), int(match["last"] or match["first"])
+    return dict.fromkeys(range(first, last + 1), experts)
+
+
+def _file(path: Path) -> dict[int, list[int]]:
+    value = read_json(path, "experts")
+    entries = layer_entries(value if "layers" in value else {"layers": value})
+    if any(type(expert) is not int for experts in entries.values() for expert in experts):
+        raise SelectionError(f"{path}: experts must be integers")
+    return entries

@@ -1,0 +1,107 @@
+"""What a selection keeps and loses, against counts by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from easyep import scoring, selection
+from easyep.errors import SelectionError
+from tests import records
+
+GROUPED = {"n_group": 2, "topk_group": 1}
+
+
+def test_retained_share():
+    scores = records.scores({0: [1, 2, 3, 4]})
+    assert selection.retained_share(scores, selection.select(scores, 2)) == {0: 0.7}
+    nothing = records.scores({0: [0, 0, 0, 0]})
+    assert selection.retained_share(nothing, selection.select(nothing, 2)) == {0: 0.0}
+
+
+def test_margins():
+    scores = records.scores({0: [1, 2, 3, 4], 1: [0, 0, 0, 0]})
+    first, second = selection.explain(scores, selection.select(scores, 2))
+    assert (first.margin.kept, first.margin.dropped) == (2, 1)
+    assert first.margin.relative == pytest.approx(1 / 3)
+    assert (second.margin, second.unseen) == (None, 2)
+
+
+def test_margins_within_groups():
+    """The second group's decision is the closer one; across groups nothing was decided."""
+    scores = records.scores({0: [9, 9, 1, 1, 4, 5, 5.5, 6]}, **GROUPED)
+    (layer,) = selection.explain(scores, selection.select(scores, 4))
+    assert (layer.margin.kept, layer.margin.dropped) == (6, 5)
+    (layer,) = selection.explain(scores, selection.select(scores, 4, groups="flatten"))
+    assert (layer.margin.kept, layer.margin.dropped) == (6, 5)
+
+
+def test_protection_shows_as_a_margin_below_0():
+    scores = records.scores({0: [1, 2, 3, 4]})
+    (layer,) = selection.explain(scores, selection.select(scores, 2, protect="0"))
+    assert layer.margin.relative == pytest.approx((1 - 3) / 3)
+
+
+def test_routing_agreement_by_loops():
+    seen = records.observations(experts=8, layers=(1,))
+    scores = scoring.score(seen)
+    chosen = selection.select(scores, 4)
+    (layer,) = selection.explain(scores, chosen, seen)
+    record, kept = seen.layers[1], set(chosen.layers[1])
+    here = [[int(e) in kept for e in row] for row in record.expert_ids]
+    assert layer.agreement.routes == pytest.approx(np.mean([np.mean(row) for row in here]))
+    assert layer.agreement.tokens == pytest.approx(np.mean([all(row) for row in here]))
+    on_kept = sum(
+        float(record.weights[t, slot])
+        for t, row in enumerate(here)
+        for slot, is_kept in enumerate(row)
+        if is_kept
+    )
+    assert layer.agreement.weight == pytest.approx(on_kept / float(record.weights.sum()))
+
+
+def test_agreement_is_what_a_masked_router_does():
+    """Top-k of made-up logits, before and after experts are masked: kept ones stay chosen."""
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((300, 16))
+    before = np.argsort(-logits, axis=1)[:, :4]
+    kept = (0, 2, 3, 5, 7, 8, 11, 15)
+    masked = np.where(np.isin(np.arange(16), kept), logits, -np.inf)
+    after = np.argsort(-masked, axis=1)[:, :4]
+    overlap = np.mean([len(set(b) & set(a)) / 4 for b, a in zip(before, after, strict=True)])
+    same = np.mean([set(b) == set(a) for b, a in zip(before, after, strict=True)])
+    record = replace(
+        records.routed_tokens(tokens=300, experts=16, k=4), expert_ids=before.astype(np.int32)
+    )
+    found = selection.agreement(record, kept)
+    assert (found.routes, found.tokens) == (pytest.approx(overlap), pytest.approx(same))
+
+
+def test_comparison():
+    scores = records.scores({0: [1, 2, 3, 4]})
+    mine, theirs = selection.select(scores, 2), selection.select(scores, 3, protect="0")
+    (layer,) = selection.compare(scores, mine, theirs)
+    assert (layer.overlap, layer.added, layer.missing) == (1.0, (), (0,))
+    assert layer.retained == pytest.approx(0.8)
+    (layer,) = selection.compare(scores, theirs, selection.select(scores, 2, forbid="3"))
+    assert (layer.overlap, layer.added, layer.missing) == (0.5, (0, 3), (1,))
+
+
+def test_retained_share_of_pairs_is_what_is_not_lost():
+    seen = records.observations(experts=8, layers=(1,))
+    scores = scoring.score(seen, "hope")
+    chosen = selection.select(scores, 5)
+    dropped = [e for e in range(8) if e not in chosen.layers[1]]
+    lost = sum(scores.pairs[1][i, j] for i in dropped for j in dropped)
+    expected = 1 - lost / scores.pairs[1].sum()
+    assert selection.retained_share(scores, chosen)[1] == pytest.approx(expected)
+
+
+def test_what_cannot_be_compared():
+    scores = records.scores({0: [1, 2, 3, 4]})
+    chosen = selection.select(scores, 2)
+    other = replace(chosen, model=replace(chosen.model, weights_sha256="0" * 64, name="another"))
+    with pytest.raises(SelectionError, match="is of another, the scores are of made-up"):
+        selection.compare(scores, chosen, other)
+    with pytest.raises(SelectionError, match="has layer 7, which was not scored"):
+        selection.explain(scores, replace(chosen, layers={7: (0, 1)}))

@@ -1,0 +1,67 @@
+"""The fairest choice against brute force."""
+
+import numpy as np
+import pytest
+
+from easyep import mixing, selection
+from easyep.selection.max_min import max_min
+from tests import records
+from tests.selection.choices import allowed, terms
+
+CASES = [
+    terms(8, 3),
+    terms(10, 5),
+    terms(8, 4, n_group=2),
+    terms(9, 4, protected=[0, 5], forbidden=[2]),
+    terms(12, 6, n_group=3, forbidden=[0]),
+]
+
+
+def least_share(domains, weights, kept) -> float:
+    return min(
+        sum(float(d[e]) for e in kept) / sum(map(float, d)) / weight * max(weights)
+        for d, weight in zip(domains, weights, strict=True)
+    )
+
+
+@pytest.mark.parametrize("of", CASES, ids=range(len(CASES)))
+@pytest.mark.parametrize("weights", [[1, 1, 1], [1, 0.5, 0.25]])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_other_choice_is_fairer(of, weights, seed):
+    rng = np.random.default_rng(seed)
+    domains = list(rng.exponential(size=(3, len(of.protected))) ** 2)
+    kept = max_min(domains, weights, of)
+    assert kept in set(allowed(of))
+    best = max(least_share(domains, weights, choice) for choice in allowed(of))
+    assert least_share(domains, weights, kept) == pytest.approx(best, rel=1e-8)
+
+
+def test_among_equals_the_most_for_all():
+    """Every choice with expert 0 leaves the worse domain with 0.5; (0, 1) has the largest sum."""
+    domains = [np.array([5.0, 5, 0, 0]), np.array([5.0, 0, 3, 2])]
+    assert max_min(domains, [1, 1], terms(4, 2)) == (0, 1)
+    assert max_min([domains[1], domains[0]], [1, 1], terms(4, 2)) == (0, 1)
+
+
+def test_a_domain_without_scores_does_not_bind():
+    assert max_min([np.zeros(4), np.array([1.0, 2, 3, 4])], [1, 1], terms(4, 2)) == (2, 3)
+
+
+def test_the_mean_can_forget_a_domain_and_max_min_does_not():
+    strong = records.scores({1: [5.0, 5.0, 0, 0, 0, 0]})
+    weak = records.scores({1: [0, 0, 1.0, 1.1, 1.2, 1.3]})
+    mean = selection.select(mixing.mix([strong, weak], [1, 1]), 2)
+    fair = selection.select(mixing.mix([strong, weak], [1, 1], "max-min"), 2)
+    assert mean.layers[1] == (0, 1)
+    assert fair.layers[1] in ((0, 5), (1, 5))
+
+
+def test_a_large_layer_is_solved_at_once():
+    rng = np.random.default_rng(0)
+    domains = list(rng.exponential(size=(4, 256)) ** 3)
+    kept = max_min(domains, [1] * 4, terms(256, 64, n_group=8))
+    assert len(kept) == 64
+    fair = least_share(domains, [1] * 4, kept)
+    mean = np.mean([d / d.sum() for d in domains], axis=0)
+    by_mean = [g * 32 + e for g in range(8) for e in np.argsort(-mean[g * 32 : g * 32 + 32])[:8]]
+    assert fair >= least_share(domains, [1] * 4, by_mean)

@@ -1,0 +1,91 @@
+"""The quadratic program against brute force."""
+
+import numpy as np
+import pytest
+
+from easyep import scoring, selection
+from easyep.criteria import CRITERIA, Layer
+from easyep.selection import pairs
+from easyep.selection.pairs import by_swaps, least_costly
+from tests import records
+from tests.selection.choices import allowed, terms
+
+
+def cost(costs, kept) -> float:
+    dropped = [e for e in range(len(costs)) if e not in kept]
+    return sum(float(costs[i, j]) for i in dropped for j in dropped)
+
+
+def random_costs(experts: int, seed: int) -> np.ndarray:
+    """Symmetric costs that no ranking of single experts minimises."""
+    half = np.random.default_rng(seed).exponential(size=(experts, experts))
+    return half + half.T
+
+
+CASES = [
+    terms(8, 3),
+    terms(9, 4),
+    terms(10, 5),
+    terms(8, 4, n_group=2),
+    terms(12, 6, n_group=3),
+    terms(9, 4, protected=[0, 5], forbidden=[2]),
+    terms(8, 4, n_group=2, protected=[1, 2], forbidden=[4, 5]),
+    terms(6, 6),
+    terms(7, 1),
+]
+
+
+@pytest.mark.parametrize("of", CASES, ids=range(len(CASES)))
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_other_choice_costs_less(of, seed):
+    costs = random_costs(len(of.protected), seed)
+    kept = least_costly(costs, of)
+    assert kept in set(allowed(of))
+    least = min(cost(costs, choice) for choice in allowed(of))
+    assert cost(costs, kept) == pytest.approx(least, rel=1e-9)
+
+
+@pytest.mark.parametrize("of", CASES, ids=range(len(CASES)))
+def test_the_program_finds_it_without_the_swaps(of, monkeypatch):
+    """The library's answer alone: the search is made to return the worst choice."""
+    costs = random_costs(len(of.protected), 7)
+    worst = max(allowed(of), key=lambda choice: cost(costs, choice))
+    flags = np.ones(len(costs), dtype=bool)
+    flags[list(worst)] = False
+    monkeypatch.setattr(pairs, "by_swaps", lambda *_: flags)
+    least = min(cost(costs, choice) for choice in allowed(of))
+    assert cost(costs, least_costly(costs, of)) == pytest.approx(least, rel=1e-9)
+
+
+def test_swaps_stay_within_the_terms_and_near_the_optimum():
+    for seed in range(20):
+        of = terms(10, 4, n_group=2, protected=[3], forbidden=[9])
+        costs = random_costs(10, seed)
+        kept = tuple(np.flatnonzero(~by_swaps(costs, of)).tolist())
+        assert kept in set(allowed(of))
+        least = min(cost(costs, choice) for choice in allowed(of))
+        assert cost(costs, kept) <= 1.1 * least
+
+
+def test_more_experts_than_the_program_takes(monkeypatch):
+    monkeypatch.setattr(pairs, "_by_program", None)
+    kept = least_costly(random_costs(160, 0), terms(160, 80, n_group=8))
+    assert [sum(e // 20 == g for e in kept) for g in range(8)] == [10] * 8
+
+
+def test_a_record_is_pruned_by_its_pairs():
+    """From a record to a selection, against all 70 choices of 4 out of 8."""
+    seen = records.observations(experts=8, layers=(1,))
+    costs = CRITERIA["hope"].score(seen.layers[1], Layer(1, 8))
+    chosen = selection.select(scoring.score(seen, "hope"), 4)
+    least = min(cost(costs, choice) for choice in allowed(terms(8, 4)))
+    assert cost(costs, chosen.layers[1]) == pytest.approx(least, rel=1e-12)
+    assert chosen.criterion == "hope"
+
+
+def test_several_budgets_are_nested():
+    scores = scoring.score(records.observations(experts=12, layers=(1, 2)), "hope")
+    large, small, middle = selection.nested(scores, [9, 3, 6])
+    for layer in (1, 2):
+        one, two, three = (set(s.layers[layer]) for s in (small, middle, large))
+        assert one < two < three
