@@ -13,6 +13,7 @@ from easyep.architectures.engines import Serving, check_serving
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_absent
 from easyep.checkpoint import rewriting, verification
+from easyep.criteria import needs_record
 from easyep.demonstrations.rendering import DemoOrder
 from easyep.errors import DemosError, VerificationError
 from easyep.models import resolve
@@ -72,9 +73,11 @@ def prune(
     source = Source.open(model)
     planned = planning.check(recipe, source, output, work)
     clock.lap("check")
-    observed = calibration.calibrate(recipe, source, work_dir=work, progress=progress)
+    observed: list[Observations] = []
+    if needs_record(recipe.criterion):
+        observed = calibration.calibrate(recipe, source, work_dir=work, progress=progress)
     clock.lap("observe")
-    scores, chosen = decide(recipe, observed)
+    scores, chosen = decide(recipe, source, observed, progress=progress)
     if work is not None:
         scores.save(work / "scores.json")
         chosen.save(work / "selection.json")
@@ -108,16 +111,41 @@ def prune(
     )
 
 
-def decide(recipe: Recipe, observed: Sequence[Observations]) -> tuple[Scores, Selection]:
-    """Scores and selection of a recipe, from one observation per domain in its order."""
+def decide(
+    recipe: Recipe,
+    source: Source,
+    observed: Sequence[Observations],
+    *,
+    progress: Progress = SILENT,
+) -> tuple[Scores, Selection]:
+    """Scores and selection of a recipe.
+
+    Args:
+        recipe: how experts are scored and chosen.
+        source: the model.
+        observed: one observation per domain, in the recipe's order; none for criteria that look
+            at weights.
+    """
     scores = scoring.score(
         observed,
         recipe.criterion,
-        weights=recipe.weights,
+        model=source,
+        weights=recipe.weights if observed else None,
+        mix=recipe.mix,
         tokens=recipe.tokens,
         seed=recipe.seed,
+        mtp=recipe.mtp,
+        progress=progress,
     )
-    return scores, selection.select(scores, recipe.keep, groups=recipe.groups, align=recipe.align)
+    chosen = selection.select(
+        scores,
+        recipe.keep,
+        groups=recipe.groups,
+        align=recipe.align,
+        protect=recipe.protect,
+        forbid=recipe.forbid,
+    )
+    return scores, chosen
 
 
 def observe(

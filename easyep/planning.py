@@ -11,10 +11,10 @@ from easyep.architectures.router import Router
 from easyep.artifacts import Selection
 from easyep.atomic import existing
 from easyep.checkpoint import rewriting
-from easyep.criteria import CRITERIA
-from easyep.errors import OutputError
+from easyep.criteria import needs_record, scores_pairs
+from easyep.errors import ArtifactError, OutputError
 from easyep.recipe import Recipe
-from easyep.selection import keep_count
+from easyep.selection import check_named, check_solver, keep_count
 from easyep.source import Source
 
 PathLike = str | os.PathLike[str]
@@ -53,7 +53,8 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
     planned = check(recipe, source, output)
     loading.usable_device(recipe.device)
     demos = {}
-    for domain, sequences in calibration.demonstrations_of(recipe, source):
+    shown = calibration.demonstrations_of(recipe, source) if needs_record(recipe.criterion) else ()
+    for domain, sequences in shown:
         demos[domain.name] = {"demos": len(sequences), "tokens": sum(map(len, sequences))}
     return Planned(source.router, planned.keep, planned, demos)
 
@@ -68,10 +69,18 @@ def check(
     Raises:
         EasyEPError: a subclass says what could not work.
     """
-    CRITERIA[recipe.criterion]  # an unknown name is an error now, not after the observation
-    calibration.domains(recipe, source)
+    _check_criterion(recipe, source)
     router = source.router
     keep = keep_count(recipe.keep, router, groups=recipe.groups, align=recipe.align)
+    scored = source.layout.mtp_layers if source.mtp_mode(recipe.mtp) == "score" else ()
+    check_named(
+        recipe.protect,
+        recipe.forbid,
+        [*source.layout.moe_layers, *scored],
+        router,
+        keep=keep,
+        groups=recipe.groups,
+    )
     warnings = check_serving(
         recipe.serving, source.architecture.engines, router, keep, recipe.groups, recipe.align
     )
@@ -98,6 +107,21 @@ def check(
     if work_dir is not None and output is not None:
         _check_work_dir(work_dir, Path(output))
     return replace(planned, warnings=(*planned.warnings, *warnings))
+
+
+def _check_criterion(recipe: Recipe, source: Source) -> None:
+    """Raises what would otherwise come after the model has run."""
+    if not needs_record(recipe.criterion):
+        return
+    domains = calibration.domains(recipe, source)
+    fair = recipe.mix == "max-min" and len(domains) > 1
+    if scores_pairs(recipe.criterion) and fair:
+        raise ArtifactError(
+            f"the criterion {recipe.criterion!r} scores pairs of experts, which cannot be mixed by "
+            "max-min; choose the mix 'mean'"
+        )
+    if fair or scores_pairs(recipe.criterion):
+        check_solver()
 
 
 def _check_work_dir(work: Path, output: Path) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from easyep.artifacts import Scores, Selection
-from easyep.artifacts.files import read_json_list
+from easyep.artifacts.files import read_json, read_json_list
 from easyep.checkpoint import inspection
 from easyep.errors import ArtifactError
 from easyep.evaluation import accuracy
@@ -12,7 +12,7 @@ from easyep.evaluation.tasks import default_tasks
 from easyep.models import resolve
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
-from easyep.selection import from_mask
+from easyep.selection import from_mask, select
 from easyep.source import Source
 
 PathLike = str | os.PathLike[str]
@@ -81,6 +81,23 @@ def read_mask(path: PathLike, model: PathLike, *, groups: str = Recipe.groups) -
     source = Source.open(model)
     mask = read_json_list(path, "mask")
     return from_mask(mask, source.layout.moe_layers, source.identity, source.router, groups=groups)
+
+
+def selection_like(chosen: Selection, other: PathLike) -> Selection:
+    """Another selection, to compare with one that was chosen.
+
+    Args:
+        chosen: the one.
+        other: a file: a selection as it is, or scores, from which as many experts are chosen in
+            the same group mode.
+
+    Raises:
+        ArtifactError: the file is neither.
+    """
+    value = read_json(other, "selection or scores")
+    if "keep" in value:
+        return Selection.load(other)
+    return select(Scores.load(other), chosen.keep, groups=chosen.groups)
 
 
 def check_scores(scores: Scores, model: PathLike) -> None:

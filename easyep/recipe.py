@@ -10,12 +10,14 @@ import yaml
 
 from easyep import choices
 from easyep.architectures.engines import ENGINES, Serving
+from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.checkpoint.rewriting import MTP_MODES
 from easyep.demonstrations import parse_weighted
 from easyep.demonstrations.rendering import DEMO_ORDERS, DemoOrder
 from easyep.errors import ArtifactError
 from easyep.scoring import TOKENS, Tokens
+from easyep.selection import check_allocation
 
 RUNNERS = ("auto", "memory")
 MTP_CHOICES = ("auto", *MTP_MODES)
@@ -31,6 +33,10 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "tensor_parallel": choices.count,
     "expert_parallel": choices.count,
     "criterion": choices.text,
+    "mix": choices.one_of(MIXES),
+    "allocation": choices.text,
+    "protect": choices.several(choices.text),
+    "forbid": choices.several(choices.text),
     "tokens": choices.one_of(TOKENS),
     "groups": choices.one_of(GROUP_MODES),
     "mtp": choices.one_of(MTP_CHOICES),
@@ -62,6 +68,11 @@ class Recipe:
             that one of them cannot load is refused.
         tensor_parallel, expert_parallel: over how many ranks those engines spread the model.
         criterion: a name of `easyep list criteria`.
+        mix: how several domains become one: by the ``"mean"`` of their scores, or by
+            ``"max-min"``, the set whose worst domain keeps most.
+        allocation: ``"uniform"``, the same number of experts in every layer.
+        protect: experts that are kept whatever their scores, as in `select`.
+        forbid: experts that are dropped whatever their scores.
         tokens: which tokens count: ``"all"`` or ``"response"``.
         groups: ``"balanced"`` or ``"flatten"``, for group-limited routers.
         mtp: multi-token-prediction layers: ``"score"`` them, let them ``"follow"`` the last
@@ -87,6 +98,10 @@ class Recipe:
     tensor_parallel: int = 1
     expert_parallel: int = 1
     criterion: str = "easy-ep"
+    mix: str = "mean"
+    allocation: str = "uniform"
+    protect: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
     tokens: Tokens = "all"
     groups: str = "balanced"
     mtp: str = "auto"
@@ -103,6 +118,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
             object.__setattr__(self, name, check(name, getattr(self, name)))
+        check_allocation(self.allocation)
 
     @property
     def serving(self) -> Serving:

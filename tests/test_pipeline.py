@@ -21,6 +21,7 @@ from easyep.errors import (
     ArtifactError,
     DemosError,
     EasyEPError,
+    MissingDependencyError,
     OutputError,
     SelectionError,
     UnknownNameError,
@@ -394,3 +395,27 @@ def test_nothing_is_printed(pruned, tmp_path: Path, capfd):
     easyep.observe("demo", domain="math", n_demos=2)
     easyep.verify(tmp_path / "out", "demo")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_criterion_of_weights_runs_no_model(tmp_path, monkeypatch):
+    monkeypatch.setattr("easyep.loading.load_model", None)
+    done = easyep.prune("demo", criterion="aimer", keep=0.5, output=tmp_path / "out")
+    assert done.observations == ()
+    assert done.verification.ok
+    assert sorted(done.selection.layers) == [1, 2, 3, 4]
+
+
+def test_what_cannot_be_chosen_is_told_before_the_model_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("easyep.loading.load_model", None)
+    some = {"domain": ["math", "code"], "output": tmp_path / "out"}
+    with pytest.raises(SelectionError, match="there is no layer 9"):
+        easyep.prune("demo", protect="9:1", **some)
+    with pytest.raises(SelectionError, match="are protected"):
+        easyep.prune("demo", protect="0-6", keep=0.5, **some)
+    with pytest.raises(ArtifactError, match="choose the mix 'mean'"):
+        easyep.prune("demo", criterion="hope", mix="max-min", **some)
+    with pytest.raises(UnknownNameError, match="load in no engine"):
+        easyep.prune("demo", allocation="global", **some)
+    monkeypatch.setattr("easyep.selection.solver.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="easyep\\[solver\\]"):
+        easyep.prune("demo", mix="max-min", **some)

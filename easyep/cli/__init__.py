@@ -18,8 +18,8 @@ from easyep.registry import unknown_name
 COMMANDS = {
     "prune": ("prune", "Prune a model for a domain: observe, score, select, rewrite, verify."),
     "observe": ("stages", "Run the model on demonstrations and record what its experts did."),
-    "score": ("stages", "Score every expert from observations, without the model."),
-    "select": ("stages", "Choose the experts to keep."),
+    "score": ("deciding", "Score every expert from observations, without the model."),
+    "select": ("deciding", "Choose the experts to keep."),
     "rewrite": ("stages", "Write the checkpoint that has only the selected experts."),
     "verify": ("stages", "Check a pruned checkpoint, byte by byte where its source is given."),
     "inspect": ("look", "Show what is in a checkpoint, and what pruning saves."),

@@ -6,10 +6,12 @@ from typing import Any, TypeVar
 
 import click
 
+from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.demonstrations.rendering import DEMO_ORDERS
 from easyep.recipe import DTYPES, MTP_CHOICES, RUNNERS, Recipe
 from easyep.scoring import TOKENS
+from easyep.selection import ALLOCATIONS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -123,14 +125,27 @@ criterion = click.option(
     metavar="NAME",
     help="How experts are scored (`easyep list criteria`).",
 )
-budget = _several(
-    click.option(
-        "--keep",
-        type=Keep(),
-        default=DEFAULTS["keep"],
-        show_default=True,
-        help="Experts to keep in each layer.",
-    ),
+mix = _choice(
+    "mix",
+    MIXES,
+    "Several domains: keep by the mean of their scores, or the set whose worst domain keeps most.",
+)
+keep = click.option(
+    "--keep",
+    type=Keep(),
+    default=DEFAULTS["keep"],
+    show_default=True,
+    help="Experts to keep in each layer.",
+)
+keep_several = click.option(
+    "--keep",
+    type=Keep(),
+    multiple=True,
+    default=[DEFAULTS["keep"]],
+    show_default=True,
+    help="Experts to keep in each layer; several give nested selections.",
+)
+limits = _several(
     click.option(
         "--align",
         type=click.IntRange(min=1),
@@ -143,6 +158,17 @@ budget = _several(
         GROUP_MODES,
         "Group-limited routers: keep as many experts in each group, or choose freely and leave a "
         "router without groups.",
+    ),
+    _choice("allocation", ALLOCATIONS, "The same number in every layer: what engines can load."),
+    click.option(
+        "--protect",
+        multiple=True,
+        metavar="EXPERTS",
+        help="Keep these: 3:17,40 in layer 3, 3-5:17 in layers 3 to 5, 17,40-42 in every layer, a "
+        "JSON file, or super-experts, those with outputs beyond all others; repeatable.",
+    ),
+    click.option(
+        "--forbid", multiple=True, metavar="EXPERTS", help="Drop these, in the same forms."
     ),
 )
 serving = _several(

@@ -15,6 +15,7 @@ from easyep.cli.console import (
     say,
     say_dropped_mtp,
 )
+from easyep.criteria import needs_record
 from easyep.recipe import Recipe, read_yaml
 from easyep.resources import folder
 from easyep.selection import retained_share
@@ -38,9 +39,11 @@ from easyep.selection import retained_share
     help="Your own demonstrations, JSONL; repeatable.",
 )
 @click.option("--output", metavar="DIR", help="A directory that does not exist yet.")
-@options.budget
+@options.keep
+@options.limits
 @options.criterion
 @options.tokens
+@options.mix
 @options.demo_choice
 @options.mtp
 @options.serving
@@ -109,6 +112,8 @@ def _prune(
         raise click.UsageError("give --output DIR, or --dry-run to see the plan only")
     with progress_bars(quiet) as progress:
         done = pipeline.prune(output=output, work_dir=work_dir, progress=progress, **choices)
+    if not needs_record(done.scores.criterion) and (choices["domain"] or choices["demos"]):
+        say(f"the criterion {done.scores.criterion} needs no demonstrations; none were shown")
     _warn_about_demos(done, choices["n_demos"])
     say_dropped_mtp(done.rewritten.dropped_mtp, choices["mtp"])
     if not as_json:
@@ -141,7 +146,7 @@ def _prune(
                 (
                     layer,
                     sum(len(seen.layers[layer]) for seen in done.observations),
-                    int((done.scores.layers[layer] != 0).sum()),
+                    int((done.scores.layers[layer] != 0).sum()) if done.observations else "-",
                     f"{share:.1%}",
                 )
                 for layer, share in shares.items()

@@ -1,12 +1,11 @@
-"""The stages one by one: `observe`, `score`, `select`, `rewrite`, `verify`."""
+"""The stages that read or write a model: `observe`, `rewrite`, `verify`."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from easyep import pipeline, queries, scoring, selection
-from easyep.artifacts import Scores
+from easyep import pipeline
 from easyep.cli import options
 from easyep.cli.console import (
     human_bytes,
@@ -16,7 +15,6 @@ from easyep.cli.console import (
     say,
     say_dropped_mtp,
 )
-from easyep.demonstrations import parse_weighted
 
 
 @click.command(
@@ -60,112 +58,6 @@ def observe_command(
             f"{output}: {len(seen.demos)} demonstrations, {seen.num_tokens:,} tokens, "
             f"{len(seen.layers)} MoE layers"
         )
-
-
-@click.command(
-    "score",
-    epilog="\b\nExample:\n  easyep score --observations math code:0.5 --output scores.json",
-)
-@click.option(
-    "--observations",
-    required=True,
-    multiple=True,
-    metavar="OBS[:WEIGHT]",
-    help="What `easyep observe` wrote; several are mixed.",
-)
-@click.argument("more", nargs=-1, metavar="[OBS[:WEIGHT] ...]")
-@options.criterion
-@options.tokens
-@options.seed
-@options.output_file
-@options.common
-def score_command(
-    observations: tuple[str, ...],
-    more: tuple[str, ...],
-    criterion: str,
-    tokens: scoring.Tokens,
-    seed: int,
-    output: str,
-    as_json: bool,
-    quiet: bool,
-    debug: bool,
-) -> None:
-    """Score every expert from observations, without the model."""
-    named = [parse_weighted(text) for text in (*observations, *more)]
-    with progress_bars(quiet) as progress:
-        scores = scoring.score(
-            [name for name, _ in named],
-            criterion,
-            weights=[weight for _, weight in named],
-            tokens=tokens,
-            seed=seed,
-            progress=progress,
-        )
-    scores.save(output)
-    if as_json:
-        print_json({"output": output, "criterion": criterion, "layers": sorted(scores.layers)})
-    else:
-        say(f"{output}: {len(scores.layers)} layers x {scores.router.num_experts} experts")
-
-
-@click.command(
-    "select",
-    epilog="\b\nExample:\n  easyep select --scores scores.json --model demo --keep 0.5 "
-    "--output selection.json",
-)
-@click.option("--scores", metavar="FILE", help="What `easyep score` wrote.")
-@click.option(
-    "--mask",
-    metavar="FILE",
-    help="Instead of scores and --keep: JSON, one list of 0/1 per MoE layer.",
-)
-@click.option("--model", metavar="M", help="Check that the scores are of this model.")
-@options.budget
-@options.output_file
-@options.common
-def select_command(
-    scores: str | None,
-    mask: str | None,
-    model: str | None,
-    keep: float,
-    align: int,
-    groups: str,
-    output: str,
-    as_json: bool,
-    quiet: bool,
-    debug: bool,
-) -> None:
-    """Choose the experts to keep."""
-    if (scores is None) == (mask is None) or (mask and not model):
-        raise click.UsageError("give either --scores FILE, or --mask FILE with --model M")
-    if Path(output).resolve() == Path(scores or mask or "").resolve():
-        raise click.UsageError(f"--output would overwrite {output}, which is read")
-    if mask is not None and model is not None:
-        chosen = queries.read_mask(mask, model, groups=groups)
-        shares = {}
-    else:
-        assert scores is not None
-        loaded = Scores.load(scores)
-        if model is not None:
-            queries.check_scores(loaded, model)
-        chosen = selection.select(loaded, keep, groups=groups, align=align)
-        shares = selection.retained_share(loaded, chosen)
-    chosen.save(output)
-    if as_json:
-        print_json(
-            {
-                "output": output,
-                "keep": chosen.keep,
-                "num_experts": chosen.num_experts,
-                "groups": chosen.groups,
-                "retained_share": {str(layer): share for layer, share in shares.items()},
-            }
-        )
-        return
-    if shares:
-        rows = [(layer, f"{share:.1%}") for layer, share in shares.items()]
-        print_table("", ["layer", "share of the score kept"], rows)
-    say(f"{output}: {chosen.keep} of {chosen.num_experts} experts in every layer")
 
 
 @click.command(

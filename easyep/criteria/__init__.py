@@ -11,6 +11,8 @@ from easyep.criteria.protocol import (
     RoutedCriterion,
     WeightCriterion,
     criterion,
+    needs_record,
+    scores_pairs,
 )
 
 __all__ = [
@@ -24,7 +26,9 @@ __all__ = [
     "WeightCriterion",
     "criterion",
     "family",
+    "needs_record",
     "pairwise",
+    "scores_pairs",
     "weights",
 ]
 

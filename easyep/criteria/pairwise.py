@@ -1,6 +1,7 @@
 """HOPE: experts that do the same work for the same tokens are not dropped together."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ class Hope:
         "Mean of a_i a_j over the tokens routed to both, a = g ||e||; the set that costs least is "
         "dropped (HOPE, arXiv 2609.18916)."
     )
+    pairs: ClassVar[bool] = True
 
     def score(self, tokens: RoutedTokens, layer: Layer) -> Float64:
         return self.from_sums(self.sums(tokens, layer))

@@ -46,7 +46,11 @@ class LayerWeights(Protocol):
 
 @runtime_checkable
 class RecordCriterion(Protocol):
-    """Anything that turns one layer's record into scores."""
+    """Anything that turns one layer's record into scores.
+
+    One whose scores are of pairs has an attribute ``pairs = True``, so that what such scores need
+    is checked before the model runs.
+    """
 
     @property
     def summary(self) -> str:
@@ -133,6 +137,20 @@ class RoutedCriterion:
         """The scores [E] that belong to `sums` of all tokens."""
         total: Float64 = sums[0]
         return np.divide(total, np.maximum(sums[1], 1)) if self.reduce == "mean" else total
+
+
+def needs_record(name: str) -> bool:
+    """Whether the model has to run on demonstrations for this criterion.
+
+    Raises:
+        UnknownNameError: there is no such criterion.
+    """
+    return isinstance(CRITERIA[name], RecordCriterion)
+
+
+def scores_pairs(name: str) -> bool:
+    """Whether the criterion says what pairs of experts cost; errors as in `needs_record`."""
+    return bool(getattr(CRITERIA[name], "pairs", False))
 
 
 # Names that a criterion of one's own cannot take.

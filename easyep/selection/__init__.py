@@ -4,12 +4,16 @@ from easyep.selection.budget import ALLOCATIONS, check_allocation, keep_count
 from easyep.selection.choosing import nested, select
 from easyep.selection.explaining import agreement, compare, explain, retained_share
 from easyep.selection.masks import from_mask
+from easyep.selection.solver import check_solver
 from easyep.selection.super_experts import super_experts
+from easyep.selection.terms import check_named
 
 __all__ = [
     "ALLOCATIONS",
     "agreement",
     "check_allocation",
+    "check_named",
+    "check_solver",
     "compare",
     "explain",
     "from_mask",

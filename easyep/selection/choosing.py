@@ -11,8 +11,16 @@ from easyep.selection.budget import keep_count
 from easyep.selection.max_min import max_min
 from easyep.selection.pairs import least_costly
 from easyep.selection.ranking import best
-from easyep.selection.super_experts import SUPER_EXPERTS, super_experts
-from easyep.selection.terms import Flags, Named, Terms, named_experts, terms_by_layer
+from easyep.selection.super_experts import super_experts
+from easyep.selection.terms import (
+    SUPER_EXPERTS,
+    Flags,
+    Named,
+    Terms,
+    as_entries,
+    named_experts,
+    terms_by_layer,
+)
 
 
 def select(
@@ -106,7 +114,7 @@ def _all_but(kept: Sequence[int], count: int) -> Flags:
 def _named(
     scores: Scores, protect: Named | Sequence[Named], forbid: Named | Sequence[Named]
 ) -> tuple[dict[int, Flags], dict[int, Flags]]:
-    entries = [protect] if isinstance(protect, (str, os.PathLike)) else list(protect)
+    entries = as_entries(protect)
     layers, count = sorted(scores.layers), scores.router.num_experts
     protected = named_experts([e for e in entries if e != SUPER_EXPERTS], layers, count)
     if SUPER_EXPERTS in entries:

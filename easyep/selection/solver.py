@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,15 @@ class Row:
     high: float
 
 
+def check_solver() -> None:
+    """Raises MissingDependencyError where scipy is not installed."""
+    if find_spec("scipy") is None:
+        raise MissingDependencyError(
+            "to choose experts by pairs or by max-min is a mixed-integer program, which needs "
+            "scipy: pip install 'easyep[solver]'"
+        )
+
+
 def minimise(
     objective: Float64,
     rows: Sequence[Row],
@@ -46,14 +56,10 @@ def minimise(
     Raises:
         MissingDependencyError: scipy is not installed.
     """
-    try:
-        from scipy.optimize import Bounds, LinearConstraint, milp
-        from scipy.sparse import csr_array
-    except ImportError:
-        raise MissingDependencyError(
-            "this choice of experts is a mixed-integer program, which needs scipy: "
-            "pip install 'easyep[solver]'"
-        ) from None
+    check_solver()
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
+
     starts = np.cumsum([0, *(len(row.columns) for row in rows)])
     matrix = csr_array(
         (

@@ -15,9 +15,6 @@ import numpy.typing as npt
 PERCENTILE = 99.5
 SHARE_OF_LARGEST = 0.1
 
-# The word for them among protected experts.
-SUPER_EXPERTS = "super-experts"
-
 
 def super_experts(
     peaks: Mapping[int, npt.NDArray[np.float64]],

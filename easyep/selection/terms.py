@@ -20,6 +20,9 @@ Flags = npt.NDArray[np.bool_]
 _ENTRY = re.compile(r"(?:(?P<first>\d+)(?:-(?P<last>\d+))?:)?(?P<experts>[\d,\s-]+)", re.ASCII)
 _RANGE = re.compile(r"\s*(\d+)(?:-(\d+))?\s*", re.ASCII)
 
+# The entry of protected experts that stands for those that `super_experts` finds.
+SUPER_EXPERTS = "super-experts"
+
 FORM = "LAYER:EXPERTS as in 3:17,40, or 3-5:17; without a layer, as in 17,40-42, in every layer"
 
 
@@ -95,8 +98,7 @@ def named_experts(
         ArtifactError: a file cannot be read.
     """
     flags = {layer: np.zeros(num_experts, dtype=np.bool_) for layer in layers}
-    entries = [named] if isinstance(named, (str, os.PathLike)) else list(named)
-    for entry in entries:
+    for entry in as_entries(named):
         for layer, experts in _entry(entry, layers).items():
             if layer not in flags:
                 known = ", ".join(map(str, layers))
@@ -108,6 +110,28 @@ def named_experts(
                     )
                 flags[layer][expert] = True
     return flags
+
+
+def check_named(
+    protect: Named | Sequence[Named],
+    forbid: Named | Sequence[Named],
+    layers: Sequence[int],
+    router: Router,
+    *,
+    keep: int,
+    groups: str,
+) -> None:
+    """Check what is protected and forbidden before there are scores; errors as in `select`."""
+    protected = [entry for entry in as_entries(protect) if entry != SUPER_EXPERTS]
+    count = router.num_experts
+    terms_by_layer(
+        layers,
+        router,
+        keep,
+        groups,
+        named_experts(protected, layers, count),
+        named_experts(forbid, layers, count),
+    )
 
 
 def terms_by_layer(
@@ -130,6 +154,11 @@ def terms_by_layer(
     for each in terms.values():
         each.check()
     return terms
+
+
+def as_entries(named: Named | Sequence[Named]) -> list[Named]:
+    """One entry is a list of one."""
+    return [named] if isinstance(named, (str, os.PathLike)) else list(named)
 
 
 def _entry(entry: Named, layers: Sequence[int]) -> dict[int, list[int]]:
