@@ -140,6 +140,11 @@ def select_command(
         if not as_json:
             _show(value)
             say(f"{file}: {one.keep} of {one.num_experts} experts in every layer")
+    if record is not None and record.router.n_group > 1 and not as_json:
+        say(
+            "the router limits its choice to groups, which it scores anew after pruning: the "
+            "shares that stay as before are upper bounds"
+        )
     if as_json:
         print_json(told[0] if len(told) == 1 else {"selections": told})
 
