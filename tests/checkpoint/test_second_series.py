@@ -18,6 +18,7 @@ from easyep.checkpoint.rewriting import rewrite
 from easyep.checkpoint.verification import verify
 from easyep.errors import LayoutError, SelectionError, UnsupportedModelError
 from tests.checkpoint.raw_files import Raw, read_all, tensor, write_checkpoint
+from tests.tiny_models import build
 
 COMMON = r"""
 model_types = ["made_up"]
@@ -217,3 +218,18 @@ def test_rows_and_tail_from_the_configuration(tmp_path: Path, family: Any) -> No
     name = "model.layers.1.mlp.gate.weight"
     rows = np.frombuffer(before[name][2], "<u4").reshape(14, 8)
     assert after[name][2] == rows[[3, 4, 5, 9, 10, 11, 12, 13]].tobytes()
+
+
+def test_dense_mtp_modules_are_dropped_with_their_count(tmp_path: Path) -> None:
+    path = build("inkling_mm_model", tmp_path / "m")
+    checkpoint = Checkpoint.open(path)
+    layout = resolve(checkpoint, find_architecture(checkpoint.config))
+    assert (layout.mtp_depth, layout.mtp_layers) == (1, ())
+    kept = dict.fromkeys(layout.moe_layers, (0, 3, 5, 6))
+    selection = Selection(checkpoint.identity("m"), 8, 4, "balanced", "made up", kept)
+    for mtp, count in (("score", 1), ("follow", 1), ("drop", 0)):
+        out = rewrite(path, selection, tmp_path / mtp, mtp=mtp).path
+        assert any(name.startswith("model.mtp.") for name in read_all(out)) == (count > 0)
+        config = Checkpoint.open(out).config
+        assert config["mtp_config"]["num_nextn_predict_layers"] == count
+        assert verify(out, path).ok
