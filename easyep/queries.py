@@ -18,16 +18,17 @@ from easyep.source import Source
 PathLike = str | os.PathLike[str]
 
 
-def inspect(model: PathLike) -> inspection.Inspection:
+def inspect(model: PathLike, keep: Sequence[float] = inspection.FRACTIONS) -> inspection.Inspection:
     """What is in a checkpoint: layers, experts, routing, formats, sizes, and what pruning saves.
 
     Args:
         model: a directory, a short name, or a repository id.
+        keep: what to tell the savings of: fractions of the experts, or counts.
 
     Raises:
         EasyEPError: a subclass says what is wrong with it.
     """
-    return inspection.inspect(resolve(os.fspath(model)).path)
+    return inspection.inspect(resolve(os.fspath(model)).path, keep)
 
 
 def evaluate(

@@ -1,18 +1,17 @@
 """What is in a checkpoint, from its configuration and headers alone."""
 
 import os
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from easyep.architectures.spec import Architecture, find_architecture
-from easyep.checkpoint.explaining import is_kept
+from easyep.architectures.spec import Architecture, Router, find_architecture
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.json_text import at
 from easyep.checkpoint.layout import Layout, resolve
+from easyep.checkpoint.parts import Part, parts
 
-FRACTIONS = (0.75, 0.5, 0.25)
+FRACTIONS: tuple[float, ...] = (0.75, 0.5, 0.25)
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Saving:
 
     Attributes:
         keep: experts per layer; a count that the router can work with.
-        bytes: of all tensors then.
+        bytes: of all tensors then, MTP layers included.
         fraction: `bytes` as a share of what they are now.
     """
 
@@ -39,6 +38,7 @@ class Inspection:
         architecture: the family that easyep takes it for.
         layers: decoder layers.
         moe_layers: those with routed experts.
+        second_layers: those with a second set of routed experts, and what it is called.
         mtp_layers: multi-token-prediction layers with routed experts, numbered behind the last.
         experts: routed experts per layer.
         top_k: experts per token.
@@ -46,16 +46,18 @@ class Inspection:
         topk_group: groups that a token may use.
         routing: how scores become weights, as the architecture describes it.
         quantization: the method that `config.json` names, if any.
-        formats: dtype -> number of tensors.
         shards: number of weight files.
-        bytes: part of the model -> bytes of its tensors.
-        savings: what keeping 75, 50 and 25 % of the experts would leave.
+        tensors: number of tensors.
+        bytes: of all tensors.
+        parts: what they are for.
+        savings: what a smaller number of experts would leave.
     """
 
     model_type: str
     architecture: str
     layers: int
     moe_layers: tuple[int, ...]
+    second_layers: Mapping[str, tuple[int, ...]]
     mtp_layers: tuple[int, ...]
     experts: int
     top_k: int
@@ -63,39 +65,52 @@ class Inspection:
     topk_group: int
     routing: Mapping[str, Any]
     quantization: str | None
-    formats: Mapping[str, int]
     shards: int
-    bytes: Mapping[str, int]
+    tensors: int
+    bytes: int
+    parts: tuple[Part, ...]
     savings: tuple[Saving, ...]
+
+    def part(self, name: str) -> Part:
+        """The part of that name, with nothing in it where the checkpoint has no such part."""
+        return next((part for part in self.parts if part.name == name), Part(name, 0, 0, {}))
 
     def to_json(self) -> dict[str, Any]:
         return {
             **vars(self),
             "moe_layers": list(self.moe_layers),
+            "second_layers": {name: list(layers) for name, layers in self.second_layers.items()},
             "mtp_layers": list(self.mtp_layers),
             "routing": dict(self.routing),
-            "formats": dict(self.formats),
-            "bytes": dict(self.bytes),
+            "parts": [part.to_json() for part in self.parts],
             "savings": [dict(vars(saving)) for saving in self.savings],
         }
 
 
-def inspect(path: str | os.PathLike[str]) -> Inspection:
+def inspect(path: str | os.PathLike[str], keep: Sequence[float] = FRACTIONS) -> Inspection:
     """Describe the checkpoint in the directory `path`; no weight is read.
 
+    Args:
+        path: the checkpoint; its weight files can be sparse, their headers are enough.
+        keep: what to tell the savings of: fractions of the experts, for which the nearest count
+            that works is taken, or counts.
+
     Raises:
-        ModelNotFoundError, CheckpointError, UnsupportedModelError: as `Checkpoint.open`,
-            `find_architecture` and `layout.resolve` do.
+        ModelNotFoundError, CheckpointError, UnsupportedModelError, LayoutError: as
+            `Checkpoint.open`, `find_architecture` and `layout.resolve` do.
+        SelectionError: the router cannot work with a count of `keep`.
     """
     checkpoint = Checkpoint.open(path)
     architecture = find_architecture(checkpoint.config)
     layout = resolve(checkpoint, architecture)
     router = layout.router
+    second = tuple(layout.layers[layer].place for layer in layout.second_layers)
     return Inspection(
         model_type=str(checkpoint.config.get("model_type", "")),
         architecture=architecture.name,
         layers=router.num_layers,
         moe_layers=layout.moe_layers,
+        second_layers={layout.second: second} if second else {},
         mtp_layers=layout.mtp_layers,
         experts=router.num_experts,
         top_k=router.top_k,
@@ -103,10 +118,11 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
         topk_group=router.topk_group,
         routing=_routing(checkpoint, architecture),
         quantization=_quantization(checkpoint, architecture),
-        formats=dict(Counter(t.dtype for t in checkpoint.tensors.values()).most_common()),
         shards=len(checkpoint.shards),
-        bytes=_parts(checkpoint, layout, architecture),
-        savings=tuple(_savings(checkpoint, layout)),
+        tensors=len(checkpoint.tensors),
+        bytes=checkpoint.nbytes,
+        parts=tuple(parts(checkpoint, layout, architecture)),
+        savings=tuple(_savings(checkpoint, layout, _counts(router, keep))),
     )
 
 
@@ -128,28 +144,20 @@ def _quantization(checkpoint: Checkpoint, architecture: Architecture) -> str | N
     return None
 
 
-def _parts(checkpoint: Checkpoint, layout: Layout, architecture: Architecture) -> dict[str, int]:
-    part_of: dict[str, str] = {}
-    for layer in layout.layers.values():
-        for expert in layer.experts:
-            part_of.update((each.tensor.name, "routed experts") for each in expert)
-        for name, part in layer.parts.items():
-            part_of[name] = "routed experts" if part == "experts" else "router"
-    for name in layout.kept:
-        if name not in layout.layer_of:
-            part_of[name] = "embeddings and head"
-        elif is_kept(architecture, name):
-            part_of[name] = "shared experts"
-        else:
-            part_of[name] = "attention and rest"
-    order = ("routed experts", "router", "shared experts", "attention and rest")
-    bytes_of = dict.fromkeys((*order, "embeddings and head", "MTP"), 0)
-    for name, tensor in checkpoint.tensors.items():
-        bytes_of["MTP" if layout.is_mtp(name) else part_of[name]] += tensor.nbytes
-    return bytes_of
+def _counts(router: Router, keep: Sequence[float]) -> list[int]:
+    """The counts of experts to look at, each once; for a fraction there may be none that works."""
+    counts: dict[int, None] = {}
+    smaller = [count for count in router.valid_counts("balanced") if count < router.num_experts]
+    for each in keep:
+        if isinstance(each, int):
+            router.check_keep(each, "balanced")
+            counts[each] = None
+        elif smaller:
+            counts[router.nearest_keep(each, "balanced")] = None
+    return list(counts)
 
 
-def _savings(checkpoint: Checkpoint, layout: Layout) -> list[Saving]:
+def _savings(checkpoint: Checkpoint, layout: Layout, counts: Sequence[int]) -> list[Saving]:
     router, total = layout.router, checkpoint.nbytes
     per_expert = 0.0  # bytes of one expert's tensors and rows in all layers together
     for layer in layout.layers.values():
@@ -160,10 +168,8 @@ def _savings(checkpoint: Checkpoint, layout: Layout) -> list[Saving]:
         for rows in layer.rows:
             count = rows.tensor.shape[rows.axis]
             per_expert += rows.tensor.nbytes * rows.rows_per_expert / count
-    savings = {}
-    for fraction in FRACTIONS if router.valid_counts("balanced") else ():
-        keep = router.nearest_keep(fraction, "balanced")
+    savings = []
+    for keep in counts:
         left = round(total - per_expert * (router.num_experts - keep))
-        savings[keep] = Saving(keep, left, left / total)
-    savings.pop(router.num_experts, None)
-    return list(savings.values())
+        savings.append(Saving(keep, left, left / total))
+    return savings

@@ -1,36 +1,102 @@
 """`easyep inspect` and `easyep list`: what there is."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from easyep import demonstrations, models
 from easyep.cli import options
 from easyep.cli.console import human_bytes, print_json, print_table
 
+if TYPE_CHECKING:
+    from easyep.checkpoint.inspection import Inspection
 
-@click.command("inspect", epilog="\b\nExample:\n  easyep inspect demo")
+
+@click.command("inspect", epilog="\b\nExample:\n  easyep inspect demo --keep 0.5 --keep 24")
 @click.argument("model", metavar="M")
+@click.option(
+    "--keep",
+    type=options.Keep(),
+    multiple=True,
+    help="What to tell the savings of; may be given several times. [default: 0.75, 0.5, 0.25]",
+)
 @options.common
-def inspect_command(model: str, as_json: bool, quiet: bool, debug: bool) -> None:
+def inspect_command(
+    model: str, keep: tuple[float, ...], as_json: bool, quiet: bool, debug: bool
+) -> None:
     """Show what is in a checkpoint, and what pruning saves."""
     from easyep.queries import inspect
 
-    found = inspect(model)
+    found = inspect(model, keep) if keep else inspect(model)
     if as_json:
         print_json(found.to_json())
         return
-    facts = found.to_json()
-    parts = facts.pop("bytes", {})
-    savings = facts.pop("savings", [])
-    print_table(
-        model, ["what", "value"], [(k.replace("_", " "), _plain(v)) for k, v in facts.items()]
-    )
-    print_table("Bytes", ["part", "size"], [(k, human_bytes(v)) for k, v in parts.items()])
-    if savings:
+    print_table(model, ["what", "value"], _facts(found))
+    rows = [
+        (
+            part.name,
+            part.tensors,
+            human_bytes(part.bytes),
+            _share(part.bytes, found.bytes),
+            _formats(part.formats, part.bytes),
+        )
+        for part in found.parts
+    ]
+    print_table("Parts", ["part", "tensors", "size", "share", "formats"], rows)
+    if found.savings:
         print_table(
             "What pruning leaves",
-            ["experts kept", "checkpoint", "share"],
-            [(s["keep"], human_bytes(s["bytes"]), f"{s['fraction']:.0%}") for s in savings],
+            ["experts kept", "of", "checkpoint", "share", "saved"],
+            [
+                (
+                    saving.keep,
+                    found.experts,
+                    human_bytes(saving.bytes),
+                    _share(saving.bytes, found.bytes),
+                    human_bytes(found.bytes - saving.bytes),
+                )
+                for saving in found.savings
+            ],
         )
+
+
+def _facts(found: "Inspection") -> list[tuple[str, str]]:
+    """What there is to know beside the sizes."""
+    family = found.architecture
+    if family != found.model_type:
+        family += f" (model_type {found.model_type})"
+    layers = f"{found.layers}, routed experts in {_ranges(found.moe_layers)}"
+    for name, numbers in found.second_layers.items():
+        layers += f", {name} experts in {_ranges(numbers)}"
+    groups = f"{found.n_group}, of which a token uses {found.topk_group}"
+    return [
+        ("family", family),
+        ("layers", layers),
+        ("experts", f"{found.experts} per layer, {found.top_k} per token"),
+        ("groups", groups if found.n_group > 1 else "none"),
+        ("routing", ", ".join(f"{_plain(k)} {_plain(v)}" for k, v in found.routing.items())),
+        ("MTP layers", _ranges(found.mtp_layers)),
+        ("quantization", found.quantization or "none"),
+        (
+            "weights",
+            f"{human_bytes(found.bytes)}, {found.tensors} tensors in {found.shards} "
+            f"file{'s' if found.shards > 1 else ''}",
+        ),
+    ]
+
+
+def _share(part: float, whole: float) -> str:
+    share = part / whole if whole else 0.0
+    if 0 < share < 0.001:
+        return "<0.1%"
+    return ">99.9%" if 0.999 < share < 1 else f"{share:.1%}"
+
+
+def _formats(formats: Mapping[str, int], whole: int) -> str:
+    if len(formats) == 1:
+        return next(iter(formats))
+    return ", ".join(f"{dtype} {_share(count, whole)}" for dtype, count in formats.items())
 
 
 @click.command("list", epilog="\b\nExample:\n  easyep list criteria")
@@ -92,15 +158,18 @@ def _models() -> tuple[list[str], list[tuple[object, ...]]]:
 
 
 def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {v}" for k, v in value.items())
-    if isinstance(value, list):
-        return _ranges(value) if all(type(v) is int for v in value) else ", ".join(map(str, value))
-    return "-" if value is None else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value).replace("_", " ")
 
 
-def _ranges(numbers: list[int]) -> str:
+def _ranges(numbers: Sequence[int]) -> str:
     """Consecutive numbers as ``first-last``."""
-    if numbers and numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 2:
-        return f"{numbers[0]}-{numbers[-1]}"
-    return ", ".join(map(str, numbers)) or "none"
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = (f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+    return ", ".join(words) or "none"

@@ -122,9 +122,10 @@ def test_the_parts_add_up_and_savings_are_what_a_plan_says(
     found = inspect(source(family))
     tensors = read_all(source(family))
     assert found.model_type == load_settings()[family].release
-    assert sum(found.bytes.values()) == sum(len(raw[2]) for raw in tensors.values())
-    assert min(found.bytes["routed experts"], found.bytes["router"]) > 0
-    assert (found.bytes["MTP"] > 0) == (has_mtp(family) or has_dense_mtp(family))
+    total = sum(len(raw[2]) for raw in tensors.values())
+    assert sum(part.bytes for part in found.parts) == found.bytes == total
+    assert min(found.part("routed experts").bytes, found.part("router").bytes) > 0
+    assert (found.part("MTP").bytes > 0) == (has_mtp(family) or has_dense_mtp(family))
     fractions = (0.75, 0.5, 0.25) if found.n_group == 1 else (0.75, 0.5)
     assert [saving.keep for saving in found.savings] == [f * found.experts for f in fractions]
     for saving in found.savings:

@@ -85,9 +85,15 @@ def test_list(capsys, what):
 def test_inspect(capsys):
     code, out, _ = run(capsys, "inspect", "demo")
     assert code == 0
-    assert "deepseek_v3" in out
-    code, out, _ = run(capsys, "inspect", "demo", "--json")
+    for words in ("deepseek_v3", "5, routed experts in 1-4", "4, of which a token uses 2"):
+        assert words in out
+    assert "BF16 98.5%, F32 1.5%" in out  # the router
+    code, out, _ = run(capsys, "inspect", "demo", "--keep", "0.5", "--keep", "8", "--json")
     assert json.loads(out)["experts"] == 32
+    assert [saving["keep"] for saving in json.loads(out)["savings"]] == [16, 8]
+    code, _, err = run(capsys, "inspect", "demo", "--keep", "7")
+    assert code == 1
+    assert "nearest counts that work: 8" in err
 
 
 def test_dry_run_writes_nothing(capsys, tmp_path):
