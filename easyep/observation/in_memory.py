@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from easyep.artifacts import RoutedTokens, TokenSequence
 from easyep.errors import ObservationError
 from easyep.loading import quietly
+from easyep.observation.decoder import decoder_layers, find_decoder
 from easyep.observation.recorder import Recorder
 from easyep.progress import SILENT, Progress
 
@@ -48,15 +49,15 @@ def observe_in_memory(
     """
     if not sequences or any(len(sequence) == 0 for sequence in sequences):
         raise ObservationError("there are no demonstrations to run, or one has no tokens")
-    decoder = model.get_decoder()
-    layers: dict[int, nn.Module] = dict(enumerate(decoder.layers))
+    decoder = find_decoder(model)
+    layers: dict[int, nn.Module] = dict(enumerate(decoder_layers(decoder)))
     if mtp is not None:
         layers |= {len(layers) + i: layer.mtp_block for i, layer in enumerate(mtp.layers)}
-    recorder = Recorder(layers)
+    parts: dict[int, list[RoutedTokens]] = {}
+    recorder = Recorder(layers, lambda index, part: parts.setdefault(index, []).append(part))
     if not recorder.moe_layers:
         raise ObservationError(
-            f"{type(model).__name__} has no routed experts that go through transformers' experts "
-            "interface"
+            f"{type(model).__name__} has no routed experts that easyep knows how to watch"
         )
     total = sum(len(sequence) for sequence in sequences)
     with ExitStack() as context:
@@ -70,7 +71,7 @@ def observe_in_memory(
             if mtp is not None:
                 _run_mtp(mtp, recorder, demos, rows, ids, output.last_hidden_state)
             task.advance(sum(len(row) for row in rows))
-    return recorder.routed_tokens()
+    return {index: RoutedTokens.concatenate(parts[index]) for index in sorted(parts)}
 
 
 def _run_mtp(

@@ -8,12 +8,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from easyep.artifacts import TokenSequence
+from easyep.artifacts import RoutedTokens, TokenSequence
 from easyep.criteria import CRITERIA, Layer
 from easyep.errors import ObservationError
 from easyep.loading import load_model
 from easyep.observation.in_memory import observe_in_memory
-from easyep.observation.recorder import Recorder, residual_shift
+from easyep.observation.recorder import Recorder
+from easyep.observation.shift import residual_shift
 from easyep.resources import demo_model
 from tests.observation import reference
 from tests.tiny_models import build
@@ -63,7 +64,11 @@ def test_record_and_scores_equal_the_float64_reference(model):
 def test_recording_leaves_the_logits_bit_equal(family, dtype, tmp_path: Path):
     model = load_model(build(family, tmp_path / family), dtype=dtype, device="cpu")
     ids = torch.from_numpy(sequence(24, 64).input_ids)[None]
-    recorder = Recorder(dict(enumerate(model.get_decoder().layers)))
+    records: dict[int, list[RoutedTokens]] = {}
+    recorder = Recorder(
+        dict(enumerate(model.get_decoder().layers)),
+        lambda index, record: records.setdefault(index, []).append(record),
+    )
     with torch.inference_mode():
         plain = model(ids).logits
         rows = [sequence(24, 64)]
@@ -72,7 +77,8 @@ def test_recording_leaves_the_logits_bit_equal(family, dtype, tmp_path: Path):
         after = model(ids).logits
     assert torch.equal(plain, observed)
     assert torch.equal(plain, after)
-    assert all(len(record) == 24 for record in recorder.routed_tokens().values())
+    assert sorted(records) == recorder.moe_layers
+    assert all(len(record) == 24 for (record,) in records.values())
 
 
 def test_later_tokens_do_not_change_earlier_records(model):
@@ -106,11 +112,21 @@ def test_the_shift_of_zero_vectors():
     assert residual_shift(one, -2 * one).item() == 2
 
 
-def test_a_block_that_is_not_simply_added_is_refused(tmp_path: Path):
+def test_a_layer_that_scales_what_it_adds_is_understood(tmp_path: Path):
+    model = load_model(build("mixtral", tmp_path / "m"), dtype="float32", device="cpu")
+    plain = observe_in_memory(model, [sequence(8, 64)])[2]
+    layer = model.model.layers[2]
+    layer.register_forward_hook(lambda module, args, output: output * 1.5)
+    scaled = observe_in_memory(model, [sequence(8, 64)])[2]
+    np.testing.assert_allclose(scaled.residual_shift, plain.residual_shift, rtol=1e-4)
+    assert np.array_equal(scaled.weights, plain.weights)
+
+
+def test_a_layer_that_cannot_be_explained_is_refused(tmp_path: Path):
     model = load_model(build("mixtral", tmp_path / "m"), dtype="float32", device="cpu")
     layer = model.model.layers[1]
-    layer.register_forward_hook(lambda module, args, output: output * 1.5)
-    with pytest.raises(ObservationError, match="layer 1 .*does not add its MoE block"):
+    layer.register_forward_hook(lambda module, args, output: output.square())
+    with pytest.raises(ObservationError, match="layer 1 .*could not be found out"):
         observe_in_memory(model, [sequence(8, 64)])
 
 

@@ -1,0 +1,1 @@
+"""Watchers of routed experts that do not go through transformers' experts interface."""

@@ -1,0 +1,75 @@
+"""Calls of submodules as forward hooks see them, and whether two tensors are one memory."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a submodule."""
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any
+
+    @property
+    def sources(self) -> list[Tensor]:
+        """The tensors that went in."""
+        given = (*self.args, *self.kwargs.values())
+        return [value for value in given if isinstance(value, Tensor)]
+
+    @property
+    def source(self) -> Tensor | None:
+        """The first tensor that went in."""
+        return next(iter(self.sources), None)
+
+    @property
+    def results(self) -> list[Tensor]:
+        """The tensors that came out."""
+        return [value for value in _flat(self.output) if isinstance(value, Tensor)]
+
+    def again(self, source: Tensor | None = None) -> Tensor:
+        """The first result of the same call, its own hooks passed over.
+
+        Args:
+            source: instead of the first tensor that went in; as many numbers.
+        """
+        args, kwargs = list(self.args), dict(self.kwargs)
+        if source is not None:
+            first = self.source
+            assert first is not None
+            changed = source.to(first.dtype).view_as(first)
+            args = [changed if value is first else value for value in args]
+            kwargs = {k: changed if value is first else value for k, value in kwargs.items()}
+        result = first_tensor(_flat(self.module.forward(*args, **kwargs)))
+        assert result is not None
+        return result
+
+
+def first_tensor(values: Iterable[Any]) -> Tensor | None:
+    """The first of the values that is a tensor."""
+    return next((value for value in values if isinstance(value, Tensor)), None)
+
+
+def same_memory(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two tensors, perhaps of different shapes, are the same numbers in memory."""
+    if one is None or other is None:
+        return False
+    return one is other or (
+        one.data_ptr() == other.data_ptr()
+        and one.numel() == other.numel()
+        and one.dtype == other.dtype
+    )
+
+
+def rows(tensor: Tensor, width: int | None = None) -> Tensor:
+    """[..., H] as [T, H]; with `width`, as rows of that many numbers."""
+    return tensor.reshape(-1, width or tensor.shape[-1])
+
+
+def _flat(output: Any) -> tuple[Any, ...]:
+    return tuple(output) if isinstance(output, tuple | list) else (output,)

@@ -1,0 +1,42 @@
+"""The decoder layers of a transformers model, wherever its family keeps them."""
+
+from typing import Any
+
+from torch import nn
+
+from easyep.errors import ObservationError
+
+_LISTS = ("layers", "blocks")  # how families call their decoder layers
+_PARTS = ("thinker", "language_model", "model")  # how they call the part that has them
+
+
+def find_decoder(model: nn.Module) -> nn.Module:
+    """The part of a model that turns token ids into hidden states.
+
+    Raises:
+        ObservationError: no part of it has a list of decoder layers.
+    """
+    part: Any = model
+    for _ in range(8):  # no family nests deeper
+        if _layers(part) is not None:
+            found: nn.Module = part
+            return found
+        inner = part.get_decoder() if hasattr(part, "get_decoder") else None
+        if inner is None or inner is part:
+            inner = next((getattr(part, name) for name in _PARTS if hasattr(part, name)), None)
+        if inner is None:
+            break
+        part = inner
+    raise ObservationError(f"{type(model).__name__} has no decoder layers that easyep can find")
+
+
+def decoder_layers(decoder: nn.Module) -> list[nn.Module]:
+    """The layers of what `find_decoder` found, in order."""
+    layers = _layers(decoder)
+    assert layers is not None
+    return list(layers)
+
+
+def _layers(part: nn.Module) -> nn.ModuleList | None:
+    lists = (getattr(part, name, None) for name in _LISTS)
+    return next((found for found in lists if isinstance(found, nn.ModuleList)), None)

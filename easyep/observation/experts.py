@@ -1,0 +1,125 @@
+"""Where the routed experts of a layer are, and how to see what each of them gives.
+
+transformers routes most MoE families through `experts(hidden_states, top_k_index, top_k_weights)`,
+whose implementation can be chosen by name. The one registered here is the stock implementation
+itself, with one look inside: the place where a family may norm the outputs of single experts is
+where they are seen, un-weighted. The few families that compute otherwise have a watcher of their
+own in `adapters`.
+"""
+
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
+
+IMPLEMENTATION = "easyep_recorder"
+_TAP = "_easyep_tap"
+
+
+class Routes(NamedTuple):
+    """What the routed experts of one layer did in one forward pass.
+
+    Attributes:
+        ids: [T, k], the experts chosen; a number that is no expert's means no route.
+        weights: [T, k], their combine weights; 0 means no route.
+        norms: float32 [T, k], the norms of their un-weighted outputs.
+        routed: [T, H], the weighted sum of their outputs.
+    """
+
+    ids: Tensor
+    weights: Tensor
+    norms: Tensor
+    routed: Tensor
+
+
+class Tap(Protocol):
+    """Who listens to one layer's experts."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether the experts are to give zeros now, and nothing is to be told."""
+
+    def silence(self) -> AbstractContextManager[None]:
+        """Within this context, `silent` is true in this thread."""
+
+    def tell(self, routes: Routes) -> None:
+        """What the experts did."""
+
+
+class Watcher(Protocol):
+    """How one kind of experts module is watched."""
+
+    def finds(self, name: str, module: nn.Module) -> bool:
+        """Whether the module, called `name` in its decoder layer, is of this kind."""
+
+    def attach(self, block: nn.Module, experts: nn.Module, tap: Tap, undo: ExitStack) -> None:
+        """Let `tap` hear what the experts, in their block, do until `undo` is closed."""
+
+
+class InterfaceWatcher:
+    """Experts that go through transformers' experts interface."""
+
+    def finds(self, name: str, module: nn.Module) -> bool:
+        return hasattr(module, "_is_expert_parallel") and hasattr(module, "has_gate")
+
+    def attach(self, block: nn.Module, experts: nn.Module, tap: Tap, undo: ExitStack) -> None:
+        ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, _watched_experts)
+        setattr(experts, _TAP, tap)
+        undo.callback(delattr, experts, _TAP)
+        config: Any = experts.config
+        if config._experts_implementation != IMPLEMENTATION:  # layers share one config
+            undo.callback(
+                setattr, config, "_experts_implementation", config._experts_implementation
+            )
+            config._experts_implementation = IMPLEMENTATION
+
+
+class _SeenInside:
+    """An experts module as the stock implementation sees it, with a look at single outputs.
+
+    The stock implementation hands the outputs of single experts, rows sorted by expert and not
+    yet weighted, to `post_expert_norm` where a family has one.
+    """
+
+    has_post_expert_norm = True
+
+    def __init__(self, experts: Any) -> None:
+        self._experts = experts
+        self.norms = torch.empty(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._experts, name)
+
+    def post_expert_norm(self, outputs: Tensor) -> Tensor:
+        if self._experts.has_post_expert_norm:
+            outputs = self._experts.post_expert_norm(outputs)
+        self.norms = torch.linalg.vector_norm(outputs, dim=-1, dtype=torch.float32)
+        return outputs
+
+
+def _watched_experts(
+    experts: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor
+) -> Tensor:
+    """An experts implementation: transformers' `grouped_mm`, heard by the module's tap.
+
+    Args:
+        experts: the module.
+        hidden_states: [T, H].
+        top_k_index: [T, k].
+        top_k_weights: [T, k].
+
+    Returns:
+        [T, H], bit for bit what `grouped_mm` returns.
+    """
+    tap: Tap = getattr(experts, _TAP)
+    if tap.silent:
+        return torch.zeros_like(hidden_states)
+    inside = _SeenInside(experts)
+    routed: Tensor = grouped_mm_experts_forward(inside, hidden_states, top_k_index, top_k_weights)
+    # The rows were sorted by expert; the same sort says whose each is.
+    order = torch.sort(top_k_index.reshape(-1)).indices
+    norms = torch.empty_like(inside.norms).scatter_(0, order, inside.norms)
+    tap.tell(Routes(top_k_index, top_k_weights, norms.view(top_k_index.shape), routed))
+    return routed

@@ -1,0 +1,247 @@
+"""Watches one MoE layer: its experts, the residual stream before them, and the way in between."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from easyep.artifacts import RoutedTokens
+from easyep.errors import ObservationError
+from easyep.observation.calls import Call, first_tensor
+from easyep.observation.experts import Routes, Watcher
+from easyep.observation.learning import ENOUGH_TOKENS, Pass, UnexplainedError, candidates, learn
+from easyep.observation.path import Path, Stream, one_stream
+from easyep.observation.shift import residual_shift
+
+Sink = Callable[[int, RoutedTokens], None]
+
+
+@dataclass
+class Batch:
+    """The tokens of the forward pass that runs in this thread, all [T], padding included."""
+
+    valid: Tensor
+    demo: Tensor
+    is_response: Tensor
+    passes: dict[int, "Seen"] = field(default_factory=dict)
+    silent: bool = False
+
+
+@dataclass
+class Seen:
+    """What was seen so far of one pass through one layer."""
+
+    inside: list[Call] = field(default_factory=list)
+    outside: list[Call] = field(default_factory=list)
+    streams: dict[Stream, Tensor] = field(default_factory=dict)
+    block: Call | None = None
+    silenced: list[Call] = field(default_factory=list)
+    routes: Routes | None = None
+
+
+BATCH: ContextVar[Batch | None] = ContextVar("easyep_batch", default=None)
+
+
+class LayerTap:
+    """One MoE layer, watched."""
+
+    def __init__(
+        self,
+        index: int,
+        layer: nn.Module,
+        experts: nn.Module,
+        watcher: Watcher,
+        sink: Sink,
+        stream: str | None,
+    ) -> None:
+        self.index = index
+        self.layer = layer
+        self.experts = experts
+        self.block = next(child for child in layer.children() if experts in set(child.modules()))
+        self._watcher = watcher
+        self._sink = sink
+        self._stream = (layer.get_submodule(stream), 0) if stream is not None else None
+        self._path: Path | None = None
+        self._hooks = ExitStack()
+
+    @property
+    def silent(self) -> bool:
+        """Whether the block runs once more, to see what it does without its experts."""
+        batch = BATCH.get()
+        return batch is not None and batch.silent
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Within this context the experts of this thread's pass give zeros."""
+        batch = BATCH.get()
+        assert batch is not None
+        before, batch.silent = batch.silent, True
+        try:
+            yield
+        finally:
+            batch.silent = before
+
+    def tell(self, routes: Routes) -> None:
+        """What the experts did in the pass of this thread."""
+        self._seen().routes = routes
+
+    def attach(self, undo: ExitStack) -> None:
+        """Watch the layer until `undo` is closed."""
+        self._watcher.attach(self.block, self.experts, self, undo)
+        undo.callback(self.layer.register_forward_pre_hook(self._begin).remove)
+        undo.callback(self.layer.register_forward_hook(self._end).remove)
+        undo.callback(self._hooks.close)
+        self._path = None
+        self._see_all()
+
+    def _see_all(self) -> None:
+        """Until the path is known, every module may be on it."""
+        inside = set(self.block.modules())
+        for module in set(self.layer.modules()) - set(self.experts.modules()) - {self.layer}:
+            if module is not self.block:
+                self._hook(module, self._inside if module in inside else self._outside)
+        self._hook_block()
+        self._hook(self.block, self._after_block)
+
+    def _see(self, path: Path) -> None:
+        """From now on, only what is on the path."""
+        self._hooks.close()
+        self._path = path
+        for module in path.modules:
+            self._hook(module, self._outside)
+        if path.stream is None:
+            self._hook_block()
+
+    def _hook(self, module: nn.Module, see: Callable[[Call], None]) -> None:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            see(Call(module, args, kwargs, output))
+
+        self._hooks.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+
+    def _hook_block(self) -> None:
+        hook = self.block.register_forward_pre_hook(self._before_block, with_kwargs=True)
+        self._hooks.callback(hook.remove)
+
+    def _seen(self) -> Seen:
+        batch = BATCH.get()
+        if batch is None or self.index not in batch.passes:
+            raise ObservationError(f"layer {self.index} ran outside of a recorded batch")
+        return batch.passes[self.index]
+
+    def _begin(self, layer: nn.Module, args: Any) -> None:
+        batch = BATCH.get()
+        if batch is not None:
+            batch.passes[self.index] = Seen()
+
+    def _outside(self, call: Call) -> None:
+        if not self.silent:
+            self._seen().outside.append(call)
+
+    def _inside(self, call: Call) -> None:
+        seen = self._seen()
+        if self.silent:
+            seen.silenced.append(call)
+        elif seen.routes is not None:
+            seen.inside.append(call)
+
+    def _before_block(self, block: nn.Module, args: Any, kwargs: Any) -> None:
+        """Find the residual stream: what went into the module that made the block's input."""
+        seen = self._seen()
+        inputs = first_tensor((*args, *kwargs.values()))
+        if self.silent or inputs is None:
+            return
+        if self._path is None:
+            seen.streams = candidates(seen.outside, inputs, self._stream)
+            children = set(self.layer.children())
+            seen.outside = [call for call in seen.outside if call.module in children]
+        else:
+            seen.streams[None] = inputs
+
+    def _after_block(self, call: Call) -> None:
+        """Run the block once more with silent experts: what they add is the difference."""
+        seen = self._seen()
+        seen.block = call
+        if seen.routes is not None:
+            with self.silence():
+                output = call.again()
+            seen.silenced.append(Call(call.module, call.args, call.kwargs, output))
+
+    def _end(self, layer: nn.Module, args: Any, output: Any) -> None:
+        batch = BATCH.get()
+        if batch is None:
+            return
+        seen = self._seen()
+        if seen.routes is None:  # no token of the batch came to these experts
+            return
+        outputs = output if isinstance(output, tuple | list) else (output,)
+        given = first_tensor(outputs)
+        if self._path is None:
+            assert given is not None
+            self._see(self._learn(seen, given, batch))
+        assert self._path is not None
+        self._record(self._path, seen, seen.routes, batch)
+        del batch.passes[self.index]
+
+    def _learn(self, seen: Seen, output: Tensor, batch: Batch) -> Path:
+        assert seen.routes is not None
+        assert seen.block is not None
+        children = set(self.layer.children())
+        one_pass = Pass(
+            streams=seen.streams,
+            routed=seen.routes.routed,
+            inside=seen.inside,
+            silenced=seen.silenced,
+            block=seen.block,
+            children=[call for call in seen.outside if call.module in children],
+            output=output,
+            tokens=batch.valid.nonzero()[:ENOUGH_TOKENS, 0].to(output.device),
+        )
+        try:
+            with self.silence():
+                return learn(one_pass, self._stream)
+        except UnexplainedError:
+            raise ObservationError(
+                f"layer {self.index} ({type(self.layer).__name__}): how its MoE block's output "
+                "gets into the residual stream could not be found out; the architecture file may "
+                "name the stream (docs/adding-an-architecture.md)"
+            ) from None
+
+    def _record(self, path: Path, seen: Seen, routes: Routes, batch: Batch) -> None:
+        """Hand on what the layer did with one batch; padding is left out."""
+        calls = [*seen.inside, *seen.outside]
+        stream = seen.streams.get(path.stream)
+        if stream is None and path.stream is not None:
+            module, place = path.stream
+            stream = next(call.sources[place] for call in calls if call.module is module)
+        assert stream is not None
+        added = path.added(routes.routed, calls)
+        if not len(batch.valid) == len(routes.ids) == len(added):
+            raise ObservationError(
+                f"layer {self.index} routed {len(routes.ids)} tokens of a batch of "
+                f"{len(batch.valid)}"
+            )
+        h = one_stream(stream, added.shape[-1], len(added))
+        shift = residual_shift(path.stream_factor * h, path.added_factor * added)
+        none = (routes.weights == 0) | (routes.ids < 0)
+        none |= routes.ids >= getattr(self.experts, "num_experts", routes.ids.max() + 1)
+        weights = routes.weights.float() * path.factor
+        here = batch.valid.to(h.device)
+        self._sink(
+            self.index,
+            RoutedTokens(
+                expert_ids=_array(routes.ids.masked_fill(none, 0)[here].to(torch.int32)),
+                weights=_array(weights.masked_fill(none, 0.0)[here]),
+                output_norms=_array(routes.norms.masked_fill(none, 0.0)[here].float()),
+                residual_shift=_array(shift[here]),
+                demo=batch.demo[batch.valid].numpy(),
+                is_response=batch.is_response[batch.valid].numpy(),
+            ),
+        )
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.cpu().numpy()
