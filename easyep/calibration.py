@@ -187,6 +187,7 @@ def _observe(
         model,
         sequences,
         mtp=load_mtp(model) if mtp_layers else None,
+        stream=source.architecture.observation.stream,
         batch_size=recipe.batch_size,
         title=f"Observing {domain}",
         progress=progress,

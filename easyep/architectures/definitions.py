@@ -9,6 +9,7 @@ from typing import Any
 
 from easyep.architectures.engines import EngineNotes
 from easyep.architectures.moe_layers import MoeLayers
+from easyep.architectures.observing import ObservationNotes
 from easyep.architectures.rules import NAMESPACE, SCOPE, Rule, compiled
 from easyep.errors import UnsupportedModelError
 
@@ -27,6 +28,7 @@ TOP_KEYS |= {
     "mtp_names",
     "second",
     "engines",
+    "observation",
 }
 NUMBERS = ("num_experts", "top_k", "n_group", "topk_group", "num_layers", "mtp_layers")
 
@@ -74,6 +76,7 @@ class Definition:
         namespace: names that must be explained by a rule or by `keep`.
         routing: how scores become weights, to be shown; nothing is computed from it.
         engines: engine -> what it says of the family.
+        observation: what the recorder cannot find out by itself.
         silent_mtp: numbers of MTP layers that transformers passes over in silence, True = all; it
             knows those of the released models only, and reports any other as unexpected.
     """
@@ -93,6 +96,7 @@ class Definition:
     namespace: re.Pattern[str] = re.compile(NAMESPACE, re.ASCII)
     routing: Mapping[str, Any] = field(default_factory=dict)
     engines: Mapping[str, EngineNotes] = field(default_factory=dict)
+    observation: ObservationNotes = field(default_factory=ObservationNotes)
     silent_mtp: tuple[int, ...] | bool = ()
 
     @property
@@ -204,6 +208,7 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
         exclude=_optional(table, "exclude"),
         namespace=compiled(table.get("namespace", NAMESPACE), "namespace"),
         routing=table.get("routing", {}),
+        observation=ObservationNotes.from_toml(table.get("observation", {})),
         engines={
             engine: EngineNotes.from_toml(engine, notes)
             for engine, notes in table.get("engines", {}).items()

@@ -19,7 +19,8 @@ class RoutedTokens:
     Attributes:
         expert_ids: int16 or int32 [T, k], the experts that the router chose.
         weights: float32 [T, k], the combine weights g as applied: after renormalisation and
-            scaling, without the bias that only steers the choice.
+            scaling, without the bias that only steers the choice. 0 means that the token took no
+            such route: some routers skip experts; the id is 0 then and means nothing.
         output_norms: float32 [T, k], the L2 norm of each expert's un-weighted output e.
         residual_shift: float32 [T], s = max(0, 1 - cos(h, h')) with h the residual stream before
             the MoE block and h' = h + sum_i g_i e_i (EASY-EP, arXiv 2504.06792).

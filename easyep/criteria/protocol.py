@@ -126,10 +126,11 @@ class RoutedCriterion:
                 f"not {list(values.shape)}"
             )
         count = layer.num_experts
+        taken = tokens.weights.ravel() != 0  # weight 0 means that the token took no such route
         return np.stack(
             [
-                np.bincount(experts, values.ravel().astype(np.float64), count),
-                np.bincount(experts, minlength=count).astype(np.float64),
+                np.bincount(experts[taken], values.ravel()[taken].astype(np.float64), count),
+                np.bincount(experts[taken], minlength=count).astype(np.float64),
             ]
         )
 

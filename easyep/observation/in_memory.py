@@ -25,6 +25,7 @@ def observe_in_memory(
     sequences: Sequence[TokenSequence],
     *,
     mtp: "MtpModel | None" = None,
+    stream: str | None = None,
     batch_size: int = 1,
     title: str = "Observing",
     progress: Progress = SILENT,
@@ -39,6 +40,7 @@ def observe_in_memory(
         sequences: the demonstrations.
         mtp: the model's multi-token-prediction layers, to be recorded too. As in generation, the
             layer at depth d reads the token d + 1 places ahead of the hidden state it is given.
+        stream: as in `Recorder`.
         batch_size: demonstrations per forward pass.
 
     Returns:
@@ -54,7 +56,9 @@ def observe_in_memory(
     if mtp is not None:
         layers |= {len(layers) + i: layer.mtp_block for i, layer in enumerate(mtp.layers)}
     parts: dict[int, list[RoutedTokens]] = {}
-    recorder = Recorder(layers, lambda index, part: parts.setdefault(index, []).append(part))
+    recorder = Recorder(
+        layers, lambda index, part: parts.setdefault(index, []).append(part), stream=stream
+    )
     if not recorder.moe_layers:
         raise ObservationError(
             f"{type(model).__name__} has no routed experts that easyep knows how to watch"
