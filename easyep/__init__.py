@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from easyep.criteria import criterion
     from easyep.errors import EasyEPError
     from easyep.mixing import mix
+    from easyep.overlap import Stability, stability
     from easyep.pipeline import observe, prune, rewrite, verify
     from easyep.planning import plan
     from easyep.queries import evaluate, inspect, read_mask
@@ -36,6 +37,7 @@ __all__ = [
     "RoutedTokens",
     "Scores",
     "Selection",
+    "Stability",
     "criterion",
     "evaluate",
     "inspect",
@@ -47,6 +49,7 @@ __all__ = [
     "rewrite",
     "score",
     "select",
+    "stability",
     "verify",
 ]
 
@@ -55,6 +58,7 @@ _HOMES = {
     "criteria": ["criterion"],
     "errors": ["EasyEPError"],
     "mixing": ["mix"],
+    "overlap": ["Stability", "stability"],
     "pipeline": ["observe", "prune", "rewrite", "verify"],
     "planning": ["plan"],
     "queries": ["evaluate", "inspect", "read_mask"],

@@ -30,7 +30,7 @@ ORDER = [
         "report",
         "demo_model",
     ],
-    ["recipe"],
+    ["recipe", "overlap"],
     ["calibration"],
     ["planning"],
     ["pipeline", "queries"],

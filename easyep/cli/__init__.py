@@ -20,6 +20,7 @@ COMMANDS = {
     "observe": ("stages", "Run the model on demonstrations and record what its experts did."),
     "score": ("deciding", "Score every expert from observations, without the model."),
     "select": ("deciding", "Choose the experts to keep."),
+    "stability": ("stability", "Show how much the choice depends on what was shown."),
     "rewrite": ("stages", "Write the checkpoint that has only the selected experts."),
     "verify": ("stages", "Check a pruned checkpoint, byte by byte where its source is given."),
     "inspect": ("look", "Show what is in a checkpoint, and what pruning saves."),

@@ -145,6 +145,12 @@ keep_several = click.option(
     show_default=True,
     help="Experts to keep in each layer; several give nested selections.",
 )
+groups = _choice(
+    "groups",
+    GROUP_MODES,
+    "Group-limited routers: keep as many experts in each group, or choose freely and leave a "
+    "router without groups.",
+)
 limits = _several(
     click.option(
         "--align",
@@ -153,12 +159,7 @@ limits = _several(
         metavar="N",
         help="Round the number of experts to a multiple of N.",
     ),
-    _choice(
-        "groups",
-        GROUP_MODES,
-        "Group-limited routers: keep as many experts in each group, or choose freely and leave a "
-        "router without groups.",
-    ),
+    groups,
     _choice("allocation", ALLOCATIONS, "The same number in every layer: what engines can load."),
     click.option(
         "--protect",

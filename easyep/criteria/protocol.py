@@ -68,6 +68,17 @@ class RecordCriterion(Protocol):
 
 
 @runtime_checkable
+class SummedCriterion(RecordCriterion, Protocol):
+    """A criterion whose scores follow from sums over tokens, so that records can be added up."""
+
+    def sums(self, tokens: RoutedTokens, layer: Layer) -> Float64:
+        """Numbers of any shape; those of two parts of a record add up to those of the whole."""
+
+    def from_sums(self, sums: Float64) -> Float64:
+        """What `score` says of the record that the sums are of."""
+
+
+@runtime_checkable
 class WeightCriterion(Protocol):
     """Anything that scores experts by their weights, without data."""
 
