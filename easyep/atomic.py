@@ -87,23 +87,42 @@ def appearing(target: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         with writing(target):
-            for folder in reversed([target.parent, *target.parent.parents]):
-                if not folder.exists():
-                    folder.mkdir()
-                    made.append(folder)
+            make_parents(target, made)
             # On the same file system, so that the rename at the end is one atomic step.
             temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         yield temporary
         with writing(target):
-            temporary.chmod(0o777 & ~_umask())  # mkdtemp makes what only the owner can enter
-            for folder in sorted({temporary, *(p for p in temporary.rglob("*") if p.is_dir())}):
-                _sync(folder)
-            temporary.rename(target)
+            appear(temporary, target)
     except BaseException:
-        _remove(temporary, made)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        remove_empty(made)
         raise
+
+
+def appear(folder: Path, target: Path) -> None:
+    """Rename the finished `folder`, whose files are on disk, to `target`, on disk too."""
+    folder.chmod(0o777 & ~_umask())  # it was made so that only the owner can enter
+    for each in sorted({folder, *(p for p in folder.rglob("*") if p.is_dir())}):
+        _sync(each)
+    folder.rename(target)
     with suppress(OSError):  # it is there and whole, whatever becomes of this
         _sync(target.parent)
+
+
+def make_parents(target: Path, made: list[Path]) -> None:
+    """Make the folders above `target` that are missing, and append them to `made`."""
+    for folder in reversed(target.parents):
+        if not folder.exists():
+            folder.mkdir()
+            made.append(folder)
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those of `folders`, each in the one before it, that are empty."""
+    for folder in reversed(folders):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager
@@ -129,14 +148,6 @@ def _check_folder(path: Path) -> None:
         raise OutputError(f"{path} cannot be written: {folder} is not a directory")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{path} cannot be written: no permission to write to {folder}")
-
-
-def _remove(temporary: Path | None, made: list[Path]) -> None:
-    if temporary is not None:
-        shutil.rmtree(temporary, ignore_errors=True)
-    for folder in reversed(made):
-        with suppress(OSError):
-            folder.rmdir()
 
 
 def _sync(folder: Path) -> None:

@@ -71,7 +71,7 @@ def manifest_document(
     """
     own: dict[str, Any] = {
         "schema": SCHEMA,
-        "easyep": _version(),
+        "easyep": easyep_version(),
         "source": source.to_json(),
         "selection": selection.to_json(),
         "mtp": mtp,
@@ -86,7 +86,8 @@ def manifest_document(
     return {**own, **more}
 
 
-def _version() -> str:
+def easyep_version() -> str:
+    """The version of easyep that runs."""
     try:
         return metadata.version("easyep")
     except metadata.PackageNotFoundError:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from easyep.checkpoint.copying import Range
 from easyep.checkpoint.files import SINGLE, Checkpoint
@@ -41,7 +42,7 @@ class OutputShard:
     metadata: Mapping[str, str]
     tensors: tuple[OutputTensor, ...]
 
-    @property
+    @cached_property
     def header(self) -> bytes:
         """The bytes before the data."""
         return build_header(((t.name, t.dtype, t.shape) for t in self.tensors), self.metadata)
@@ -50,6 +51,11 @@ class OutputShard:
     def nbytes(self) -> int:
         """Bytes of all its tensors, without the header."""
         return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the file."""
+        return len(self.header) + self.nbytes
 
 
 @dataclass(frozen=True, slots=True)

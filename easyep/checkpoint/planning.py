@@ -92,7 +92,7 @@ class Plan:
         """Bytes that the new directory will take, but for the manifest and the model card."""
         root = self.checkpoint.path
         small = sum((root / name).stat().st_size for name in self.side_files)
-        return small + sum(len(shard.header) + shard.nbytes for shard in self.shards)
+        return small + sum(shard.file_bytes for shard in self.shards)
 
 
 def plan(

@@ -83,7 +83,7 @@ def proofread(
     order = sorted(sizes, key=lambda name: -sizes[name])
     with (
         progress.task("verifying", sum(sizes.values()), "bytes") as task,
-        ThreadPoolExecutor(jobs or min(_cores(), MAX_JOBS)) as pool,
+        ThreadPoolExecutor(jobs or min(cores(), MAX_JOBS)) as pool,
     ):
         try:
             proofs.update(zip(order, pool.map(read, order), strict=True))
@@ -94,7 +94,7 @@ def proofread(
     return proofs
 
 
-def _cores() -> int:
+def cores() -> int:
     """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -3,21 +3,20 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from easyep.artifacts.selection import Selection
-from easyep.atomic import appearing, writing
+from easyep.atomic import writing
+from easyep.checkpoint import resuming
 from easyep.checkpoint.config_edits import (
     QUANTISATION_FILES,
     edited_text,
     quantisation_file_edits,
 )
-from easyep.checkpoint.copying import Sources, Writer, merged, writer
 from easyep.checkpoint.files import (
     CONFIG,
     INDEX,
@@ -30,13 +29,14 @@ from easyep.checkpoint.files import (
 from easyep.checkpoint.kept_experts import MTP_MODES
 from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.manifest import manifest_document
-from easyep.checkpoint.output_files import OutputShard
 from easyep.checkpoint.planning import MAX_SHARD_BYTES, Plan, plan
 from easyep.checkpoint.renumbering import renaming
+from easyep.checkpoint.shard_writing import write_shards
 from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD
-from easyep.checkpoint.target import check_target
-from easyep.errors import CheckpointError, OutputError
-from easyep.progress import SILENT, Progress, Task
+from easyep.checkpoint.target import check_room, check_target, told_leftovers
+from easyep.checkpoint.work_folder import WorkFolder, work_folder
+from easyep.errors import CheckpointError, OutputError, VerificationError
+from easyep.progress import SILENT, Progress
 
 __all__ = ["MTP_MODES", "Plan", "Rewritten", "plan", "rewrite"]
 
@@ -107,56 +107,68 @@ def rewrite(
     texts = _texts(work)
     _check_extra(extra_files, {*work.side_files, *texts, *(s.name for s in work.shards), MANIFEST})
     small = sum(map(len, extra_files.values())) + sum(map(len, texts.values()))
-    target = check_target(output, work.checkpoint.path, work.disk_bytes + small)
-
-    checksums: dict[str, str] = {}
-    with appearing(target) as folder:
-        with (
-            Sources(work.checkpoint.path, work.checkpoint.shards.values()) as sources,
-            progress.task("writing", work.bytes_after, "bytes") as task,
-        ):
-            for shard in work.shards:
-                with writer(folder / shard.name, target) as file:
-                    _fill(file, shard, sources, task)
-                    checksums[shard.name] = file.hexdigest()
-        for name in work.side_files:
-            if name not in texts:
-                data = read_bytes(work.checkpoint.path, name)
-                checksums[name] = _write_small(folder / name, data, target)
-        for name, data in {**texts, **extra_files}.items():
-            checksums[name] = _write_small(folder / name, data, target)
+    needed = work.disk_bytes + small
+    target = check_target(output, work.checkpoint.path, needed)
+    stamps = resuming.stamps(work.checkpoint)
+    with work_folder(target, resuming.purpose(work, stamps)) as place:
+        place.keep_only(resuming.intact(work, place, progress))
+        check_room(target, needed - sum(each.size for each in place.finished.values()))
+        checksums = {
+            name: _write_small(place.files / name, data, target)
+            for name, data in _small_files(work, {**texts, **extra_files})
+        }
+        _write_weights(work, place, target, stamps, progress)
+        checksums |= {name: each.sha256 for name, each in place.finished.items()}
         checksums.pop(MODEL_CARD, None)
         document["checksums"] = dict(sorted(checksums.items()))
-        _write_small(folder / MANIFEST, _json(document), target)
+        _write_small(place.files / MANIFEST, _json(document), target)
         if check is not None:
-            check(folder)
+            _checked(check, place)
     return Rewritten(
         path=target,
         bytes_before=work.bytes_before,
         bytes_after=work.bytes_after,
         tensors=work.tensors,
         shards=tuple(shard.name for shard in work.shards),
-        warnings=work.warnings,
+        warnings=(*work.warnings, *told_leftovers(target)),
         dropped_mtp=work.layout.mtp_layers if mtp == "drop" else (),
     )
 
 
-def _fill(file: Writer, shard: OutputShard, sources: Sources, task: Task) -> None:
-    file.write(shard.header)
-    for change, tensors in groupby(shard.tensors, key=lambda tensor: tensor.change):
-        if change is None:
-            ranges = (each for tensor in tensors for each in tensor.ranges)
-            file.copy(merged(ranges), sources, task)
-            continue
-        for tensor in tensors:
-            data = change(sources.read(tensor.ranges))
-            if len(data) != tensor.nbytes:
-                raise CheckpointError(
-                    f"tensor {tensor.name!r} needs {tensor.nbytes} bytes as {tensor.dtype} "
-                    f"{list(tensor.shape)}, but its new values take {len(data)}"
-                )
-            file.write(data)
-            task.advance(len(data))
+def _write_weights(
+    work: Plan, place: WorkFolder, target: Path, stamps: resuming.Stamps, progress: Progress
+) -> None:
+    """Write the weight files that an earlier run did not finish."""
+    source = work.checkpoint
+    left = [shard for shard in work.shards if shard.name not in place.finished]
+    with progress.task("writing", sum(shard.file_bytes for shard in left), "bytes") as task:
+        try:
+            write_shards(left, place.files, source, target, finished=place.note, task=task)
+        finally:
+            changed = resuming.has_changed(source, stamps)
+            if changed:
+                place.keep_only(set())
+    if changed:
+        raise CheckpointError(
+            f"{source.path} was changed while it was read; start again when nothing writes to it"
+        )
+
+
+def _checked(check: Callable[[Path], None], place: WorkFolder) -> None:
+    """Run `check`; what it finds to be wrong is not to be gone on with."""
+    try:
+        check(place.files)
+    except VerificationError:
+        place.keep_only(set())
+        raise
+
+
+def _small_files(work: Plan, made: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of all files but the weights and the manifest."""
+    for name in work.side_files:
+        if name not in made:
+            yield name, read_bytes(work.checkpoint.path, name)
+    yield from made.items()
 
 
 def _texts(work: Plan) -> dict[str, bytes]:

@@ -1,11 +1,12 @@
 """Where a pruned checkpoint may be written, and whether it fits."""
 
 import os
-import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from easyep.atomic import check_absent, existing
+from easyep.checkpoint.work_folder import leftovers, refuse_other_runs
 from easyep.errors import OutputError
 
 # Left free beside what is written: file systems need some room for themselves.
@@ -24,33 +25,49 @@ def check_target(target: str | os.PathLike[str], source: Path, needed: int) -> P
         The absolute path of the target.
 
     Raises:
-        OutputError: it exists and is not empty, is or lies in the source, is not writable, or
-            has not enough room; the message says which.
+        OutputError: it exists and is not empty, is or lies in the source, is not writable, is
+            written by another run, or has not enough room; the message says which.
     """
     path = Path(target).expanduser()
     place = path.resolve()
     if place == source or place.is_relative_to(source) or source.is_relative_to(place):
         raise OutputError(f"{path} overlaps the source {source}; choose a directory beside it")
-    place, folder = check_absent(path), existing(place.parent)
-    free = shutil.disk_usage(folder).free
-    if free < needed + SPARE_BYTES:
-        raise OutputError(
-            f"{path} needs {_gigabytes(needed)}, but only {_gigabytes(free)} are free on the file "
-            f"system of {folder}; free some room or choose another place{_leftovers(place)}"
-        )
+    place = check_absent(path)
+    refuse_other_runs(place)
+    # What runs that were cut short left there may be what this run goes on with.
+    check_room(place, needed - sum(map(_bytes_in, leftovers(place))))
     return place
 
 
-def _leftovers(place: Path) -> str:
-    """What runs that were killed left beside `place` (see `atomic.appearing`), in words."""
-    pattern = re.compile(re.escape(f".{place.name}.") + r"\w{8}")
-    try:
-        names = sorted(p.name for p in place.parent.iterdir() if pattern.fullmatch(p.name))
-    except OSError:
-        return ""
-    if not names:
-        return ""
-    return f" (unless a run still writes there, {', '.join(names)} beside it can be removed)"
+def check_room(target: Path, needed: int) -> None:
+    """Raises OutputError where the file system of `target` has less than `needed` bytes free."""
+    folder = existing(target.parent)
+    free = shutil.disk_usage(folder).free
+    if free < needed + SPARE_BYTES:
+        raise OutputError(
+            f"{target} needs {_gigabytes(needed)}, but only {_gigabytes(free)} are free on the "
+            f"file system of {folder}; free some room or choose another place"
+            + "".join(f" ({told})" for told in told_leftovers(target))
+        )
+
+
+def told_leftovers(target: Path, own: Path | None = None) -> list[str]:
+    """What other runs than that in the folder `own` left beside `target`, in words."""
+    return [
+        f"{folder} ({_gigabytes(_bytes_in(folder))}) is of a rewrite to {target.name} that was "
+        "cut short: its command goes on from there, or the folder can be removed"
+        for folder in leftovers(target)
+        if folder != own
+    ]
+
+
+def _bytes_in(folder: Path) -> int:
+    """What a folder takes on disk; files that vanish meanwhile count nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.lstat().st_blocks * 512
+    return total
 
 
 def _gigabytes(count: int) -> str:

@@ -1,0 +1,68 @@
+"""How a rewrite that was cut short is recognised, and what of it is trusted."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from easyep.checkpoint.files import Checkpoint, checked_file
+from easyep.checkpoint.manifest import easyep_version
+from easyep.checkpoint.planning import Plan
+from easyep.checkpoint.proofreading import proofread
+from easyep.checkpoint.work_folder import WorkFolder
+from easyep.errors import CheckpointError
+from easyep.progress import Progress
+
+Stamps = Mapping[str, tuple[int, int]]
+
+
+def stamps(source: Checkpoint) -> dict[str, tuple[int, int]]:
+    """Weight file -> its size in bytes and the time of its last change in nanoseconds.
+
+    Raises:
+        CheckpointError: one of the files is gone.
+    """
+    found = {}
+    for name in source.shards:
+        status = checked_file(source.path, name).stat()
+        found[name] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def has_changed(source: Checkpoint, before: Stamps) -> bool:
+    """Whether a weight file is another than it was; one that is gone may come back."""
+    try:
+        return stamps(source) != before
+    except CheckpointError:
+        return False
+
+
+def purpose(work: Plan, source: Stamps) -> dict[str, str]:
+    """All that the weight files of a plan depend on: only a rewrite with the same goes on."""
+    planned = hashlib.sha256(_hashable([work.mtp, sorted(work.kept_experts.items())]))
+    for shard in work.shards:
+        planned.update(shard.name.encode() + shard.header)
+        for tensor in shard.tensors:
+            for each in tensor.ranges:
+                planned.update(f"{each.shard} {each.begin} {each.end}\n".encode())
+    model = work.checkpoint.identity("").to_json()
+    return {
+        "easyep": easyep_version(),
+        "source": hashlib.sha256(_hashable([model, sorted(source.items())])).hexdigest(),
+        "plan": planned.hexdigest(),
+    }
+
+
+def intact(work: Plan, place: WorkFolder, progress: Progress) -> set[str]:
+    """The weight files of an earlier run that still have the bytes that they were noted with."""
+    sizes = {shard.name: shard.file_bytes for shard in work.shards}
+    found = {
+        name: each
+        for name, each in place.finished.items()
+        if each.size == sizes.get(name) and (place.files / name).is_file()
+    }
+    proofs = proofread(place.files, found, (), None, limit=1, jobs=None, progress=progress)
+    return {name for name, each in found.items() if proofs[name].sha256 == each.sha256}
+
+
+def _hashable(value: object) -> bytes:
+    return json.dumps(value).encode()
