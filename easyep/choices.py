@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from easyep.errors import ArtifactError
@@ -40,6 +42,19 @@ def count(name: str, value: Any) -> int:
     if type(value) is not int or value < 1:
         raise ArtifactError(f"{name} must be a positive integer, not {value!r}")
     return value
+
+
+def size(name: str, value: Any) -> int:
+    """A number of bytes: an integer, or a text such as ``5GB``, ``500MB`` or ``2GiB``."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)?", str(value), re.IGNORECASE)
+    if not isinstance(value, (int, str)) or isinstance(value, bool) or not found:
+        raise ArtifactError(f"{name} must be a size such as 5GB or 500MB, not {value!r}")
+    unit = (found[2] or "B").upper()
+    base = 1024 if "I" in unit else 1000
+    nbytes = int(Decimal(found[1]) * base ** "BKMGT".index(unit[0]))
+    if nbytes < 1:
+        raise ArtifactError(f"{name} must be at least one byte, not {value!r}")
+    return nbytes
 
 
 def seed(name: str, value: Any) -> int:

@@ -13,6 +13,7 @@ from easyep.architectures.engines import Serving, check_serving
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_absent
 from easyep.checkpoint import rewriting, verification
+from easyep.choices import size
 from easyep.criteria import needs_record
 from easyep.demonstrations.rendering import DemoOrder
 from easyep.errors import DemosError, VerificationError
@@ -65,7 +66,8 @@ def prune(
         choices: the fields of `Recipe`.
 
     Raises:
-        EasyEPError: a subclass says what is wrong; nothing is left under `output`.
+        EasyEPError: a subclass says what is wrong; nothing is left under `output`. What was
+            written may stay beside it, for the same call to go on with; the message says so.
     """
     recipe = Recipe(model=os.fspath(model), **choices)
     work = Path(work_dir) if work_dir is not None else None
@@ -97,8 +99,18 @@ def prune(
             problems = "; ".join(checked[0].problems)
             raise VerificationError(f"what was written is wrong and was not kept: {problems}")
 
-    rewritten = _rewrite(source, chosen, output, recipe.mtp, facts, progress, check)
-    rewritten = replace(rewritten, warnings=planned.warnings)
+    rewritten = _rewrite(
+        source,
+        chosen,
+        output,
+        mtp=recipe.mtp,
+        max_shard_size=recipe.max_shard_size,
+        facts=facts,
+        progress=progress,
+        check=check,
+    )
+    warnings = dict.fromkeys((*planned.warnings, *rewritten.warnings))
+    rewritten = replace(rewritten, warnings=tuple(warnings))
     clock.lap("verify")
     return Pruned(
         path=Path(output),
@@ -210,6 +222,7 @@ def rewrite(
     output: PathLike,
     *,
     mtp: str = Recipe.mtp,
+    max_shard_size: int | str = Recipe.max_shard_size,
     engine: Sequence[str] = Recipe.engine,
     tensor_parallel: int = Recipe.tensor_parallel,
     expert_parallel: int = Recipe.expert_parallel,
@@ -222,7 +235,7 @@ def rewrite(
             source that is open already.
         selection: which experts to keep, or the file that it was saved in.
         output: a directory that does not exist yet.
-        mtp, engine, tensor_parallel, expert_parallel: as in `Recipe`.
+        mtp, max_shard_size, engine, tensor_parallel, expert_parallel: as in `Recipe`.
 
     Raises:
         EasyEPError: a subclass says why nothing was written.
@@ -233,7 +246,15 @@ def rewrite(
     warnings = check_serving(
         serving, source.architecture.engines, source.router, chosen.keep, chosen.groups
     )
-    rewritten = _rewrite(source, chosen, output, mtp, {}, progress)
+    rewritten = _rewrite(
+        source,
+        chosen,
+        output,
+        mtp=mtp,
+        max_shard_size=size("max_shard_size", max_shard_size),
+        facts={},
+        progress=progress,
+    )
     return replace(rewritten, warnings=(*rewritten.warnings, *warnings))
 
 
@@ -259,7 +280,9 @@ def _rewrite(
     source: Source,
     chosen: Selection,
     output: PathLike,
+    *,
     mtp: str,
+    max_shard_size: int,
     facts: dict[str, Any],
     progress: Progress,
     check: Callable[[Path], None] | None = None,
@@ -271,6 +294,7 @@ def _rewrite(
         chosen,
         Path(output),
         mtp=mtp,
+        max_shard_size=max_shard_size,
         manifest={"source": source.identity.to_json(), **facts},
         extra_files={"README.md": card.encode()},
         progress=progress,

@@ -101,6 +101,7 @@ def check(
         source.checkpoint,
         stand_in,
         mtp=source.mtp_mode(recipe.mtp),
+        max_shard_size=recipe.max_shard_size,
         output=output,
         layout=source.layout,
     )

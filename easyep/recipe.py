@@ -12,7 +12,7 @@ from easyep import choices
 from easyep.architectures.engines import ENGINES, Serving
 from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
-from easyep.checkpoint.rewriting import MTP_MODES
+from easyep.checkpoint.rewriting import MAX_SHARD_BYTES, MTP_MODES
 from easyep.demonstrations import parse_weighted
 from easyep.demonstrations.rendering import DEMO_ORDERS, DemoOrder
 from easyep.errors import ArtifactError
@@ -40,6 +40,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "tokens": choices.one_of(TOKENS),
     "groups": choices.one_of(GROUP_MODES),
     "mtp": choices.one_of(MTP_CHOICES),
+    "max_shard_size": choices.size,
     "n_demos": choices.count,
     "max_length": choices.optional(choices.count),
     "demo_order": choices.one_of(DEMO_ORDERS),
@@ -78,6 +79,7 @@ class Recipe:
         mtp: multi-token-prediction layers: ``"score"`` them, let them ``"follow"`` the last
             layer's choice, or ``"drop"`` them; ``"auto"`` scores them if transformers loads the
             result without a complaint, else drops them (`Source.mtp_mode`).
+        max_shard_size: bytes of tensors per weight file, or a text such as ``5GB``.
         n_demos: demonstrations per domain.
         max_length: tokens per demonstration; None means the model's own limit.
         demo_order: ``"random"`` or ``"longest"``.
@@ -105,6 +107,7 @@ class Recipe:
     tokens: Tokens = "all"
     groups: str = "balanced"
     mtp: str = "auto"
+    max_shard_size: int = MAX_SHARD_BYTES
     n_demos: int = 25
     max_length: int | None = None
     demo_order: DemoOrder = "random"

@@ -45,6 +45,20 @@ def test_wrong_numbers(key, value):
         Recipe("m", **{key: value})
 
 
+@pytest.mark.parametrize(
+    ("text", "nbytes"),
+    [(7, 7), ("7", 7), ("5GB", 5 * 10**9), ("1.5 mb", 1_500_000), ("2GiB", 2 * 2**30), ("9B", 9)],
+)
+def test_sizes(text, nbytes):
+    assert Recipe("m", max_shard_size=text).max_shard_size == nbytes
+
+
+@pytest.mark.parametrize("text", [0, -1, True, 1.5, "", "GB", "5 XB", "-5GB", "0.5", "0.1B", None])
+def test_wrong_sizes(text):
+    with pytest.raises(ArtifactError, match="max_shard_size must be"):
+        Recipe("m", max_shard_size=text)
+
+
 def test_unknown_keys():
     with pytest.raises(UnknownNameError, match="did you mean 'domain'"):
         Recipe.from_mapping({"model": "demo", "domains": ["math"]})

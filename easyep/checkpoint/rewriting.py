@@ -38,7 +38,7 @@ from easyep.checkpoint.work_folder import WorkFolder, work_folder
 from easyep.errors import CheckpointError, OutputError, VerificationError
 from easyep.progress import SILENT, Progress
 
-__all__ = ["MTP_MODES", "Plan", "Rewritten", "plan", "rewrite"]
+__all__ = ["MAX_SHARD_BYTES", "MTP_MODES", "Plan", "Rewritten", "plan", "rewrite"]
 
 
 @dataclass(frozen=True)

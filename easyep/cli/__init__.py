@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     0 done; 1 a clear error; 2 wrong usage; 130 interrupted; 143 terminated. However it ends,
-    what was half written is removed.
+    nothing half written has its final name.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if threading.current_thread() is threading.main_thread():
@@ -88,8 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         complain(error.format_message())
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        complain("interrupted")
+    except (KeyboardInterrupt, click.Abort) as error:
+        kept = (error.__cause__ or error).args  # click raises Abort from the KeyboardInterrupt
+        complain("; ".join(["interrupted", *map(str, kept)]))
         code = 130
     except BrokenPipeError:
         # Somebody closed the pipe that we print to, as `head` does.

@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 
 import click
 
+from easyep import choices
 from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.demonstrations.rendering import DEMO_ORDERS
+from easyep.errors import ArtifactError
 from easyep.recipe import DTYPES, MTP_CHOICES, RUNNERS, Recipe
 from easyep.scoring import TOKENS
 from easyep.selection import ALLOCATIONS
@@ -31,6 +33,18 @@ class Keep(click.ParamType[float]):
             return float(value) if "." in str(value) else int(value)
         except ValueError:
             self.fail(f"{value!r} is neither a fraction nor a number of experts", param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, such as 5GB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return choices.size("the size", value)
+        except ArtifactError as error:
+            self.fail(str(error), param, ctx)
 
 
 def _choice(name: str, valid: Sequence[str], text: str) -> Decorator[Any]:
@@ -76,6 +90,14 @@ mtp = _choice(
     "Multi-token-prediction layers: choose their experts by their own scores, by the last "
     "layer's choice, or leave the layers out; auto scores them if transformers loads the result "
     "without a complaint.",
+)
+max_shard_size = click.option(
+    "--max-shard-size",
+    type=Size(),
+    metavar="SIZE",
+    default=DEFAULTS["max_shard_size"],
+    show_default="5GB",
+    help="Bytes of tensors per weight file; an expert is never split over two.",
 )
 demo_choice = _several(
     click.option(

@@ -46,6 +46,7 @@ from easyep.selection import retained_share
 @options.mix
 @options.demo_choice
 @options.mtp
+@options.max_shard_size
 @options.serving
 @options.running
 @click.option(

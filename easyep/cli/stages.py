@@ -69,6 +69,7 @@ def observe_command(
 @click.option("--selection", required=True, metavar="FILE", help="What `easyep select` wrote.")
 @options.output_directory
 @options.mtp
+@options.max_shard_size
 @options.serving
 @options.common
 def rewrite_command(
@@ -79,11 +80,11 @@ def rewrite_command(
     as_json: bool,
     quiet: bool,
     debug: bool,
-    **serving: Any,
+    **choices: Any,
 ) -> None:
     """Write the checkpoint that has only the selected experts."""
     with progress_bars(quiet) as progress:
-        done = pipeline.rewrite(model, selection, output, mtp=mtp, progress=progress, **serving)
+        done = pipeline.rewrite(model, selection, output, mtp=mtp, progress=progress, **choices)
     say_dropped_mtp(done.dropped_mtp, mtp)
     if as_json:
         print_json(

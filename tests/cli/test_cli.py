@@ -49,8 +49,10 @@ def test_the_stages(capsys, tmp_path):
     assert "share of the score kept" in out
     out_dir = tmp_path / "out"
     rewriting = ["--model", "demo", "--selection", selection, "--output", out_dir]
-    code, _, err = run(capsys, "rewrite", *rewriting)
+    assert run(capsys, "rewrite", *rewriting, "--max-shard-size", "big")[0] == 2
+    code, _, err = run(capsys, "rewrite", *rewriting, "--max-shard-size", "500kB")
     assert code == 0
+    assert len(list(out_dir.glob("*.safetensors"))) > 1
     assert "the multi-token-prediction layer 5 was left out" in err
     code, out, _ = run(capsys, "verify", out_dir, "--source", "demo", "--json")
     assert code == 0
@@ -247,14 +249,15 @@ def test_a_misspelt_command_is_recognised(capsys):
     assert "did you mean 'prune'" in run(capsys, "prone")[2]
 
 
-def test_interrupted(capsys, monkeypatch):
+@pytest.mark.parametrize("message", [[], ["2 weight files are kept"]])
+def test_interrupted(capsys, monkeypatch, message):
     def interrupt(*args, **kwargs):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*message)
 
     monkeypatch.setattr("easyep.planning.plan", interrupt)
     code, _, err = run(capsys, "prune", *SMALL, "--dry-run")
     assert code == 130
-    assert "interrupted" in err
+    assert "; ".join(["interrupted", *message]) in err
 
 
 def test_debug_shows_the_traceback(capsys):
