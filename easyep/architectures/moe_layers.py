@@ -20,8 +20,9 @@ class MoeLayers:
         moe_types: the names or letters in `types` that mean experts.
         listed: the keys that may hold the layers' numbers, as a list or as text with commas.
         frequency: the key with a number n (every n-th layer from 0 on) or a list of 0 and 1.
-        dense_first: the key with the number of dense layers at the start.
-        last: the key with the number of the last layer with experts.
+        dense_first: the key with the number of dense layers at the start; or a list of them, one
+            for each set of experts.
+        last: the key with the number of the last layer with experts; or such a list.
         dense_layers: the key with a list of dense layers.
         step, offset: the keys of the two numbers above.
         unstated: the configuration does not say it; the checkpoint's tensors do.
@@ -89,6 +90,19 @@ class MoeLayers:
                     return value
             return defaults.get(name)
 
+        def same(name: str, unstated: int) -> int:
+            """A number, or a list of as many as there are sets of experts, which mean the same."""
+            value = setting(name, int, list)
+            each = value if isinstance(value, list) else [unstated if value is None else value]
+            if any(type(number) is not int for number in each) or not each:
+                raise CheckpointError(f"config.json: {getattr(self, name)} is {value!r}")
+            if len({min(number, num_layers - 1) for number in each}) > 1:
+                raise CheckpointError(
+                    f"config.json: {getattr(self, name)} is {value!r}; easyep needs both sets of "
+                    "experts in the same layers"
+                )
+            return int(each[0])
+
         if self.unstated:
             return None
         everywhere = range(num_layers)
@@ -106,9 +120,9 @@ class MoeLayers:
         frequency = setting("frequency", int, list)
         if isinstance(frequency, list):
             return tuple(i for i in everywhere if i < len(frequency) and frequency[i])
-        first = setting("dense_first", int) or 0
-        last = setting("last", int)
-        last = num_layers - 1 if last is None or last < 0 else last
+        first = same("dense_first", 0)
+        last = same("last", -1)
+        last = num_layers - 1 if last < 0 else last
         dense = setting("dense_layers", list) or []
         step = max(1, setting("step", int) or 1)
         offset = setting("offset", int)

@@ -57,13 +57,13 @@ class Architecture(Definition):
 
         Returns:
             Path -> value, for the keys that are present and not null, in the section of the
-            experts and in the sections around it. A value can be a list with one number for each
-            layer or for each set of experts.
+            experts and in the sections around it and inside. A value can be a list with one
+            number for each layer or for each set of experts.
         """
         home = self.section(config)
         found = {}
         for path, section in _sections(config):
-            if path == home[: len(path)]:
+            if path == home[: len(path)] or home == path[: len(home)]:
                 for key in self.keys(what):
                     if _stated(section, key) is not None:
                         found[(*path, *key.split("."))] = _stated(section, key)

@@ -18,6 +18,7 @@ def layers(keys: dict[str, Any], config: dict[str, Any], **defaults: Any) -> Any
         ({"dense_first": "d"}, {}, range(8)),
         ({"dense_first": "d", "last": "l"}, {"d": 1, "l": 4}, range(1, 5)),
         ({"last": "l"}, {"l": -1}, range(8)),
+        ({"dense_first": "d", "last": "l"}, {"d": [1, 1], "l": [9, 8]}, range(1, 8)),
         ({"step": "s"}, {"s": 2}, (1, 3, 5, 7)),
         ({"step": "s", "offset": "o"}, {"s": 4, "o": 2}, (2, 6)),
         ({"frequency": "f"}, {"f": 3}, (0, 3, 6)),
@@ -51,6 +52,8 @@ def test_a_configuration_may_not_tell() -> None:
     ("keys", "config", "message"),
     [
         ({"dense_first": "d"}, {"d": "3"}, "d is '3', expected int"),
+        ({"dense_first": "d"}, {"d": [1, 2]}, r"d is \[1, 2\]; easyep needs both sets"),
+        ({"last": "l"}, {"l": []}, r"l is \[\]"),
         ({"types": "t"}, {"t": ["sparse"]}, "t describes 1 of 8 layers"),
         ({"listed": "l"}, {"l": "3,x"}, "l is .*expected numbers"),
         ({"frequency": "f"}, {"f": "1"}, "f is '1', expected int or list"),

@@ -12,6 +12,9 @@ from tests.tiny_models.settings import Settings, load_settings
 
 # Tensors of MTP modules without experts, in families that have no others.
 DENSE = {
+    "dots3_note": "model.layers.{i}.eh_proj.weight",
+    "ernie4_5_moe": "model.mtp_block.{i}.mlp.up_proj.weight",
+    "exaone_moe": "mtp.layers.{i}.mlp.up_proj.weight",
     "inkling_mm_model": "model.mtp.layers.{i}.eh_proj.weight",
     "longcat_flash": "model.mtp.layers.{i}.eh_proj.weight",
     "mimo_v2_flash": "model.mtp.layers.{i}.eh_proj.weight",

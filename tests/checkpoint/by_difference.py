@@ -16,10 +16,15 @@ from tests.checkpoint.raw_files import BYTES, Raw, read_all
 from tests.tiny_models.settings import Settings
 
 # Tensors of a family's second set of experts in the decoder layers.
-SECOND = {"jetmoe": r"\.self_attention\."}
+SECOND = {
+    "ernie4_5_moe_vl": r"\.gate\.weight_1",
+    "ernie4_5_vl_moe": r"\.gate\.weight_1|\.vision_moe\.",
+    "jetmoe": r"\.self_attention\.",
+}
 # Tensors whose values are experts' numbers; shapes do not tell.
 TABLES = re.compile(r"tid2eid$")
 
+_LAYER = re.compile(r"(?:^|\.)(?:layers|blocks)\.(\d+)\.")
 _EXPERT = re.compile(r"(?<=\.experts\.)\d+(?=\.)")
 
 
@@ -54,11 +59,18 @@ def pruned(source: Path, small: Path, family: Settings, selection: Selection) ->
     return expected
 
 
+def is_mtp(name: str, family: Settings) -> bool:
+    """Whether a tensor belongs to multi-token prediction, with or without experts."""
+    found = _LAYER.search(name)
+    behind = found is not None and int(found[1]) >= family.layers
+    return behind or re.search(r"(?:^|\.)mtp[._]", name) is not None
+
+
 def layer_of(name: str, family: Settings) -> int:
     """The number in selections of the layer that a tensor belongs to; -1 = none."""
     if family.mtp is not None and name.startswith(family.mtp.name.format(i=0, layer=family.layers)):
         return family.mtp.index(family.layers)
-    found = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
+    found = _LAYER.search(name)
     if found is None:
         return -1
     second = SECOND.get(family.model_type)

@@ -8,7 +8,7 @@ from unittest import mock
 import torch
 
 from easyep.artifacts.selection import Selection
-from tests.checkpoint.by_difference import layer_of
+from tests.checkpoint.by_difference import TABLES, layer_of
 from tests.tiny_models.settings import Settings
 
 _MOST_ROWS_BEHIND = 2  # of a router, for what is not a routed expert
@@ -34,13 +34,22 @@ def mask(model: Any, family: Settings, selection: Selection) -> None:
     assert missing <= {-1 if family.mtp is None else family.mtp.index(family.layers)}, missing
 
 
+def follow_tables(model: Any, pruned: Any, family: Settings, selection: Selection) -> None:
+    """Let tables of experts in `model` name the experts that those in `pruned` name."""
+    tables = dict(pruned.named_buffers())
+    for name, buffer in model.named_buffers():
+        if TABLES.search(name):
+            kept = torch.tensor(selection.layers[layer_of(name, family)])
+            buffer.copy_(kept[tables[name]])
+
+
 def _routers(model: Any) -> Iterator[tuple[str, Any]]:
     """The modules called ``gate`` or ``router`` in layers, without those inside of another."""
     inside = ""
     for path, module in model.named_modules():
         if inside and path.startswith(inside):
             continue
-        if re.search(r"layers\.\d+\.(?:.+\.)?(?:gate|router)$", path):
+        if re.search(r"(?:layers|blocks)\.\d+\.(?:.+\.)?(?:gate|router)$", path):
             inside = f"{path}."
             yield path, module
 

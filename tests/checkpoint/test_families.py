@@ -64,11 +64,6 @@ def has_mtp(family: str) -> bool:
     return mtp is not None and mtp.own_experts is None
 
 
-def has_dense_mtp(family: str) -> bool:
-    """Whether the tiny checkpoint has MTP modules without experts."""
-    return bool(load_settings()[family].further)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_tensor_is_explained_once(source: Sources, family: str) -> None:
     checkpoint = Checkpoint.open(source(family))
@@ -81,7 +76,11 @@ def test_every_tensor_is_explained_once(source: Sources, family: str) -> None:
     assert sorted(names) == sorted(read_all(source(family)))
     assert len(layout.moe_layers) >= 2
     assert len(layout.mtp_layers) == int(has_mtp(family))
-    assert layout.mtp_depth in (len(layout.mtp_layers), int(has_dense_mtp(family)))
+    settings = load_settings()[family]
+    assert {name for name in names if layout.is_mtp(name)} == {
+        name for name in names if by_difference.is_mtp(name, settings)
+    }
+    assert layout.mtp_depth in (len(layout.mtp_layers), int(any(map(layout.is_mtp, names))))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -125,7 +124,9 @@ def test_the_parts_add_up_and_savings_are_what_a_plan_says(
     total = sum(len(raw[2]) for raw in tensors.values())
     assert sum(part.bytes for part in found.parts) == found.bytes == total
     assert min(found.part("routed experts").bytes, found.part("router").bytes) > 0
-    assert (found.part("MTP").bytes > 0) == (has_mtp(family) or has_dense_mtp(family))
+    settings = load_settings()[family]
+    sizes = [len(raw[2]) for name, raw in tensors.items() if by_difference.is_mtp(name, settings)]
+    assert found.part("MTP").bytes == sum(sizes)
     fractions = (0.75, 0.5, 0.25) if found.n_group == 1 else (0.75, 0.5)
     assert [saving.keep for saving in found.savings] == [f * found.experts for f in fractions]
     for saving in found.savings:

@@ -9,7 +9,7 @@ import torch
 
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.rewriting import rewrite
-from tests.checkpoint.masking import mask
+from tests.checkpoint.masking import follow_tables, mask
 from tests.tiny_models import RUNNABLE, build, load
 from tests.tiny_models.settings import load_settings
 
@@ -28,9 +28,10 @@ def logits_of(model: Any) -> torch.Tensor:
 def assert_same(family: str, path: Path, selection: Selection, out: Path, **config: Any) -> None:
     original = load(family, path, **config)
     untouched = logits_of(original)
-    mask(original, load_settings()[family], selection)
-    expected = logits_of(original)
     pruned = load(family, rewrite(path, selection, out).path)
+    mask(original, load_settings()[family], selection)
+    follow_tables(original, pruned, load_settings()[family], selection)
+    expected = logits_of(original)
     torch.testing.assert_close(logits_of(pruned), expected, rtol=1e-4, atol=1e-4)
     assert (expected - untouched).abs().max() > 0.05, "the mask changed nothing"
 

@@ -32,7 +32,8 @@ def load(family: str, path: str | Path, **config: Any) -> Any:
 
 
 def _is_extra(settings: Settings, key: str) -> bool:
-    if key in settings.further:
+    # transformers names what it does not know after its own modules: another prefix.
+    if any(key.endswith(name.partition(".")[2]) for name in settings.further):
         return True
     mtp = settings.mtp
     if mtp is None:
