@@ -1,6 +1,7 @@
 """What is in a checkpoint, from its configuration and headers alone."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.json_text import at
 from easyep.checkpoint.layout import Layout, resolve
 from easyep.checkpoint.parts import Part, parts
+
+_KEY = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)+", re.ASCII)
 
 FRACTIONS: tuple[float, ...] = (0.75, 0.5, 0.25)
 
@@ -44,7 +47,8 @@ class Inspection:
         top_k: experts per token.
         n_group: groups of the router; 1 = none.
         topk_group: groups that a token may use.
-        routing: how scores become weights, as the architecture describes it.
+        routing: how scores become weights, as the architecture describes it; None where it is
+            left to a setting that `config.json` does not state.
         quantization: the method that `config.json` names, if any.
         shards: number of weight files.
         tensors: number of tensors.
@@ -127,12 +131,17 @@ def inspect(path: str | os.PathLike[str], keep: Sequence[float] = FRACTIONS) -> 
 
 
 def _routing(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, Any]:
-    """The architecture's description with the names of keys replaced by their values."""
+    """The architecture's description with the names of keys replaced by their values.
+
+    A word with an underscore is a key; where `config.json` is silent about it, the value is None.
+    """
     section = at(checkpoint.config, architecture.section(checkpoint.config))
-    return {
-        what: section[value] if isinstance(value, str) and value in section else value
-        for what, value in architecture.routing.items()
-    }
+
+    def value_of(described: Any) -> Any:
+        is_key = isinstance(described, str) and (described in section or _KEY.fullmatch(described))
+        return section.get(described) if is_key else described
+
+    return {what: value_of(described) for what, described in architecture.routing.items()}
 
 
 def _quantization(checkpoint: Checkpoint, architecture: Architecture) -> str | None:

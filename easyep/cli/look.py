@@ -160,7 +160,7 @@ def _models() -> tuple[list[str], list[tuple[object, ...]]]:
 def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value).replace("_", " ")
+    return "not stated" if value is None else str(value).replace("_", " ")
 
 
 def _ranges(numbers: Sequence[int]) -> str:

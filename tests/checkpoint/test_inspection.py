@@ -58,6 +58,11 @@ def test_routing_is_shown_with_the_values_of_the_configuration(source: Sources) 
     assert found.quantization is None
 
 
+def test_routing_that_the_configuration_does_not_state(tmp_path: Path) -> None:
+    routing = inspect(deepseek_fp8(tmp_path / "fp8")).routing
+    assert (routing["score"], routing["scale"], routing["renormalise"]) == ("sigmoid", None, None)
+
+
 def test_formats_of_each_part(tmp_path: Path) -> None:
     fp8 = inspect(deepseek_fp8(tmp_path / "fp8"))
     assert fp8.quantization == "fp8"
