@@ -149,3 +149,25 @@ def test_a_flipped_bit_in_a_scale_is_found(name: str, choose: Chooser, tmp_path:
     assert checksums.startswith("checksums")
     assert repr(key) in tensor_bytes
     assert "differs from the source" in tensor_bytes
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name].stacked])
+def test_swapped_experts_in_a_stack_are_found(name: str, choose: Chooser, tmp_path: Path) -> None:
+    source = write(name, tmp_path / "source", 1)
+    selection = choose(source)
+    out = rewrite(source, selection, tmp_path / "out").path
+    key = [k for k, raw in read_all(out).items() if ".1.mlp.experts." in k and raw[1]][-1]
+    file = out / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    begin, end = json.loads(content[8:start])[key]["data_offsets"]
+    row = (end - begin) // selection.keep
+    data = content[start + begin : start + end]
+    content[start + begin : start + end] = data[row : 2 * row] + data[:row] + data[2 * row :]
+    file.write_bytes(content)
+    _, tensor_bytes = verify(out, source).problems
+    for new, old in enumerate(selection.layers[1][:2]):
+        assert (
+            f"expert {new} in tensor {key!r} (expert {old} of the source) differs" in tensor_bytes
+        )
+    assert tensor_bytes.count("differs") == 2

@@ -144,6 +144,23 @@ def test_every_byte_is_read_once_by_any_number_of_threads(
     assert counted.done == counted.total == sum(file.stat().st_size for file in files)
 
 
+def test_an_interruption_stops_all_threads(pruned: Pruned, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proofreading, "BUFFER_BYTES", 100)
+    counted = Counted()
+    advance = counted.advance
+
+    def interrupted(amount: int = 1) -> None:
+        advance(amount)
+        if counted.done > 5000:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(counted, "advance", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        verify(pruned.path, pruned.source, jobs=3, progress=counted)
+    assert counted.done < counted.total / 4
+    assert counted.total > 100_000
+
+
 class Counted:
     """Progress that counts, for several threads."""
 
