@@ -76,7 +76,7 @@ def demonstrations_of(
             needs_text = "input_ids" not in demo.content
             try:
                 sequence = demonstrations.render(
-                    demo, tokenizer.get() if needs_text else None, max_length
+                    demo, tokenizer.get() if needs_text else None, max_length, recipe.style
                 )
             except DemosError as error:
                 raise DemosError(f"{demo.origin}: {error}") from None

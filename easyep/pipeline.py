@@ -15,6 +15,7 @@ from easyep.atomic import check_absent
 from easyep.checkpoint import rewriting, verification
 from easyep.choices import size
 from easyep.criteria import needs_record
+from easyep.demonstrations.conversation import Style
 from easyep.demonstrations.rendering import DemoOrder
 from easyep.errors import DemosError, VerificationError
 from easyep.models import resolve
@@ -168,6 +169,7 @@ def observe(
     n_demos: int = Recipe.n_demos,
     max_length: int | None = Recipe.max_length,
     demo_order: DemoOrder = Recipe.demo_order,
+    style: Style = Recipe.style,
     seed: int = Recipe.seed,
     mtp: str = Recipe.mtp,
     runner: str = Recipe.runner,
@@ -184,7 +186,7 @@ def observe(
         model: a directory, a short name, or a repository id.
         domain: the name of a domain (`easyep list domains`), or
         demos: a JSONL file of demonstrations.
-        n_demos, max_length, demo_order, seed, mtp, runner, device, dtype, batch_size,
+        n_demos, max_length, demo_order, style, seed, mtp, runner, device, dtype, batch_size,
             trust_remote_code: as in `Recipe`.
         output: a directory to save the observations in.
 
@@ -200,6 +202,7 @@ def observe(
         n_demos=n_demos,
         max_length=max_length,
         demo_order=demo_order,
+        style=style,
         seed=seed,
         mtp=mtp,
         runner=runner,

@@ -14,6 +14,7 @@ from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.checkpoint.rewriting import MAX_SHARD_BYTES, MTP_MODES
 from easyep.demonstrations import parse_weighted
+from easyep.demonstrations.conversation import STYLES, Style
 from easyep.demonstrations.rendering import DEMO_ORDERS, DemoOrder
 from easyep.errors import ArtifactError
 from easyep.scoring import TOKENS, Tokens
@@ -44,6 +45,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "n_demos": choices.count,
     "max_length": choices.optional(choices.count),
     "demo_order": choices.one_of(DEMO_ORDERS),
+    "style": choices.one_of(STYLES),
     "seed": choices.seed,
     "runner": choices.one_of(RUNNERS),
     "device": choices.text,
@@ -83,6 +85,8 @@ class Recipe:
         n_demos: demonstrations per domain.
         max_length: tokens per demonstration; None means the model's own limit.
         demo_order: ``"random"`` or ``"longest"``.
+        style: answers with their ``"thinking"``, ``"plain"`` ones, or ``"auto"``: thinking if the
+            model's chat template knows it.
         seed: for every random choice.
         runner: how the model is run.
         device: ``"auto"`` or a torch device.
@@ -111,6 +115,7 @@ class Recipe:
     n_demos: int = 25
     max_length: int | None = None
     demo_order: DemoOrder = "random"
+    style: Style = "auto"
     seed: int = 0
     runner: str = "auto"
     device: str = "auto"

@@ -1,6 +1,7 @@
 """A demonstration as somebody wrote it, and as a model reads it."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,9 @@ class Demo:
         content = {key: value[key] for key in form}
         if form == ("messages",):
             _check_messages(content["messages"])
+            if value.get("tools") is not None:
+                content["tools"] = value["tools"]
+                _check_tools(content["tools"])
         elif form == ("input_ids",):
             if "response_start" in value:
                 content["response_start"] = value["response_start"]
@@ -87,6 +91,35 @@ def _check_messages(messages: Any) -> None:
             raise DemosError(f"message {i + 1} must be an object with 'role' and 'content'")
         if message.get("content") is None and not message.get("tool_calls"):
             raise DemosError(f"message {i + 1} ({message['role']}) has no 'content'")
+        if not isinstance(message.get("reasoning_content", ""), str | None):
+            raise DemosError(f"the 'reasoning_content' of message {i + 1} must be a string")
+        _check_calls(message.get("tool_calls"), i + 1)
+
+
+def _check_calls(calls: Any, number: int) -> None:
+    if not isinstance(calls, list | None):
+        raise DemosError(f"the 'tool_calls' of message {number} must be a list")
+    for call in calls or ():
+        function = call.get("function", call) if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise DemosError(f"a tool call of message {number} has no function with a 'name'")
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):
+            try:
+                arguments = json.loads(arguments)
+            except ValueError:
+                raise DemosError(
+                    f"the arguments of a tool call of message {number} are not valid JSON"
+                ) from None
+        if not isinstance(arguments, Mapping):
+            raise DemosError(
+                f"the arguments of a tool call of message {number} must be a JSON object"
+            )
+
+
+def _check_tools(tools: Any) -> None:
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise DemosError("'tools' must be a list of objects")
 
 
 def _check_ids(ids: Any, start: Any) -> None:

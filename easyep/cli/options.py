@@ -9,6 +9,7 @@ import click
 from easyep import choices
 from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
+from easyep.demonstrations.conversation import STYLES
 from easyep.demonstrations.rendering import DEMO_ORDERS
 from easyep.errors import ArtifactError
 from easyep.recipe import DTYPES, MTP_CHOICES, RUNNERS, Recipe
@@ -115,6 +116,7 @@ demo_choice = _several(
         help="Tokens per demonstration; longer ones lose their end. [default: the model's limit]",
     ),
     _choice("demo-order", DEMO_ORDERS, "Which demonstrations are taken."),
+    _choice("style", STYLES, "Answers with their thinking or without it; auto asks the template."),
     seed,
 )
 running = _several(

@@ -1,30 +1,36 @@
 """Demonstrations -> token sequences, through the model's own tokenizer and chat template."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from easyep.artifacts import Demo, TokenSequence
+from easyep.demonstrations import conversation
+from easyep.demonstrations.conversation import Style
 from easyep.errors import DemosError
 
 DemoOrder = Literal["random", "longest"]
 DEMO_ORDERS: tuple[DemoOrder, ...] = ("random", "longest")
 
 
-def render(demo: Demo, tokenizer: Any, max_length: int | None = None) -> TokenSequence:
+def render(
+    demo: Demo, tokenizer: Any, max_length: int | None = None, style: Style = "auto"
+) -> TokenSequence:
     """The tokens that the model reads for a demonstration.
 
     Messages go through the chat template; the response tokens are those of the assistant's turns,
     from the end of what the template puts before an answer. Some templates leave the thinking out
-    of answers; of the last answer nothing is left out, since the model has written all of it. A
-    prompt and its response are joined as they are. Text that the template did not write gets the
-    tokenizer's own special tokens.
+    of answers; of the last answer nothing is left out, since the model has written all of it. Tool
+    calls are given as text to a template that knows no tools. A prompt and its response are joined
+    as they are. Text that the template did not write gets the tokenizer's own special tokens.
 
     Args:
         demo: the demonstration.
         tokenizer: a transformers tokenizer.
         max_length: longer sequences lose their end; `TokenSequence.cut` says how much.
+        style: ``"thinking"`` shows answers with their thinking, ``"plain"`` without it, ``"auto"``
+            with it if the model's chat template knows thinking.
 
     Raises:
         DemosError: the tokenizer has no chat template, or refuses the messages.
@@ -37,7 +43,9 @@ def render(demo: Demo, tokenizer: Any, max_length: int | None = None) -> TokenSe
             raise DemosError("'input_ids' holds a number that is no token id") from None
         return _cut(ids, np.arange(len(ids)) >= content.get("response_start", len(ids)), max_length)
     if "messages" in content:
-        text, spans = _apply_template(tokenizer, content["messages"])
+        text, spans = _apply_template(
+            tokenizer, content["messages"], content.get("tools") or (), style
+        )
     elif "text" in content:
         text, spans = content["text"], []
     else:
@@ -91,34 +99,81 @@ def _tokenize(tokenizer: Any, text: str, special: bool) -> tuple[Any, Any, Any]:
 
 
 def _apply_template(
-    tokenizer: Any, messages: Sequence[dict[str, Any]]
+    tokenizer: Any, messages: Sequence[dict[str, Any]], tools: Sequence[Any], style: Style
 ) -> tuple[str, list[tuple[int, int]]]:
     """The rendered conversation, and the character ranges of the assistant's turns in it."""
     if not tokenizer.chat_template:
         raise DemosError(
             "the model's tokenizer has no chat template; give prompts and responses, or text"
         )
+    thinking = conversation.thinks(style, str(tokenizer.chat_template))
+    thought = conversation.last_thought(messages) if thinking else ""
+    refusal: Exception | None = None
+    for told, options in conversation.forms(messages, tools, thinking):
+        try:
+            text, spans = _spans(tokenizer, told, options)
+        except DemosError:
+            raise
+        except Exception as error:  # templates raise what they like
+            refusal = refusal or error
+            continue
+        if conversation.shows(text, told, options.get("tools", ())) and thought in text:
+            return text, spans
+    if refusal is not None:
+        raise DemosError(f"the chat template refuses the messages: {refusal}") from None
+    raise DemosError(
+        "the chat template leaves out tool calls or thinking of the messages in every form that "
+        "easyep knows; give prompt and response"
+    )
 
-    def rendered(count: int, **options: Any) -> str:
-        text: str = tokenizer.apply_chat_template(list(messages[:count]), tokenize=False, **options)
+
+def _spans(
+    tokenizer: Any, messages: Sequence[dict[str, Any]], options: Mapping[str, Any]
+) -> tuple[str, list[tuple[int, int]]]:
+    """One form of a conversation, rendered, with the ranges of the assistant's turns."""
+
+    def rendered(count: int, **more: Any) -> str:
+        text: str = tokenizer.apply_chat_template(
+            list(messages[:count]), tokenize=False, **options, **more
+        )
         return text
 
-    try:
-        whole = rendered(len(messages))
-        spans = []
-        for i, message in enumerate(messages):
-            if message["role"] == "assistant":
-                # What precedes the answer, as serving writes it. A template may render earlier
-                # turns otherwise once later ones follow: the common beginning is what it kept.
-                before = rendered(i, add_generation_prompt=True) if i else ""
-                start = _common(before, whole)
-                end = _common(rendered(i + 1), whole)
-                spans.append((start, end))
-    except Exception as error:  # templates raise what they like
-        raise DemosError(f"the chat template refuses the messages: {error}") from None
-    if messages[-1]["role"] == "assistant":
-        return _with_whole_answer(whole, spans, messages[-1].get("content"), before)
+    whole = rendered(len(messages))
+    spans, before = [], ""
+    for i, message in enumerate(messages):
+        if message["role"] == "assistant":
+            # What precedes the answer, as serving writes it. A template may render earlier
+            # turns otherwise once later ones follow: the common beginning is what it kept.
+            before = rendered(i, add_generation_prompt=True) if i else ""
+            start = _common(before, whole)
+            alone = rendered(i + 1)
+            turn = alone[_common(before, alone) :]
+            spans.append((start, start + _turn_end(whole[start:], turn, message)))
+    last = messages[-1]
+    if last["role"] == "assistant" and not last.get("tool_calls"):
+        return _with_whole_answer(whole, spans, last.get("content"), before)
     return whole, spans
+
+
+def _turn_end(rest: str, turn: str, message: Mapping[str, Any]) -> int:
+    """Where a turn ends in the text that begins with it.
+
+    Args:
+        rest: the rendered conversation from the turn on.
+        turn: the same turn, rendered as the last one, perhaps with thinking that `rest` lacks.
+        message: what was rendered.
+    """
+    if rest.startswith(turn):
+        return len(turn)
+    thought = str(message.get("reasoning_content") or "").strip()
+    end, closing = 0, turn.find(thought) + len(thought) if thought in turn else 0
+    for forms in conversation.pieces(message):
+        for form in forms:
+            here, there = rest.find(form, end), turn.find(form, closing)
+            if here >= 0 and there >= 0:
+                end, closing = here + len(form), there + len(form)
+                break
+    return end + _common(turn[closing:], rest[end:])
 
 
 def _with_whole_answer(

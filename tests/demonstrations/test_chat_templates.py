@@ -1,0 +1,174 @@
+"""Demonstrations through chat templates of six families.
+
+The files in `templates/` were written for these tests after the published formats: they write the
+same marks, drop the same things and refuse the same types as the families' own.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from easyep.artifacts import Demo
+from easyep.demonstrations import render
+from easyep.errors import DemosError
+from easyep.loading import load_tokenizer
+from easyep.resources import demo_model
+
+FOLDER = Path(__file__).parent / "templates"
+FAMILIES = sorted(path.stem for path in FOLDER.glob("*.jinja"))
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "description": "Find a price.",
+        "parameters": {"type": "object", "properties": {"item": {"type": "string"}}},
+    },
+}
+ASKED = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "What is 2 + 3?"},
+    {"role": "assistant", "reasoning_content": "first thought", "content": "It is 5."},
+    {"role": "user", "content": "And 4 + 4?"},
+    {"role": "assistant", "reasoning_content": "second\nthought", "content": "It is 8."},
+]
+CALLED = [
+    {"role": "user", "content": "What does tea cost?"},
+    {
+        "role": "assistant",
+        "reasoning_content": "ask the tool",
+        "content": None,
+        "tool_calls": [{"function": {"name": "look_up", "arguments": {"item": "tea", "n": 2}}}],
+    },
+    {"role": "tool", "content": '{"price": 3.5}'},
+    {"role": "assistant", "reasoning_content": "now I know", "content": "It costs 3.50."},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(demo_model())
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request, tokenizer):
+    tokenizer.chat_template = (FOLDER / f"{request.param}.jinja").read_text(encoding="utf-8")
+    return request.param
+
+
+def shown(tokenizer, messages, style, tools=None) -> tuple[str, str]:
+    """What the model reads, and the part of it that counts as response."""
+    content = {"messages": messages} | ({"tools": tools} if tools else {})
+    sequence = render(Demo(content), tokenizer, style=style)
+    return (
+        tokenizer.decode(sequence.input_ids),
+        tokenizer.decode(sequence.input_ids[sequence.is_response]),
+    )
+
+
+def test_the_last_answer_has_its_thinking(family, tokenizer):
+    text, response = shown(tokenizer, ASKED, "thinking")
+    assert text.count("second\nthought") == 1
+    assert text.count("It is 8.") == 1
+    assert text.index("And 4 + 4?") < text.index("second") < text.index("It is 8.")
+    assert "first thought" not in text
+    assert "It is 5." in response
+    assert "second\nthought" in response
+    assert "It is 8." in response
+    assert "And" not in response
+
+
+def test_plain_answers_have_none(family, tokenizer):
+    text, response = shown(tokenizer, ASKED, "plain")
+    assert "thought" not in text
+    assert "It is 5." in response
+    assert "It is 8." in response
+    assert "2 + 3" not in response
+
+
+AUTO = {"mixtral": "plain"}
+
+
+def test_auto_follows_the_template(family, tokenizer):
+    text = shown(tokenizer, ASKED, "auto")
+    assert text == shown(tokenizer, ASKED, AUTO.get(family, "thinking"))
+
+
+ASSISTANT, END = "<\uff5cAssistant\uff5c>", "<\uff5cend\u2581of\u2581sentence\uff5c>"
+AFTER_THINKING = {
+    "deepseek_r1": f"{ASSISTANT}<think>\nsecond\nthought\n</think>\n\nIt is 8.{END}",
+    "deepseek_v31": f"{ASSISTANT}<think>\nsecond\nthought\n</think>\n\nIt is 8.{END}",
+    "qwen3": "<|im_start|>assistant\n<think>\nsecond\nthought\n</think>\n\nIt is 8.<|im_end|>\n",
+    "glm4_5": "<|assistant|>\n<think>second\nthought</think>\nIt is 8.",
+    "gpt_oss": "<|start|>assistant<|channel|>analysis<|message|>second\nthought<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>It is 8.<|return|>",
+    "mixtral": " <think>\nsecond\nthought\n</think>\n\nIt is 8.",
+}
+AFTER_PLAIN = {
+    "deepseek_r1": f"{ASSISTANT}It is 8.{END}",
+    "deepseek_v31": f"{ASSISTANT}</think>It is 8.{END}",
+    "qwen3": "<|im_start|>assistant\n<think>\n\n</think>\n\nIt is 8.<|im_end|>\n",
+    "glm4_5": "/nothink<|assistant|>\n<think></think>\nIt is 8.",
+    "gpt_oss": "<|start|>assistant<|channel|>final<|message|>It is 8.<|return|>",
+    "mixtral": "[/INST] It is 8.",
+}
+
+
+def test_the_last_turn_is_what_serving_writes(family, tokenizer):
+    end = tokenizer.eos_token if family == "mixtral" else ""
+    assert shown(tokenizer, ASKED, "thinking")[0].endswith(AFTER_THINKING[family] + end)
+    assert shown(tokenizer, ASKED, "plain")[0].endswith(AFTER_PLAIN[family] + end)
+
+
+@pytest.mark.parametrize("style", ["thinking", "plain"])
+def test_tools_are_shown_whatever_the_template_knows(family, tokenizer, style):
+    text, response = shown(tokenizer, CALLED, style, [TOOL])
+    assert "Find a price." in text
+    assert "Find a price." not in response
+    assert text.count("What does tea cost?") == 1
+    assert "None" not in text
+    assert "{'" not in text
+    for part in ("look_up", "tea", "It costs 3.50."):
+        assert part in response
+    assert "3.5}" in text
+    assert "3.5}" not in response
+    assert ("now I know" in response) == (style == "thinking")
+
+
+def test_json_arguments_do_as_well(family, tokenizer):
+    call = {"name": "look_up", "arguments": '{"item": "tea", "n": 2}'}
+    messages = [CALLED[0], CALLED[1] | {"tool_calls": [{"function": call}]}, *CALLED[2:]]
+    assert shown(tokenizer, messages, "thinking", [TOOL]) == shown(
+        tokenizer, CALLED, "thinking", [TOOL]
+    )
+
+
+def test_tool_results_of_one_turn_alternate(tokenizer):
+    tokenizer.chat_template = (FOLDER / "mixtral.jinja").read_text()
+    call = CALLED[1]["tool_calls"][0]
+    messages = [CALLED[0], CALLED[1] | {"tool_calls": [call, call]}, CALLED[2], *CALLED[2:]]
+    assert shown(tokenizer, messages, "plain", [TOOL])[0].count("3.5}") == 2
+
+
+def test_a_template_that_hides_the_thinking_for_good(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}{% if m.role != 'assistant' %}{{ m.content }}"
+        "{% endif %}{% endfor %}"
+    )
+    with pytest.raises(DemosError, match="drops the last answer"):
+        shown(tokenizer, ASKED, "thinking")
+
+
+@pytest.mark.parametrize(
+    ("calls", "message"),
+    [
+        ([{}], "no function with a 'name'"),
+        ([{"function": {"name": "f", "arguments": "{"}}], "not valid JSON"),
+        ([{"function": {"name": "f", "arguments": [1]}}], "must be a JSON object"),
+        ("f(1)", "must be a list"),
+    ],
+)
+def test_bad_tool_calls_are_named(calls, message):
+    turn = {"role": "assistant", "content": None, "tool_calls": calls}
+    with pytest.raises(DemosError, match=message):
+        Demo.from_json({"messages": [turn]})
