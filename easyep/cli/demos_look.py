@@ -1,0 +1,171 @@
+"""`easyep demos show`, `check` and `table`."""
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from easyep import demonstrations, loading, models
+from easyep.artifacts import Demo, TokenSequence
+from easyep.cli import options
+from easyep.cli.console import print_json, print_table, say
+from easyep.demonstrations import catalogue, quality
+from easyep.demonstrations.conversation import STYLES
+from easyep.errors import DemosError
+from easyep.registry import unknown_name
+
+style = click.option(
+    "--style",
+    metavar="|".join(STYLES),
+    default="auto",
+    show_default=True,
+    help="Answers with their thinking or without it; auto asks the template.",
+)
+
+
+@click.command("show", epilog="\b\nExample:\n  easyep demos show math --model demo -n 1")
+@click.argument("file", metavar="FILE|DOMAIN")
+@options.model
+@style
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), metavar="N", default=3, show_default=True,
+    help="How many, from the beginning.",
+)  # fmt: skip
+@click.option("--line", type=click.IntRange(min=1), metavar="N", help="Only this demonstration.")
+@click.option("--max-length", type=click.IntRange(min=1), metavar="N", help="Tokens of each.")
+@options.common
+def show_command(
+    file: str,
+    model: str,
+    style: Any,
+    count: int,
+    line: int | None,
+    max_length: int | None,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Print what a model reads of demonstrations; the response tokens are in colour."""
+    _check_style(style)
+    found = models.resolve(model)
+    demos = demonstrations.read(_path(file, found.calibration))
+    if line is not None and line > len(demos):
+        raise DemosError(f"{file} has {len(demos)} demonstrations, not {line}")
+    chosen = demos[:count] if line is None else [demos[line - 1]]
+    tokenizer = loading.load_tokenizer(found.path)
+    shown = [(d, demonstrations.render(d, tokenizer, max_length, style)) for d in chosen]
+    if as_json:
+        print_json(
+            {
+                "demos": [
+                    {
+                        "origin": demo.origin,
+                        "tokens": len(tokens),
+                        "response_tokens": int(tokens.is_response.sum()),
+                        "cut": tokens.cut,
+                        "text": tokenizer.decode(tokens.input_ids),
+                    }
+                    for demo, tokens in shown
+                ]
+            }
+        )
+        return
+    for demo, tokens in shown:
+        _print_demo(demo, tokens, tokenizer)
+
+
+@click.command(
+    "check", epilog="\b\nExample:\n  easyep demos check mine.jsonl --against eval/items.jsonl"
+)
+@click.argument("file", metavar="FILE|DOMAIN")
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="FILE",
+    help="Texts that must not be among them: JSONL, or one a line. [default: easyep's eval items]",
+)
+@options.common
+def check_command(
+    file: str, against: tuple[str, ...], as_json: bool, quiet: bool, debug: bool
+) -> None:
+    """Look for duplicates, gaps, wrong answers, leaks of evaluation items and imbalance.
+
+    Exits with 1 if anything but imbalance was found.
+    """
+    demos = demonstrations.read(_path(file, ""))
+    findings = quality.inspect(demos, quality.texts_of(against or quality.own_items()))
+    if as_json:
+        print_json({"demos": len(demos), "findings": [vars(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            print(f"{finding.where}: {finding.kind}: {finding.what}")
+        counts = Counter(finding.kind for finding in findings)
+        told = ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "nothing to complain about"
+        say(f"{len(demos)} demonstrations: {told}")
+    if any(finding.kind != "imbalance" for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+@click.command("table")
+@click.option("--model", metavar="M", help="Count tokens with this model's tokenizer and template.")
+@options.common
+def table_command(model: str | None, as_json: bool, quiet: bool, debug: bool) -> None:
+    """Print the table of the domains that come with easyep, as Markdown."""
+    if as_json:
+        names = demonstrations.domains()
+        print_json({"domains": [vars(catalogue.entry(name)) for name in names]})
+        return
+    count = None
+    if model is not None:
+        tokenizer = loading.load_tokenizer(models.resolve(model).path)
+
+        def count(name: str) -> dict[str, int]:
+            demos = demonstrations.read(demonstrations.domain_file(name))
+            return {
+                way: sum(len(demonstrations.render(d, tokenizer, style=way)) for d in demos)
+                for way in STYLES
+                if way != "auto"
+            }
+
+    print(catalogue.table(count))
+    print()
+    print(catalogue.topics())
+
+
+def _path(file: str, calibration: str) -> Path:
+    """A file, or the file of a domain."""
+    if os.sep in file or file.endswith((".jsonl", ".json")) or Path(file).is_file():
+        return Path(file)
+    return demonstrations.domain_file(file, calibration)
+
+
+def _check_style(style: str) -> None:
+    if style not in STYLES:
+        raise unknown_name("style", style, STYLES)
+
+
+def _print_demo(demo: Demo, tokens: TokenSequence, tokenizer: Any) -> None:
+    """The text that the model reads, its responses in colour."""
+    from rich.console import Console
+    from rich.text import Text
+
+    facts = [(key, value) for key, value in demo.metadata.items() if isinstance(value, str)]
+    print_table(
+        demo.origin,
+        ["what", "value"],
+        [
+            ("tokens", f"{len(tokens):,}"),
+            ("of them response", f"{int(tokens.is_response.sum()):,}"),
+            ("cut at the end", f"{tokens.cut:,}"),
+            *facts,
+        ],
+    )
+    text, begin = Text(), 0
+    for end in range(1, len(tokens) + 1):
+        if end == len(tokens) or tokens.is_response[end] != tokens.is_response[begin]:
+            part = tokenizer.decode(tokens.input_ids[begin:end])
+            text.append(part, style="green" if tokens.is_response[begin] else "dim")
+            begin = end
+    Console(soft_wrap=True).print(text)

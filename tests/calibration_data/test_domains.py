@@ -1,0 +1,98 @@
+"""The domains that come with easyep hold what they promise, and their answers are right."""
+
+import re
+
+import pytest
+
+from easyep.demonstrations import catalogue, checks, domain_file, domains, programs, quality, read
+
+DIFFICULTIES = {"easy", "medium", "hard"}
+
+
+@pytest.fixture(params=domains())
+def domain(request):
+    return request.param, read(domain_file(request.param))
+
+
+def test_there_are_enough_and_they_differ(domain):
+    name, demos = domain
+    assert len(demos) >= 25
+    assert len({demo.metadata["topic"] for demo in demos}) >= 5, name
+    assert quality.near_duplicates(demos) == []
+
+
+def test_each_says_what_it_is(domain):
+    for demo in domain[1]:
+        assert demo.metadata["topic"], demo.origin
+        assert demo.metadata["difficulty"] in DIFFICULTIES, demo.origin
+        assert re.fullmatch(r"[a-z]{2}", demo.metadata["language"]), demo.origin
+        assert demo.content["messages"][-1]["role"] == "assistant", demo.origin
+
+
+def test_the_last_answer_can_be_shown_in_both_styles(domain):
+    for demo in domain[1]:
+        last = demo.content["messages"][-1]
+        assert last["content"].strip(), demo.origin
+        assert "<think>" not in last["content"], demo.origin
+        thoughts = [m.get("reasoning_content") for m in demo.content["messages"]]
+        assert any(thoughts), demo.origin
+
+
+def test_nothing_is_doubtful(domain):
+    checkable = [
+        demo
+        for demo in domain[1]
+        if programs.LANGUAGES[demo.metadata.get("check", {}).get("language", "python")].available
+    ]
+    assert checkable
+    assert quality.inspect(checkable) == []
+
+
+def test_a_second_way_leads_to_the_same_answers(domain):
+    name, demos = domain
+    specs = [d.metadata["check"] for d in demos if "program" in d.metadata.get("check", {})]
+    results = checks.second_results(specs) if specs else []
+    for spec, result in zip(specs, results, strict=True):
+        if spec["kind"] == "choice":
+            assert result == spec["answer"], spec
+        else:
+            assert checks.check(f"answer: {result}", spec) == "", (spec, result)
+    assert specs or name not in ("math", "finance", "science")
+
+
+def test_every_key_of_a_choice_has_a_second_derivation(domain):
+    for demo in domain[1]:
+        spec = demo.metadata.get("check", {})
+        if spec.get("kind") == "choice":
+            assert spec.get("program") or len(spec["derivation"]) > 60, demo.origin
+
+
+def test_sessions_print_what_they_show(domain):
+    for demo in domain[1]:
+        if demo.metadata.get("check", {}).get("kind") == "session":
+            setup = demo.metadata["check"]["setup"]
+            assert checks.check_session(demo.content["messages"], setup) == "", demo.origin
+
+
+def test_tool_calls_fit_their_schemas(domain):
+    for demo in domain[1]:
+        assert checks.check_calls(demo.content["messages"], demo.content.get("tools", [])) == ""
+
+
+def test_nothing_of_the_evaluation_is_among_them(domain):
+    files = quality.texts_of(quality.own_items())
+    assert files
+    for name, items in files.items():
+        assert quality.leaks(domain[1], name, items) == []
+
+
+def test_the_readme_lists_what_is_there(root):
+    text = (root / "calibration_data" / "README.md").read_text(encoding="utf-8")
+    for name in domains():
+        found = catalogue.entry(name)
+        assert re.search(
+            rf"^\| {name} \| {found.demos} \|.*\| {found.characters:,} \|.*`{found.sha256}` \|$",
+            text,
+            re.M,
+        ), f"the row of {name} is out of date: easyep demos table writes it"
+    assert catalogue.topics() in text
