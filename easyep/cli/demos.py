@@ -28,6 +28,10 @@ class _Subcommands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in SUBCOMMANDS.items()])
 
 
-@click.group("demos", cls=_Subcommands)
+@click.group(
+    "demos",
+    cls=_Subcommands,
+    epilog="\b\nExample:\n  easyep demos show math --model demo",
+)
 def demos_command() -> None:
-    """Look at demonstrations, check them, and make your own."""
+    """Look at demonstrations, check them, make your own."""
