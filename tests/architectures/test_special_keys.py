@@ -76,3 +76,28 @@ def test_only_the_thinker_of_qwen3_omni_is_meant() -> None:
 def test_what_cannot_be_pruned_is_refused_with_the_reason(kind: str) -> None:
     with pytest.raises(UnsupportedModelError, match=rf"'{kind}' cannot be pruned: its experts"):
         spec.find_architecture({"model_type": kind, "num_experts": 8, **FEW})
+
+
+def test_dbrx_states_its_experts_one_level_down() -> None:
+    numbers = {"moe_num_experts": 16, "moe_top_k": 4, "ffn_hidden_size": 10752}
+    config = {"model_type": "dbrx", "ffn_config": numbers, "n_layers": 40}
+    architecture = spec.find_architecture(config)
+    router = architecture.router(config)
+    assert (router.num_experts, router.top_k, router.num_layers) == (16, 4, 40)
+    assert architecture.setting(config, "ffn_config.ffn_hidden_size") == 10752
+    with pytest.raises(CheckpointError, match="needs a number there to find the experts' rows"):
+        architecture.setting({**config, "ffn_config": {"moe_num_experts": 16}}, "ffn_hidden_size")
+
+
+def test_flint_has_two_dense_layers_where_nothing_is_stated() -> None:
+    config = {"model_type": "flint", "num_experts": 256, **FEW}
+    assert expected_layers(config) == (2, 3, 4)
+    assert expected_layers({**config, "mlp_only_layers": [0]}) == (1, 2, 3, 4)
+
+
+def test_cohere_has_dense_layers_first_or_a_list() -> None:
+    config = {"model_type": "cohere2_moe", "num_experts": 8, **FEW}
+    assert expected_layers(config) == (0, 1, 2, 3, 4)
+    assert expected_layers({**config, "first_k_dense_replace": 2}) == (2, 3, 4)
+    types = ["dense", "sparse", "dense", "sparse", "sparse"]
+    assert expected_layers({**config, "mlp_layer_types": types}) == (1, 3, 4)
