@@ -140,8 +140,9 @@ def _criteria() -> tuple[list[str], list[tuple[object, ...]]]:
 def _architectures() -> tuple[list[str], list[tuple[object, ...]]]:
     from easyep.architectures import spec
 
-    rows: list[tuple[object, ...]] = [(name, spec.get(name).summary) for name in spec.names()]
-    return ["name", "models"], rows
+    found = [spec.get(name) for name in spec.names()]
+    rows: list[tuple[object, ...]] = [(a.name, a.summary, a.refuse or "") for a in found]
+    return ["name", "models", "refused"], rows
 
 
 def _engines() -> tuple[list[str], list[tuple[object, ...]]]:
