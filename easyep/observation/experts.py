@@ -7,7 +7,9 @@ where they are seen, un-weighted. The few families that compute otherwise have a
 own in `adapters`.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -16,6 +18,10 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_expe
 
 IMPLEMENTATION = "easyep_recorder"
 _TAP = "_easyep_tap"
+
+# Name of an attribute of an experts module: who computes in its place, where its weights are
+# elsewhere. (hidden_states, ids, weights) -> (routed [T, H], norms [T, k]).
+COMPUTE = "_easyep_compute"
 
 
 class Routes(NamedTuple):
@@ -85,9 +91,11 @@ class _SeenInside:
 
     has_post_expert_norm = True
 
-    def __init__(self, experts: Any) -> None:
+    def __init__(self, experts: Any, parameters: Mapping[str, Tensor] | None = None) -> None:
         self._experts = experts
-        self.norms = torch.empty(0)
+        if parameters is not None:
+            vars(self).update(parameters, num_experts=len(next(iter(parameters.values()))))
+        self.outputs = torch.empty(0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._experts, name)
@@ -95,7 +103,7 @@ class _SeenInside:
     def post_expert_norm(self, outputs: Tensor) -> Tensor:
         if self._experts.has_post_expert_norm:
             outputs = self._experts.post_expert_norm(outputs)
-        self.norms = torch.linalg.vector_norm(outputs, dim=-1, dtype=torch.float32)
+        self.outputs = outputs
         return outputs
 
 
@@ -116,10 +124,52 @@ def _watched_experts(
     tap: Tap = getattr(experts, _TAP)
     if tap.silent:
         return torch.zeros_like(hidden_states)
+    compute = getattr(experts, COMPUTE, None) or partial(computed, experts)
+    routed, norms = compute(hidden_states, top_k_index, top_k_weights)
+    tap.tell(Routes(top_k_index, top_k_weights, norms, routed))
+    return routed
+
+
+def computed(
+    experts: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What an experts module computes, and the norm of each un-weighted output.
+
+    Args:
+        experts: the module.
+        hidden_states: [T, H].
+        top_k_index: [T, k].
+        top_k_weights: [T, k].
+
+    Returns:
+        The weighted sums [T, H], bit for bit those of transformers' `grouped_mm`; the norms,
+        float32 [T, k].
+    """
     inside = _SeenInside(experts)
     routed: Tensor = grouped_mm_experts_forward(inside, hidden_states, top_k_index, top_k_weights)
     # The rows were sorted by expert; the same sort says whose each is.
     order = torch.sort(top_k_index.reshape(-1)).indices
-    norms = torch.empty_like(inside.norms).scatter_(0, order, inside.norms)
-    tap.tell(Routes(top_k_index, top_k_weights, norms.view(top_k_index.shape), routed))
-    return routed
+    norms = torch.linalg.vector_norm(inside.outputs, dim=-1, dtype=torch.float32)
+    return routed, torch.empty_like(norms).scatter_(0, order, norms).view(top_k_index.shape)
+
+
+def single_outputs(
+    experts: Any, hidden_states: Tensor, ids: Tensor, parameters: Mapping[str, Tensor]
+) -> Tensor:
+    """The un-weighted output of one expert for each row.
+
+    Args:
+        experts: the module.
+        hidden_states: [N, H].
+        ids: [N], which expert of `parameters` a row is for.
+        parameters: what stands in for the module's parameters of those names: their first axes
+            count experts.
+
+    Returns:
+        [N, H].
+    """
+    inside = _SeenInside(experts, parameters)
+    one = hidden_states.new_ones(len(ids), 1)
+    grouped_mm_experts_forward(inside, hidden_states, ids[:, None], one)
+    order = torch.sort(ids).indices
+    return torch.empty_like(inside.outputs).index_copy_(0, order, inside.outputs)

@@ -1,0 +1,102 @@
+"""Routed experts of one layer, loaded a few at a time, for the tokens of all passes at once."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from easyep.observation.experts import single_outputs
+from easyep.observation.weights.partial import PartialModel
+
+
+@dataclass
+class ExpertsCall:
+    """What one pass asks of a layer's experts, and what it gets.
+
+    Attributes:
+        hidden_states: [T, H].
+        ids: [T, k].
+        weights: [T, k].
+        routed: float32 [T, H], the weighted sum so far.
+        norms: float32 [T, k].
+    """
+
+    hidden_states: Tensor
+    ids: Tensor
+    weights: Tensor
+    routed: Tensor
+    norms: Tensor
+
+    @classmethod
+    def of(cls, hidden_states: Tensor, ids: Tensor, weights: Tensor) -> "ExpertsCall":
+        """A call to which no expert has answered yet."""
+        return cls(
+            hidden_states,
+            ids,
+            weights,
+            torch.zeros(hidden_states.shape, dtype=torch.float32, device=hidden_states.device),
+            torch.zeros(ids.shape, dtype=torch.float32, device=ids.device),
+        )
+
+
+def run_experts(model: PartialModel, layer: int, calls: Sequence[ExpertsCall], memory: int) -> None:
+    """Answer `calls`: read each expert that a token was sent to once, use it, drop it.
+
+    The next experts are read and dequantised by a second thread while these compute.
+
+    Args:
+        model: the model.
+        layer: the layer.
+        calls: of all passes.
+        memory: bytes of experts to be held at a time; at least one is.
+    """
+    experts = model.experts_of(layer)
+    assert experts is not None
+    count = model.layout.router.num_experts
+    asked = {int(i) for call in calls for i in call.ids.reshape(-1).tolist()}
+    hit = sorted(expert for expert in asked if 0 <= expert < count)
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        for ids, weights in _ahead(model, layer, list(_chunks(hit, experts, memory)), reader):
+            parameters = model.place_experts(layer, weights, len(ids))
+            del weights
+            for call in calls:
+                _answer(call, experts, ids, parameters)
+
+
+def _chunks(hit: list[int], experts: nn.Module, memory: int) -> Iterator[list[int]]:
+    each = sum(p.numel() // len(p) * p.element_size() for p in experts.parameters(recurse=False))
+    # One chunk computes, one is being read; stacking holds each twice for a moment.
+    size = max(1, memory // (4 * max(1, each)))
+    for first in range(0, len(hit), size):
+        yield hit[first : first + size]
+
+
+def _ahead(
+    model: PartialModel, layer: int, chunks: list[list[int]], reader: ThreadPoolExecutor
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """Each chunk with its weights, the next one being read meanwhile."""
+    pending: Future[dict[str, Tensor]] | None = None
+    for index, ids in enumerate(chunks):
+        weights = (pending or reader.submit(model.read_experts, layer, ids)).result()
+        following = chunks[index + 1 : index + 2]
+        pending = reader.submit(model.read_experts, layer, following[0]) if following else None
+        yield ids, weights
+
+
+def _answer(
+    call: ExpertsCall, experts: Any, ids: Sequence[int], parameters: Mapping[str, Tensor]
+) -> None:
+    """Add what the experts `ids` do with a pass's tokens."""
+    number = torch.full((int(call.ids.max()) + 1,), -1, device=call.ids.device)
+    present = [i for i in ids if i < len(number)]
+    number[present] = torch.arange(len(ids), device=number.device)[: len(present)]
+    mine = torch.where(call.ids >= 0, number[call.ids.clamp(min=0)], -1)
+    token, slot = (mine >= 0).nonzero(as_tuple=True)
+    if not len(token):
+        return
+    outputs = single_outputs(experts, call.hidden_states[token], mine[token, slot], parameters)
+    call.norms[token, slot] = torch.linalg.vector_norm(outputs, dim=-1, dtype=torch.float32)
+    call.routed.index_add_(0, token, (outputs * call.weights[token, slot, None]).float())

@@ -1,0 +1,1 @@
+"""Tensors of a checkpoint, read from their byte ranges and dequantised."""

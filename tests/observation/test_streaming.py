@@ -1,0 +1,161 @@
+"""Streamed and in-memory observations agree."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from easyep.artifacts import RoutedTokens, TokenSequence
+from easyep.checkpoint.files import Checkpoint
+from easyep.errors import CheckpointError, ObservationError
+from easyep.loading import load_model
+from easyep.observation.in_memory import observe_in_memory
+from easyep.observation.streaming import observe_streaming
+from easyep.observation.weights.partial import PartialModel
+from easyep.source import Source
+from tests.checkpoint.test_quantised_logits import BLOCK, quantised, to_fp8, to_mxfp4
+from tests.tiny_models import build
+
+SEQUENCES = [
+    TokenSequence(
+        input_ids=np.random.default_rng(n).integers(2, 60, n), is_response=np.arange(n) > n // 2
+    )
+    for n in (9, 17, 1, 5)
+]
+
+FAMILIES = ["deepseek_v3", "deepseek_v4", "glm4_moe", "gpt_oss", "jetmoe", "mixtral", "qwen3_moe"]
+
+
+def partial(path: Path, **choices: Any) -> PartialModel:
+    source = Source.open(path)
+    return PartialModel(source.checkpoint, source.layout, **choices)
+
+
+def streamed(
+    model: PartialModel, sequences: Sequence[TokenSequence] = SEQUENCES, expert_bytes: int = 20_000
+) -> dict[int, RoutedTokens]:
+    parts: dict[int, list[RoutedTokens]] = {}
+
+    def sink(layer: int, part: RoutedTokens) -> None:
+        parts.setdefault(layer, []).append(part)
+
+    observe_streaming(model, sequences, sink, expert_bytes=expert_bytes)
+    return {layer: RoutedTokens.concatenate(parts[layer]) for layer in sorted(parts)}
+
+
+def assert_agree(path: Path, rtol: float = 1e-6, **choices: Any) -> None:
+    expected = observe_in_memory(load_model(path, device="cpu"), SEQUENCES)
+    found = streamed(partial(path, **choices))
+    assert list(found) == list(expected)
+    for layer, record in expected.items():
+        mine = found[layer]
+        for name in ("expert_ids", "demo", "is_response"):
+            assert np.array_equal(getattr(mine, name), getattr(record, name)), (layer, name)
+        for name in ("weights", "output_norms"):
+            np.testing.assert_allclose(getattr(mine, name), getattr(record, name), rtol=rtol)
+        np.testing.assert_allclose(mine.residual_shift, record.residual_shift, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "family",
+    ["deepseek_v3", "qwen3_moe", "glm4_moe", "gpt_oss", "mixtral", "deepseek_v4", "jetmoe"],
+)
+def test_records_agree_with_those_of_the_whole_model(
+    tmp_path: Path, family: str, dtype: str
+) -> None:
+    assert_agree(build(family, tmp_path / "m", dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["qwen3_moe", "deepseek_v3"])
+def test_fp8_in_blocks(tmp_path: Path, family: str, dtype: str) -> None:
+    path = build(family, tmp_path / "m", shard_bytes=None, intermediate_size=32, dtype=dtype)
+    quantised(path, {"quant_method": "fp8", "weight_block_size": [BLOCK, BLOCK]}, to_fp8)
+    assert_agree(path)
+
+
+def test_mxfp4_of_gpt_oss(tmp_path: Path) -> None:
+    path = build("gpt_oss", tmp_path / "m", shard_bytes=None, intermediate_size=32)
+    left_out = ["lm_head", "model.embed_tokens"]
+    quantised(path, {"quant_method": "mxfp4", "modules_to_not_convert": left_out}, to_mxfp4)
+    assert_agree(path)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return build("qwen3_moe", tmp_path / "m")
+
+
+def test_how_many_experts_are_held_changes_nothing(tiny: Path) -> None:
+    few, all_of_them = (streamed(partial(tiny), expert_bytes=n) for n in (1, 10**9))
+    for layer, record in few.items():
+        assert np.array_equal(record.output_norms, all_of_them[layer].output_norms)
+        assert np.array_equal(record.residual_shift, all_of_them[layer].residual_shift)
+
+
+def test_only_experts_that_are_hit_are_read_and_each_once(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[int, int]] = []
+    original = PartialModel.read_experts
+
+    def spy(self: PartialModel, layer: int, ids: Sequence[int]) -> Any:
+        read.extend((layer, expert) for expert in ids)
+        return original(self, layer, ids)
+
+    monkeypatch.setattr(PartialModel, "read_experts", spy)
+    found = streamed(partial(tiny), SEQUENCES[2:3])
+    hit = {(layer, int(e)) for layer, r in found.items() for e in r.expert_ids.reshape(-1)}
+    assert sorted(read) == sorted(hit)
+    assert len(read) == 3 * 2  # one token, two experts in each layer
+
+
+def test_nothing_is_left_of_a_run(tiny: Path) -> None:
+    model = partial(tiny)
+    before = threading.active_count()
+    streamed(model)
+    assert threading.active_count() == before
+    assert all(p.is_meta for layer in model.layers for p in layer.parameters())
+    assert not model.layers[0]._forward_pre_hooks
+
+
+def test_an_error_in_a_pass_ends_the_run(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = threading.active_count()
+
+    def broken(self: PartialModel, layer: int, ids: Sequence[int]) -> Any:
+        raise CheckpointError("the disk is gone")
+
+    monkeypatch.setattr(PartialModel, "read_experts", broken)
+    with pytest.raises(CheckpointError, match="the disk is gone"):
+        streamed(partial(tiny))
+    assert threading.active_count() == before
+
+
+def test_a_missing_weight_is_named(tiny: Path) -> None:
+    model = partial(tiny)
+    model._dense[1] = [name for name in model._dense[1] if "q_proj" not in name]
+    with pytest.raises(CheckpointError, match=r"no weight for self_attn.q_proj.weight of layer 1"):
+        streamed(model)
+
+
+def test_there_must_be_demonstrations(tiny: Path) -> None:
+    with pytest.raises(ObservationError, match="no demonstrations"):
+        streamed(partial(tiny), [])
+
+
+def test_another_type_to_compute_in(tiny: Path) -> None:
+    model = partial(tiny, dtype="bfloat16")
+    assert model.dtype == torch.bfloat16
+    assert streamed(model)[0].weights.dtype == np.float32
+
+
+def test_the_checkpoint_is_only_read(tiny: Path) -> None:
+    before = {file.name: file.read_bytes() for file in tiny.iterdir()}
+    streamed(partial(tiny))
+    assert before == {file.name: file.read_bytes() for file in tiny.iterdir()}
+    assert Checkpoint.open(tiny).nbytes > 0
