@@ -1,5 +1,6 @@
 import pytest
 
+from easyep.architectures import spec
 from easyep.architectures.definitions import read_definitions
 from easyep.architectures.engines import ENGINES, EngineNotes, Serving, check_serving
 from easyep.architectures.router import Router
@@ -83,3 +84,11 @@ def test_mistakes_in_an_architecture_file(table: str, message: str) -> None:
     )
     with pytest.raises(UnsupportedModelError, match=message):
         read_definitions({"a": text})
+
+
+def test_deepseek_v4_on_vllm_needs_a_count_that_its_kernel_knows() -> None:
+    router = Router(num_experts=256, top_k=6)
+    notes = spec.get("deepseek_v4").engines
+    with pytest.raises(SelectionError, match="the nearest counts that work: 128 and 192"):
+        check_serving(Serving(("vllm",)), notes, router, 160, "balanced")
+    assert check_serving(Serving(("vllm",)), notes, router, 192, "balanced") == []
