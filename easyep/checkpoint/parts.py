@@ -29,7 +29,9 @@ _IN_LAYERS = {
 # Names outside of the language model's layers.
 _OUTSIDE = {
     AUDIO: re.compile(r"audio|speech|talker|code2wav"),
-    VISION: re.compile(r"vision|visual|image|view_sep|sam_model|vit_|projector|patch_"),
+    VISION: re.compile(
+        r"vision|visual|image|view_sep|sam_model|vit_|projector|resampler|patch_|^mlp1\."
+    ),
 }
 
 

@@ -82,6 +82,8 @@ def test_formats_of_each_part(tmp_path: Path) -> None:
     [
         ("gemma4", "vision", r"\.(vision_tower|embed_vision)\."),
         ("llama4", "vision", r"^(vision_model|multi_modal_projector)\."),
+        ("ernie4_5_vl_moe", "vision", r"\.(vision_model|resampler_model)\."),
+        ("qwen3_omni_moe", "audio", r"^(talker|code2wav)\.|audio_tower"),
         ("inkling_mm_model", "audio", r"^model\.audio\."),
     ],
 )

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.files import Checkpoint
 from tests.checkpoint.damage import INDEX, MANIFEST, Pruned
-from tests.checkpoint.raw_files import Raw
+from tests.checkpoint.raw_files import Raw, read_all
 
 Sources = Callable[[str], Path]
 Chooser = Callable[..., Selection]
@@ -214,6 +216,42 @@ def test_mtp_layer_that_was_dropped_but_is_declared(
     assert any(
         "MTP layers were dropped, but" in each for each in pruned.verify(with_source).problems
     )
+
+
+TABLE = "layers.0.ffn.gate.tid2eid"
+
+
+def values(raw: Raw) -> NDArray[np.int64]:
+    return np.frombuffer(raw[2], "<i8").reshape(raw[1]).copy()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: row[::-1], r"row \d+ lost an expert that is kept"),
+        (lambda row: [row[0], row[0]], "names an expert twice in a row"),
+        (lambda row: [4, row[1]], r"names experts \d to 4; there are 4"),
+    ],
+    ids=["exchanged", "twice", "no such expert"],
+)
+def test_wrong_tables_of_experts(
+    source: Sources, choose: Chooser, tmp_path: Path, change: Any, message: str
+) -> None:
+    pruned = Pruned.make(source("deepseek_v4"), choose, tmp_path)
+    before = values(read_all(pruned.source)[TABLE])
+    whole = np.isin(before, choose(pruned.source).layers[0]).all(axis=1)
+
+    def plant(tensors: dict[str, Raw]) -> None:
+        dtype, shape, _ = tensors[TABLE]
+        table = values(tensors[TABLE])
+        row = np.flatnonzero(whole)[0]
+        table[row] = change(table[row])
+        tensors[TABLE] = (dtype, shape, table.tobytes())
+
+    pruned.rebuild(pruned.shard_of(TABLE), plant)
+    pruned.sign()
+    (problem,) = pruned.verify().problems
+    assert re.match(f"tables of experts: tensor '{TABLE}'.*{message}", problem)
 
 
 def test_nothing_is_found_where_nothing_was_planted(pruned: Pruned) -> None:
