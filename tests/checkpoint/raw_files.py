@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-BYTES = {"F32": 4, "BF16": 2, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I32": 4, "I64": 8}
+BYTES = {"F32": 4, "BF16": 2, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I32": 4, "I64": 8, "I8": 1}
 Raw = tuple[str, tuple[int, ...], bytes]
 
 
