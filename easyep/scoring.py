@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from easyep import choices
-from easyep.artifacts import Observations, RoutedTokens, Scores
+from easyep.artifacts import LayerSums, Observations, RoutedTokens, Scores
+from easyep.artifacts.layer_sums import COUNTED, PEAKS
 from easyep.checkpoint.copying import Sources
 from easyep.checkpoint.layer_weights import StoredWeights
 from easyep.criteria import CRITERIA, Layer, LayerWeights, RecordCriterion, WeightCriterion
@@ -90,19 +91,20 @@ def _by_record(
     counted = 0
     with progress.task(f"Scoring by {name}", len(observations.layers), "layers") as task:
         for index in sorted(observations.layers):
-            chosen = chosen_tokens(observations.layers[index], tokens, observations.domain)
-            counted = max(counted, len(chosen))
-            try:
-                found = np.asarray(
-                    method.score(chosen, Layer(index, num_experts, seed)), dtype=np.float64
-                )
-            except ValueError as error:
-                raise ArtifactError(f"the criterion {name!r} failed: {error}") from error
+            layer = Layer(index, num_experts, seed)
+            if observations.sums is not None:
+                summed = observations.sums[index]
+                number = int(summed.of(COUNTED, tokens)[0])
+                _some(number, tokens, observations.domain)
+                found, peaks[index] = _from_sums(name, method, summed, tokens, layer)
+            else:
+                chosen = chosen_tokens(observations.layers[index], tokens, observations.domain)
+                number = len(chosen)
+                found, peaks[index] = _from_record(name, method, chosen, layer)
+            counted = max(counted, number)
             if found.ndim == 2:
                 pairs[index], found = found, found.diagonal().copy()
             layers[index] = found
-            peaks[index] = np.zeros(num_experts)
-            np.maximum.at(peaks[index], chosen.expert_ids.ravel(), chosen.output_norms.ravel())
             task.advance()
     return Scores(
         criterion=name,
@@ -113,6 +115,66 @@ def _by_record(
         pairs=pairs,
         peaks=peaks,
     )
+
+
+def _from_record(
+    name: str, method: RecordCriterion, chosen: RoutedTokens, layer: Layer
+) -> tuple[Float64, Float64]:
+    """What the criterion gives, and the largest output norm of each expert."""
+    try:
+        found = np.asarray(method.score(chosen, layer), dtype=np.float64)
+    except ValueError as error:
+        raise ArtifactError(f"the criterion {name!r} failed: {error}") from error
+    return found, _peaks(chosen, layer.num_experts)
+
+
+def _from_sums(
+    name: str, method: RecordCriterion, summed: LayerSums, tokens: Tokens, layer: Layer
+) -> tuple[Float64, Float64]:
+    """As `_from_record`, where the record was not kept."""
+    values = summed.of(name, tokens)
+    assert isinstance(method, RoutedCriterion)  # `sums` takes no other
+    return method.from_sums(values), summed.of(PEAKS, tokens)
+
+
+def summable(name: str) -> bool:
+    """Whether sums over the tokens are enough for a criterion.
+
+    Raises:
+        UnknownNameError: there is no such criterion.
+    """
+    return isinstance(CRITERIA[name], RoutedCriterion)
+
+
+def sums(
+    record: RoutedTokens, index: int, num_experts: int, criteria: Sequence[str]
+) -> LayerSums:
+    """What some criteria need of a part of a layer's record; the sums of parts add up.
+
+    Raises:
+        ArtifactError: sums are not enough for a criterion, or it fails.
+    """
+    layer, arrays = Layer(index, num_experts), {}
+    for kind in TOKENS:
+        part = record.where(record.is_response) if kind == "response" else record
+        arrays[f"{kind}/{COUNTED}"] = np.array([len(part)], dtype=np.float64)
+        arrays[f"{kind}/{PEAKS}"] = _peaks(part, num_experts)
+        for name in criteria:
+            method = CRITERIA[name]
+            if not isinstance(method, RoutedCriterion):
+                raise ArtifactError(f"the criterion {name!r} needs the full record")
+            try:
+                arrays[f"{kind}/{name}"] = method.sums(part, layer)
+            except ValueError as error:
+                raise ArtifactError(f"the criterion {name!r} failed: {error}") from error
+    return LayerSums(arrays)
+
+
+def _peaks(record: RoutedTokens, num_experts: int) -> Float64:
+    """The largest output norm of each expert, float64 [E]."""
+    peaks = np.zeros(num_experts)
+    np.maximum.at(peaks, record.expert_ids.ravel(), record.output_norms.ravel())
+    return peaks
 
 
 def _by_weights(
@@ -181,11 +243,15 @@ def chosen_tokens(record: RoutedTokens, tokens: Tokens, domain: str) -> RoutedTo
         ArtifactError: there are none.
     """
     chosen = record.where(record.is_response) if tokens == "response" else record
-    if not len(chosen):
+    _some(len(chosen), tokens, domain)
+    return chosen
+
+
+def _some(count: int, tokens: Tokens, domain: str) -> None:
+    if not count:
         raise ArtifactError(
             f"the observations of {domain!r} hold no {tokens} token; --tokens all uses prompts too"
         )
-    return chosen
 
 
 def _origin(observations: Observations, tokens: Tokens, counted: int) -> Mapping[str, Any]:

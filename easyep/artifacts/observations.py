@@ -5,13 +5,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.numpy
 
 from easyep.architectures.router import Router
 from easyep.artifacts.files import read_json, write_json
+from easyep.artifacts.layer_sums import LayerSums
 from easyep.artifacts.model_identity import ModelIdentity
 from easyep.artifacts.routed_tokens import RoutedTokens
 from easyep.artifacts.selection import check_schema
@@ -46,6 +47,8 @@ class Observations:
         layers: layer index -> record; MTP layers are numbered after the last layer, and see a
             token only together with the one before it, so the first token of each demonstration
             is missing there (two layers miss two, and so on).
+        sums: where the records were not kept: layer index -> what was summed up of them. Such a
+            layer cannot be read from `layers`, which then says so.
     """
 
     model: ModelIdentity
@@ -55,6 +58,12 @@ class Observations:
     runner: str
     dtype: str
     layers: Mapping[int, RoutedTokens]
+    sums: Mapping[int, LayerSums] | None = None
+
+    @classmethod
+    def summed(cls, sums: Mapping[int, LayerSums], **fields: Any) -> "Observations":
+        """A run whose records were not kept, only `sums` of them."""
+        return cls(**fields, layers=_NotKept(sums), sums=sums)
 
     @property
     def num_tokens(self) -> int:
@@ -69,9 +78,8 @@ class Observations:
         """
         with appearing(check_absent(folder)) as partial:
             checksums = {}
-            for layer, tokens in self.layers.items():
-                arrays = {name: getattr(tokens, name) for name in RoutedTokens.__dataclass_fields__}
-                data = safetensors.numpy.save(arrays)
+            for layer in self.layers:
+                data = safetensors.numpy.save(self._arrays(layer))
                 write_bytes(partial / layer_file(layer), data)
                 checksums[str(layer)] = hashlib.sha256(data).hexdigest()
             write_json(
@@ -84,12 +92,18 @@ class Observations:
                     "demos": [asdict(demo) for demo in self.demos],
                     "runner": self.runner,
                     "dtype": self.dtype,
+                    "records": "full" if self.sums is None else "none",
                     "num_experts": self.router.num_experts,
                     "top_k": self.router.top_k,
                     "layers": sorted(self.layers),
                     "checksums": checksums,
                 },
             )
+
+    def _arrays(self, layer: int) -> dict[str, Any]:
+        if self.sums is not None:
+            return dict(self.sums[layer].arrays)
+        return self.layers[layer].arrays()
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "Observations":
@@ -117,15 +131,15 @@ class Observations:
             for name in ("domain", "runner", "dtype"):
                 if not isinstance(value.get(name), str):
                     raise ArtifactError(f"the entry {name!r} must be a string")
-            return cls(
-                model=ModelIdentity.from_json(value.get("model")),
-                router=router,
-                demos=tuple(_observed_demo(demo) for demo in demos),
-                layers=_LayersOnDisk(folder, checksums, router.num_experts),
-                domain=value["domain"],
-                runner=value["runner"],
-                dtype=value["dtype"],
-            )
+            fields = {
+                "model": ModelIdentity.from_json(value.get("model")),
+                "router": router,
+                "demos": tuple(_observed_demo(demo) for demo in demos),
+                **{name: value[name] for name in ("domain", "runner", "dtype")},
+            }
+            if value.get("records", "full") == "none":
+                return cls.summed(_SumsOnDisk(folder, checksums), **fields)
+            return cls(**fields, layers=_LayersOnDisk(folder, checksums, router.num_experts))
         except ArtifactError as error:
             raise ArtifactError(f"observations: {folder / INDEX}: {error}") from None
 
@@ -145,25 +159,28 @@ def _observed_demo(value: Any) -> ObservedDemo:
     return ObservedDemo(**{name: value[name] for name in kinds if name in value})
 
 
-class _LayersOnDisk(Mapping[int, RoutedTokens]):
+Value = TypeVar("Value")
+
+
+class _OnDisk(Mapping[int, Value]):
     """Reads a layer each time that it is asked for, so that memory holds one at a time."""
 
-    def __init__(self, folder: Path, checksums: Mapping[str, str], num_experts: int) -> None:
+    def __init__(self, folder: Path, checksums: Mapping[str, str]) -> None:
         self._folder = folder
         self._checksums = {int(layer): checksum for layer, checksum in checksums.items()}
-        self._num_experts = num_experts
 
-    def __getitem__(self, layer: int) -> RoutedTokens:
+    def read(self, arrays: dict[str, Any]) -> Value:
+        """What the arrays of a layer's file are."""
+        raise NotImplementedError
+
+    def __getitem__(self, layer: int) -> Value:
         checksum = self._checksums[layer]
         path = self._folder / layer_file(layer)
         try:
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() != checksum:
                 raise ArtifactError("it is not what was written (its SHA-256 differs)")
-            record = RoutedTokens(**safetensors.numpy.load(data))
-            if record.expert_ids.size and record.expert_ids.max() >= self._num_experts:
-                raise ArtifactError(f"expert_ids reaches beyond {self._num_experts} experts")
-            return record
+            return self.read(safetensors.numpy.load(data))
         except (OSError, TypeError, ArtifactError, safetensors.SafetensorError) as error:
             raise ArtifactError(f"observations: {path} cannot be read: {error}") from None
 
@@ -172,3 +189,40 @@ class _LayersOnDisk(Mapping[int, RoutedTokens]):
 
     def __len__(self) -> int:
         return len(self._checksums)
+
+
+class _LayersOnDisk(_OnDisk[RoutedTokens]):
+    def __init__(self, folder: Path, checksums: Mapping[str, str], num_experts: int) -> None:
+        super().__init__(folder, checksums)
+        self._num_experts = num_experts
+
+    def read(self, arrays: dict[str, Any]) -> RoutedTokens:
+        record = RoutedTokens(**arrays)
+        if record.expert_ids.size and record.expert_ids.max() >= self._num_experts:
+            raise ArtifactError(f"expert_ids reaches beyond {self._num_experts} experts")
+        return record
+
+
+class _SumsOnDisk(_OnDisk[LayerSums]):
+    def read(self, arrays: dict[str, Any]) -> LayerSums:
+        return LayerSums(arrays)
+
+
+class _NotKept(Mapping[int, RoutedTokens]):
+    """The layers of a run that kept sums only."""
+
+    def __init__(self, sums: Mapping[int, LayerSums]) -> None:
+        self._sums = sums
+
+    def __getitem__(self, layer: int) -> RoutedTokens:
+        criteria = ", ".join(self._sums[layer].criteria)
+        raise ArtifactError(
+            "these observations were made without the full record: they can be scored by "
+            f"{criteria}, and nothing else; observe again with --records full"
+        )
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._sums)
+
+    def __len__(self) -> int:
+        return len(self._sums)

@@ -1,6 +1,6 @@
 """What one MoE layer did with every token of the demonstrations."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,19 @@ class RoutedTokens:
     def __len__(self) -> int:
         return len(self.expert_ids)
 
+    @staticmethod
+    def bytes_per_token(num_experts: int, top_k: int) -> int:
+        """How much a token's record takes in a layer, `with_ids_for` applied."""
+        return top_k * (_id_type(num_experts).itemsize + 4 + 4) + 4 + 4 + 1
+
+    def with_ids_for(self, num_experts: int) -> "RoutedTokens":
+        """The same, its ids in the smallest type that holds `num_experts`."""
+        return replace(self, expert_ids=self.expert_ids.astype(_id_type(num_experts)))
+
+    def arrays(self) -> dict[str, Array]:
+        """The arrays by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def where(self, tokens: npt.NDArray[np.bool_]) -> "RoutedTokens":
         """Only the tokens for which the mask (bool [T]) is true."""
         return RoutedTokens(**{f.name: getattr(self, f.name)[tokens] for f in fields(self)})
@@ -68,3 +81,7 @@ class RoutedTokens:
         return cls(
             **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
         )
+
+
+def _id_type(num_experts: int) -> "np.dtype[np.integer]":
+    return np.dtype(np.int16 if num_experts <= np.iinfo(np.int16).max + 1 else np.int32)

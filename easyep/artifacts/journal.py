@@ -1,0 +1,120 @@
+"""Parts of a run's records, kept as they come: a run that was killed goes on where it was.
+
+A journal is a folder with a file for every batch of demonstrations, written under its name only
+when it is whole. Its name holds a key of what the run is about, so that only the same run, started
+again, finds it; a lock tells whether another process works on it now.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+from safetensors import safe_open
+
+from easyep.atomic import write_bytes, writing
+from easyep.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs on one journal are not noticed there
+    fcntl = None  # type: ignore[assignment]
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+_DEMOS = "demos"
+
+
+class Journal:
+    """The parts that are on disk.
+
+    Args:
+        folder: where they are; `journal` makes and locks it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[int, Path] = {}
+        self.done: set[int] = set()
+        for path in folder.glob("*.safetensors"):
+            try:
+                with safe_open(path, "numpy") as file:
+                    demos = file.get_tensor(_DEMOS).tolist()
+            except (OSError, safetensors.SafetensorError):
+                path.unlink()  # written by a machine that lost its power
+                continue
+            self._note(path, demos)
+
+    def add(self, demos: Sequence[int], parts: Mapping[int, Arrays]) -> None:
+        """Keep what the layers recorded of some demonstrations.
+
+        A part that begins with the same demonstration is replaced.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        arrays: dict[str, npt.NDArray[Any]] = {
+            f"{layer}/{name}": np.ascontiguousarray(array)
+            for layer, part in parts.items()
+            for name, array in part.items()
+        }
+        arrays[_DEMOS] = np.array(demos, dtype=np.int64)
+        path = self._folder / f"{min(demos):08d}.safetensors"
+        write_bytes(path, safetensors.numpy.save(arrays))
+        self._note(path, demos)
+
+    def layers(self) -> list[int]:
+        """The layers that some part is of."""
+        found: set[int] = set()
+        for path in self._files.values():
+            with safe_open(path, "numpy") as file:
+                found |= {int(name.split("/")[0]) for name in file.keys() if "/" in name}  # noqa: SIM118
+        return sorted(found)
+
+    def parts(self, layer: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """The parts of a layer, in the order of the demonstrations."""
+        for _, path in sorted(self._files.items()):
+            with safe_open(path, "numpy") as file:
+                prefix = f"{layer}/"
+                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+                if names:
+                    yield {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+
+    def remove(self) -> None:
+        """The run is done, and what it found is saved elsewhere."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _note(self, path: Path, demos: Sequence[int]) -> None:
+        self._files[min(demos)] = path
+        self.done |= set(demos)
+
+
+@contextmanager
+def journal(beside: Path, key: str) -> Iterator[Journal]:
+    """The journal of the run `key` whose result will be called `beside`, locked.
+
+    Raises:
+        OutputError: it cannot be made, or another process works on it.
+    """
+    folder = beside.parent / f".{beside.name}.{key}.part"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise OutputError(
+                    f"another run writes the observations {beside} now; wait for it, or choose "
+                    "another output"
+                ) from None
+        yield Journal(folder)
+    finally:
+        with suppress(OSError):
+            os.close(lock)
