@@ -1,16 +1,14 @@
-"""Recipe + source -> one observation per domain; what the work directory has is not redone."""
+"""Recipe + source -> one observation per domain."""
 
-import hashlib
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from easyep import demonstrations, loading
-from easyep.artifacts import Observations, ObservedDemo, TokenSequence
-from easyep.errors import ArtifactError, DemosError, ObservationError, OutputError
+from easyep.artifacts import Observations, TokenSequence
+from easyep.errors import DemosError
+from easyep.observing import Run, observe_domain
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.source import Source
@@ -98,39 +96,60 @@ def demonstrations_of(
 
 
 def calibrate(
-    recipe: Recipe, source: Source, *, work_dir: Path | None = None, progress: Progress = SILENT
+    recipe: Recipe,
+    source: Source,
+    *,
+    criteria: Sequence[str] = (),
+    work_dir: Path | None = None,
+    output: Path | None = None,
+    progress: Progress = SILENT,
 ) -> list[Observations]:
     """Observe every domain of a recipe, in its order.
 
-    The model is loaded once, and only if some domain is not in `work_dir` yet.
+    The model is loaded once, and only if some domain is not saved yet.
+
+    Args:
+        recipe: what to observe, and how.
+        source: the model.
+        criteria: those that the observations must be good for where their full record is too
+            large to be kept; none given means every one that sums are enough for.
+        work_dir: where observations are saved, and looked for first.
+        output: instead of that, the directory that the only domain is saved as.
 
     Raises:
         EasyEPError: a subclass says what is wrong with the demonstrations or the model.
     """
     shown = list(demonstrations_of(recipe, source))
-    model: PreTrainedModel | None = None
-    observed = []
-    for domain, sequences in shown:
-        saved = None
-        if work_dir is not None:
-            key = _key(recipe, source, sequences)
-            saved = work_dir / "observations" / f"{domain.name}-{key}"
-            found = _whole(saved)
-            if found is not None:
-                observed.append(found)
-                continue
-        if model is None:
-            model = loading.load_model(
-                source.model.path,
-                dtype=recipe.dtype,
-                device=recipe.device,
-                trust_remote_code=recipe.trust_remote_code,
+    model = _Model(recipe, source)
+    return [
+        observe_domain(
+            Run(recipe, source, domain.name, tuple(sequences), tuple(criteria)),
+            model.get,
+            work_dir=work_dir,
+            output=output,
+            progress=progress,
+        )
+        for domain, sequences in shown
+    ]
+
+
+class _Model:
+    """The model, loaded when it is first needed."""
+
+    def __init__(self, recipe: Recipe, source: Source) -> None:
+        self._recipe = recipe
+        self._source = source
+        self._loaded: PreTrainedModel | None = None
+
+    def get(self) -> "PreTrainedModel":
+        if self._loaded is None:
+            self._loaded = loading.load_model(
+                self._source.model.path,
+                dtype=self._recipe.dtype,
+                device=self._recipe.device,
+                trust_remote_code=self._recipe.trust_remote_code,
             )
-        observations = _observe(recipe, source, model, domain.name, sequences, progress)
-        if saved is not None:
-            _save(observations, saved)
-        observed.append(observations)
-    return observed
+        return self._loaded
 
 
 class _Tokenizer:
@@ -147,76 +166,3 @@ class _Tokenizer:
                 self._source.model.path, trust_remote_code=self._trust
             )
         return self._loaded
-
-
-def _save(observations: Observations, saved: Path) -> None:
-    """Save, unless another run on the same work directory has been faster."""
-    try:
-        observations.save(saved)
-    except OutputError:
-        if _whole(saved) is None:
-            raise
-
-
-def _whole(saved: Path) -> Observations | None:
-    """Saved observations if they are there and can be read; what is damaged is removed."""
-    if not saved.exists():
-        return None
-    try:
-        found = Observations.load(saved)
-        for layer in found.layers:
-            _ = found.layers[layer]  # reads it
-        return found
-    except ArtifactError:
-        shutil.rmtree(saved)
-        return None
-
-
-def _observe(
-    recipe: Recipe,
-    source: Source,
-    model: "PreTrainedModel",
-    domain: str,
-    sequences: list[TokenSequence],
-    progress: Progress,
-) -> Observations:
-    from easyep.observation.in_memory import load_mtp, observe_in_memory
-
-    mtp_layers = source.layout.mtp_layers if source.mtp_mode(recipe.mtp) == "score" else ()
-    layers = observe_in_memory(
-        model,
-        sequences,
-        mtp=load_mtp(model) if mtp_layers else None,
-        stream=source.architecture.observation.stream,
-        batch_size=recipe.batch_size,
-        title=f"Observing {domain}",
-        progress=progress,
-    )
-    expected = sorted([*source.layout.moe_layers, *mtp_layers])
-    if sorted(layers) != expected:
-        raise ObservationError(
-            f"the model ran MoE layers {sorted(layers)}, its checkpoint has {expected}"
-        )
-    return Observations(
-        model=source.identity,
-        router=source.router,
-        domain=domain,
-        demos=tuple(
-            ObservedDemo(s.sha256, len(s), int(s.is_response.sum()), s.cut) for s in sequences
-        ),
-        runner="memory",
-        dtype=str(model.dtype).removeprefix("torch."),
-        layers=layers,
-    )
-
-
-def _key(recipe: Recipe, source: Source, sequences: Sequence[TokenSequence]) -> str:
-    """Tells apart observations that were made from different things."""
-    made_from = {
-        "model": {**source.identity.to_json(), "name": ""},
-        "demos": [sequence.sha256 for sequence in sequences],
-        "dtype": recipe.dtype,
-        "device": recipe.device,
-        "mtp": source.mtp_mode(recipe.mtp) == "score",
-    }
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,7 +1,6 @@
 """The order of the stages; each function here is a command, with the same names and defaults."""
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -14,6 +13,7 @@ from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_absent
 from easyep.checkpoint import rewriting, verification
 from easyep.choices import size
+from easyep.clock import Clock
 from easyep.criteria import needs_record
 from easyep.demonstrations.conversation import Style
 from easyep.demonstrations.rendering import DemoOrder
@@ -72,13 +72,15 @@ def prune(
     """
     recipe = Recipe(model=os.fspath(model), **choices)
     work = Path(work_dir) if work_dir is not None else None
-    clock = _Clock()
+    clock = Clock()
     source = Source.open(model)
     planned = planning.check(recipe, source, output, work)
     clock.lap("check")
     observed: list[Observations] = []
     if needs_record(recipe.criterion):
-        observed = calibration.calibrate(recipe, source, work_dir=work, progress=progress)
+        observed = calibration.calibrate(
+            recipe, source, criteria=[recipe.criterion], work_dir=work, progress=progress
+        )
     clock.lap("observe")
     scores, chosen = decide(recipe, source, observed, progress=progress)
     if work is not None:
@@ -176,6 +178,8 @@ def observe(
     device: str = Recipe.device,
     dtype: str = Recipe.dtype,
     batch_size: int = Recipe.batch_size,
+    records: str = Recipe.records,
+    criteria: Sequence[str] = (),
     trust_remote_code: bool = Recipe.trust_remote_code,
     output: PathLike | None = None,
     progress: Progress = SILENT,
@@ -187,8 +191,11 @@ def observe(
         domain: the name of a domain (`easyep list domains`), or
         demos: a JSONL file of demonstrations.
         n_demos, max_length, demo_order, style, seed, mtp, runner, device, dtype, batch_size,
-            trust_remote_code: as in `Recipe`.
-        output: a directory to save the observations in.
+            records, trust_remote_code: as in `Recipe`.
+        criteria: where only sums are kept, what they are for; by default every criterion that
+            sums are enough for.
+        output: a directory to save the observations in. A run that is cut short keeps its
+            records beside it, and the same call goes on from there.
 
     Raises:
         EasyEPError: a subclass says what is wrong with the model or the demonstrations.
@@ -209,13 +216,18 @@ def observe(
         device=device,
         dtype=dtype,
         batch_size=batch_size,
+        records=records,
         trust_remote_code=trust_remote_code,
     )
     if output is not None:
         check_absent(output)
-    (observations,) = calibration.calibrate(recipe, Source.open(model), progress=progress)
-    if output is not None:
-        observations.save(output)
+    (observations,) = calibration.calibrate(
+        recipe,
+        Source.open(model),
+        criteria=criteria,
+        output=Path(output) if output is not None else None,
+        progress=progress,
+    )
     return observations
 
 
@@ -304,16 +316,3 @@ def _rewrite(
         layout=source.layout,
         check=check,
     )
-
-
-class _Clock:
-    """Wall time by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, stage: str) -> None:
-        now = time.monotonic()
-        self.seconds[stage] = round(now - self._last, 3)
-        self._last = now

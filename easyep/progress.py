@@ -18,6 +18,9 @@ class Progress(Protocol):
     def task(self, title: str, total: int, unit: str) -> AbstractContextManager[Task]:
         """Begin a task of `total` units; `unit` is ``"bytes"`` or a plural noun."""
 
+    def say(self, sentence: str) -> None:
+        """Something to know before or while a task runs."""
+
 
 class _Silent:
     """Reports to nobody."""
@@ -27,6 +30,9 @@ class _Silent:
         yield self
 
     def advance(self, amount: int = 1) -> None:
+        pass
+
+    def say(self, sentence: str) -> None:
         pass
 
 

@@ -21,6 +21,7 @@ from easyep.scoring import TOKENS, Tokens
 from easyep.selection import check_allocation
 
 RUNNERS = ("auto", "memory")
+RECORDS = ("auto", "full", "none")
 MTP_CHOICES = ("auto", *MTP_MODES)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -51,6 +52,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "device": choices.text,
     "dtype": choices.one_of(DTYPES),
     "batch_size": choices.count,
+    "records": choices.one_of(RECORDS),
     "trust_remote_code": choices.flag,
 }
 
@@ -92,6 +94,8 @@ class Recipe:
         device: ``"auto"`` or a torch device.
         dtype: ``"auto"`` (the checkpoint's own) or a floating-point type.
         batch_size: demonstrations per forward pass.
+        records: ``"full"`` keeps what every token did; ``"none"`` only sums for criteria;
+            ``"auto"`` the full record where it takes at most half of the room that there is.
         trust_remote_code: run Python code that lies in the checkpoint.
     """
 
@@ -121,6 +125,7 @@ class Recipe:
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = 1
+    records: str = "auto"
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:

@@ -10,11 +10,9 @@ from easyep.architectures.router import Router
 from easyep.artifacts import LayerSums, RoutedTokens
 from easyep.artifacts.journal import Journal
 from easyep.atomic import existing
-from easyep.criteria import CRITERIA
+from easyep.criteria import CRITERIA, needs_record
 from easyep.errors import ArtifactError
 from easyep.scoring import summable, sums
-
-RECORDS = ("auto", "full", "none")
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def plan_records(
     twice, as a journal and as its final form.
 
     Args:
-        choice: one of `RECORDS`.
+        choice: ``"auto"``, ``"full"`` or ``"none"``, as in `Recipe`.
         criteria: those that will be asked for; none given means every one that sums are enough for.
         tokens, layers, router: what the run is to see.
         place: a path on the disk that it is saved to; None = it stays in memory.
@@ -61,14 +59,14 @@ def plan_records(
     room = shutil.disk_usage(existing(place.resolve())).free if place is not None else _memory()
     full = choice == "full" or (choice == "auto" and size <= room // 2)
     asked = tuple(criteria) or tuple(name for name in sorted(CRITERIA) if summable(name))
-    unfit = [name for name in asked if not summable(name)]
+    unfit = [name for name in asked if needs_record(name) and not summable(name)]
     if unfit and not full:
         raise ArtifactError(
             f"the criterion {unfit[0]!r} needs the full record, which takes {size:,} bytes "
             f"({room:,} are free): --records full keeps it, --n-demos and --max-length make it "
             "smaller"
         )
-    return RecordPlan(size, room, full, asked)
+    return RecordPlan(size, room, full, tuple(name for name in asked if summable(name)))
 
 
 class Store(Protocol):

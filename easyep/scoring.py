@@ -13,7 +13,14 @@ from easyep.artifacts import LayerSums, Observations, RoutedTokens, Scores
 from easyep.artifacts.layer_sums import COUNTED, PEAKS
 from easyep.checkpoint.copying import Sources
 from easyep.checkpoint.layer_weights import StoredWeights
-from easyep.criteria import CRITERIA, Layer, LayerWeights, RecordCriterion, WeightCriterion
+from easyep.criteria import (
+    CRITERIA,
+    Layer,
+    LayerWeights,
+    RecordCriterion,
+    RoutedCriterion,
+    WeightCriterion,
+)
 from easyep.errors import ArtifactError
 from easyep.mixing import mix as mixed
 from easyep.progress import SILENT, Progress
@@ -146,9 +153,7 @@ def summable(name: str) -> bool:
     return isinstance(CRITERIA[name], RoutedCriterion)
 
 
-def sums(
-    record: RoutedTokens, index: int, num_experts: int, criteria: Sequence[str]
-) -> LayerSums:
+def sums(record: RoutedTokens, index: int, num_experts: int, criteria: Sequence[str]) -> LayerSums:
     """What some criteria need of a part of a layer's record; the sums of parts add up.
 
     Raises:

@@ -15,7 +15,7 @@ PACKAGE = Path(easyep.__file__).parent
 # among them, do not know each other.
 ORDER = [
     ["errors"],
-    ["registry", "progress", "resources", "atomic"],
+    ["registry", "progress", "resources", "atomic", "clock"],
     ["choices"],
     ["architectures"],
     ["artifacts"],
@@ -30,7 +30,8 @@ ORDER = [
         "report",
         "demo_model",
     ],
-    ["recipe", "overlap"],
+    ["recipe", "overlap", "records"],
+    ["observing"],
     ["calibration"],
     ["planning"],
     ["pipeline", "queries"],

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 
 from easyep.architectures.router import Router
 from easyep.artifacts.files import read_json, write_json
-from easyep.artifacts.layer_sums import LayerSums
+from easyep.artifacts.layer_sums import PEAKS, LayerSums
 from easyep.artifacts.model_identity import ModelIdentity
 from easyep.artifacts.routed_tokens import RoutedTokens
 from easyep.artifacts.selection import check_schema
@@ -69,6 +70,19 @@ class Observations:
     def num_tokens(self) -> int:
         """Tokens in all demonstrations."""
         return sum(demo.tokens for demo in self.demos)
+
+    def unreached(self) -> dict[int, list[int]]:
+        """Layer index -> the experts that no token was routed to."""
+        found = {}
+        for layer in sorted(self.layers):
+            reached = np.zeros(self.router.num_experts, dtype=bool)
+            if self.sums is not None:
+                reached |= self.sums[layer].of(PEAKS, "all") > 0
+            else:
+                record = self.layers[layer]
+                reached[record.expert_ids[record.weights != 0]] = True
+            found[layer] = np.flatnonzero(~reached).tolist()
+        return found
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write one file per layer and `observations.json` (the form is in docs/formats.md).

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from easyep.progress import SILENT, Progress, Task
@@ -64,9 +64,12 @@ def human_bytes(count: float) -> str:
 
 @contextmanager
 def progress_bars(quiet: bool = False) -> Iterator[Progress]:
-    """Bars on standard error; nothing where it is no terminal or `quiet` is asked for."""
+    """Bars and sentences on standard error.
+
+    No bars where that is no terminal, and nothing where `quiet` is asked for.
+    """
     if quiet or not sys.stderr.isatty():
-        yield SILENT
+        yield SILENT if quiet else _Sentences()
         return
     from rich.console import Console
     from rich.progress import (
@@ -96,6 +99,16 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
         yield _Bars(bars)
 
 
+class _Sentences:
+    """Says what there is to know, and draws nothing."""
+
+    def task(self, title: str, total: int, unit: str) -> AbstractContextManager[Task]:
+        return SILENT.task(title, total, unit)
+
+    def say(self, sentence: str) -> None:
+        say(sentence)
+
+
 class _Bars:
     """Draws easyep's progress with rich."""
 
@@ -107,6 +120,9 @@ class _Bars:
         identity = self._bars.add_task(title, total=total, unit=unit)
         yield _Bar(self._bars, identity)
         self._bars.remove_task(identity)
+
+    def say(self, sentence: str) -> None:
+        self._bars.console.print(sentence, markup=False, highlight=False)
 
 
 class _Bar:

@@ -12,7 +12,7 @@ from easyep.artifacts.selection import GROUP_MODES
 from easyep.demonstrations.conversation import STYLES
 from easyep.demonstrations.rendering import DEMO_ORDERS
 from easyep.errors import ArtifactError
-from easyep.recipe import DTYPES, MTP_CHOICES, RUNNERS, Recipe
+from easyep.recipe import DTYPES, MTP_CHOICES, RECORDS, RUNNERS, Recipe
 from easyep.scoring import TOKENS
 from easyep.selection import ALLOCATIONS
 
@@ -136,6 +136,12 @@ running = _several(
         default=DEFAULTS["batch_size"],
         show_default=True,
         help="Demonstrations per forward pass; changes memory and speed only.",
+    ),
+    _choice(
+        "records",
+        RECORDS,
+        "Keep what every token did, or only sums for criteria; auto keeps it where it takes at "
+        "most half of the room that there is.",
     ),
     click.option(
         "--trust-remote-code", is_flag=True, help="Run Python code that lies in the checkpoint."

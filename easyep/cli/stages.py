@@ -28,6 +28,14 @@ from easyep.cli.console import (
 @options.demo_choice
 @options.mtp
 @options.running
+@click.option(
+    "--criterion",
+    "criteria",
+    multiple=True,
+    metavar="NAME",
+    help="Without the full record: a criterion to sum up for; repeatable. [default: all that "
+    "sums are enough for]",
+)
 @options.common
 def observe_command(
     model: str, output: str, as_json: bool, quiet: bool, debug: bool, **choices: Any
@@ -51,6 +59,8 @@ def observe_command(
                 "tokens": seen.num_tokens,
                 "cut_tokens": sum(demo.cut for demo in seen.demos),
                 "layers": sorted(seen.layers),
+                "records": "full" if seen.sums is None else "none",
+                "unreached_experts": {str(i): ids for i, ids in seen.unreached().items() if ids},
             }
         )
     else:

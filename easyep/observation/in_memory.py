@@ -1,8 +1,8 @@
 """Observation of a model that fits into memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +19,22 @@ if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
 
 
+Keep = Callable[[Sequence[int], Mapping[int, RoutedTokens]], None]
+
+
 @torch.inference_mode()
-def observe_in_memory(
+def run_in_memory(
     model: "PreTrainedModel",
     sequences: Sequence[TokenSequence],
+    keep: Keep,
     *,
+    done: Collection[int] = (),
     mtp: "MtpModel | None" = None,
     stream: str | None = None,
     batch_size: int = 1,
     title: str = "Observing",
     progress: Progress = SILENT,
-) -> dict[int, RoutedTokens]:
+) -> None:
     """Run the demonstrations through the model and record every MoE layer.
 
     Sequences are padded on the right, where causal attention cannot see it; the batch size
@@ -38,13 +43,14 @@ def observe_in_memory(
     Args:
         model: a causal language model with routed experts.
         sequences: the demonstrations.
-        mtp: the model's multi-token-prediction layers, to be recorded too. As in generation, the
-            layer at depth d reads the token d + 1 places ahead of the hidden state it is given.
+        keep: takes what each layer did with the demonstrations of one batch; batches come in
+            order.
+        done: demonstrations that are passed over, because their records are there already.
+        mtp: the model's multi-token-prediction layers, to be recorded too; they are numbered
+            after the last layer. As in generation, the layer at depth d reads the token d + 1
+            places ahead of the hidden state it is given.
         stream: as in `Recorder`.
         batch_size: demonstrations per forward pass.
-
-    Returns:
-        layer index -> record; MTP layers are numbered after the last layer.
 
     Raises:
         ObservationError: there is nothing to record, or it cannot be recorded exactly.
@@ -55,26 +61,41 @@ def observe_in_memory(
     layers: dict[int, nn.Module] = dict(enumerate(decoder_layers(decoder)))
     if mtp is not None:
         layers |= {len(layers) + i: layer.mtp_block for i, layer in enumerate(mtp.layers)}
-    parts: dict[int, list[RoutedTokens]] = {}
-    recorder = Recorder(
-        layers, lambda index, part: parts.setdefault(index, []).append(part), stream=stream
-    )
+    parts: dict[int, RoutedTokens] = {}
+    recorder = Recorder(layers, parts.__setitem__, stream=stream)
     if not recorder.moe_layers:
         raise ObservationError(
             f"{type(model).__name__} has no routed experts that easyep knows how to watch"
         )
-    total = sum(len(sequence) for sequence in sequences)
+    todo = [demo for demo in range(len(sequences)) if demo not in done]
+    total = sum(len(sequences[demo]) for demo in todo)
     with ExitStack() as context:
         context.enter_context(recorder.attached())
         task = context.enter_context(progress.task(title, total, "tokens"))
-        for demos in _batches(len(sequences), batch_size):
+        for start in range(0, len(todo), batch_size):
+            demos = todo[start : start + batch_size]
             rows = [sequences[demo] for demo in demos]
             ids, mask = _pad(rows, model.device)
             with recorder.batch(demos, rows, first=0, width=ids.shape[1]):
                 output = decoder(input_ids=ids, attention_mask=mask, use_cache=False)
             if mtp is not None:
                 _run_mtp(mtp, recorder, demos, rows, ids, output.last_hidden_state)
+            keep(demos, dict(parts))
+            parts.clear()
             task.advance(sum(len(row) for row in rows))
+
+
+def observe_in_memory(
+    model: "PreTrainedModel", sequences: Sequence[TokenSequence], **choices: Any
+) -> dict[int, RoutedTokens]:
+    """The same, with the records kept in memory: layer index -> record."""
+    parts: dict[int, list[RoutedTokens]] = {}
+
+    def keep(demos: Sequence[int], found: Mapping[int, RoutedTokens]) -> None:
+        for index, part in found.items():
+            parts.setdefault(index, []).append(part)
+
+    run_in_memory(model, sequences, keep, **choices)
     return {index: RoutedTokens.concatenate(parts[index]) for index in sorted(parts)}
 
 
@@ -131,12 +152,6 @@ def load_mtp(model: "PreTrainedModel") -> "MtpModel":
     finally:
         model._keys_to_ignore_on_load_unexpected = known
     return loaded.to(model.device).eval()
-
-
-def _batches(count: int, size: int) -> Iterator[list[int]]:
-    """Consecutive demonstrations, so that records stay in their order."""
-    for start in range(0, count, size):
-        yield list(range(start, min(start + size, count)))
 
 
 def _pad(rows: Sequence[TokenSequence], device: torch.device) -> tuple[Tensor, Tensor]:

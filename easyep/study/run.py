@@ -46,7 +46,9 @@ def run(
         seed=study.seed,
         batch_size=study.batch_size,
     )
-    seen = calibration.calibrate(recipe, source, work_dir=work_dir, progress=progress)
+    seen = calibration.calibrate(
+        recipe, source, criteria=study.criteria, work_dir=work_dir, progress=progress
+    )
     planned = list(_planned(study, source, dict(zip(study.domains, seen, strict=True))))
     cells = []
     total = len(study.domains) + len(planned)
