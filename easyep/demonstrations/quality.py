@@ -16,6 +16,10 @@ NEAR = 0.6  # share of common word 4-grams from which two prompts are near-dupli
 LEAK_WORDS = 13  # the length of a common run of words that counts as contamination (GPT-3's)
 
 
+# A last line of prose, too long for a signature or a list item, that ends within a sentence.
+_BROKEN = re.compile(r"(?:^|\n)(?![*|-]|\d+\.)[^\n]{60,}[a-z,]$")
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing to look at.
@@ -158,7 +162,7 @@ def _alone(demo: Demo) -> list[Finding]:
     findings = []
     if demo.metadata.get("finish_reason") == "length":
         findings.append(Finding("truncated", demo.origin, "its answer was cut at a length limit"))
-    elif answer.count("```") % 2 or (len(answer) > 200 and re.search(r"[a-z,]$", answer)):
+    elif answer.count("```") % 2 or _BROKEN.search(answer):
         findings.append(Finding("truncated", demo.origin, "its answer seems to break off"))
     spec = demo.metadata.get("check")
     if isinstance(spec, Mapping) and spec.get("kind") in checks.KINDS:
