@@ -63,7 +63,7 @@ def test_fp8_in_blocks(choose: Chooser, tmp_path: Path, family: str) -> None:
     quantised(path, settings, to_fp8)
     formats = {t.dtype for n, t in Checkpoint.open(path).tensors.items() if ".experts." in n}
     assert formats == {"F8_E4M3", "F32"}
-    assert_same(path, choose(path), tmp_path / "out")
+    assert_same(family, path, choose(path), tmp_path / "out")
 
 
 def test_mxfp4(choose: Chooser, tmp_path: Path) -> None:
@@ -71,4 +71,4 @@ def test_mxfp4(choose: Chooser, tmp_path: Path) -> None:
     left_out = ["lm_head", "model.embed_tokens"]
     settings = {"quant_method": "mxfp4", "modules_to_not_convert": left_out}
     quantised(path, settings, to_mxfp4)
-    assert_same(path, choose(path), tmp_path / "out")
+    assert_same("gpt_oss", path, choose(path), tmp_path / "out")
