@@ -5,7 +5,7 @@ count of MTP layers, when those are dropped; and names of modules in quantisatio
 contain an expert's number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from easyep.architectures.spec import Architecture
@@ -57,17 +57,23 @@ def config_edits(
 
 
 def quantisation_edits(config: Mapping[str, Any], rename: Rename) -> dict[tuple[str, ...], Any]:
-    """The quantisation settings in `config` that name experts, with the new names."""
+    """The quantisation settings anywhere in `config` that name experts, with the new names."""
     edits = {}
-    sections: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), config)]
-    sections += [((key,), value) for key, value in config.items() if isinstance(value, Mapping)]
-    for path, section in sections:
-        for key in QUANTISATION_KEYS:
-            if isinstance(section.get(key), Mapping) and (*path, key) not in edits:
-                changed = _renamed(section[key], rename)
-                if changed != section[key]:
-                    edits[(*path, key)] = changed
+    for path, settings in _quantisation_settings(config):
+        changed = _renamed(settings, rename)
+        if changed != settings:
+            edits[path] = changed
     return edits
+
+
+def _quantisation_settings(
+    config: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping) and key in QUANTISATION_KEYS:
+            yield (*path, key), value
+        elif isinstance(value, Mapping):
+            yield from _quantisation_settings(value, (*path, key))
 
 
 def quantisation_file_edits(value: Mapping[str, Any], rename: Rename) -> dict[tuple[str, ...], Any]:

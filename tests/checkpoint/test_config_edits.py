@@ -116,6 +116,17 @@ def test_names_of_experts_in_quantisation_settings_are_renumbered() -> None:
     }
 
 
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config", "quantization"])
+@pytest.mark.parametrize("path", [(), ("text_config",), ("thinker_config", "text_config")])
+def test_quantisation_settings_lie_anywhere(path: tuple[str, ...], key: str) -> None:
+    config: dict[str, Any] = {key: {"ignore": ["model.layers.1.mlp.experts.2.up_proj", "x"]}}
+    for section in reversed(path):
+        config = {section: config}
+    assert edits({**DEEPSEEK, **config})[(*path, key)] == {
+        "ignore": ["model.layers.1.mlp.experts.1.up_proj", "x"]
+    }
+
+
 def test_settings_without_expert_numbers_stay() -> None:
     assert ("quantization_config",) not in edits(quantised(ignore=["lm_head", "re:.*experts.*"]))
 
