@@ -56,24 +56,25 @@ def config_edits(
     return {path: value for path, value in edits.items() if json_text.at(config, path) != value}
 
 
-def quantisation_edits(config: Mapping[str, Any], rename: Rename) -> dict[tuple[str, ...], Any]:
-    """The quantisation settings anywhere in `config` that name experts, with the new names."""
-    edits = {}
-    for path, settings in _quantisation_settings(config):
-        changed = _renamed(settings, rename)
-        if changed != settings:
-            edits[path] = changed
-    return edits
-
-
-def _quantisation_settings(
+def quantisation_settings(
     config: Mapping[str, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Settings of quantisers anywhere in `config`, which itself lies under `path`: where, what."""
     for key, value in config.items():
         if isinstance(value, Mapping) and key in QUANTISATION_KEYS:
             yield (*path, key), value
         elif isinstance(value, Mapping):
-            yield from _quantisation_settings(value, (*path, key))
+            yield from quantisation_settings(value, (*path, key))
+
+
+def quantisation_edits(config: Mapping[str, Any], rename: Rename) -> dict[tuple[str, ...], Any]:
+    """The quantisation settings in `config` that name experts, with the new names."""
+    edits = {}
+    for path, settings in quantisation_settings(config):
+        changed = _renamed(settings, rename)
+        if changed != settings:
+            edits[path] = changed
+    return edits
 
 
 def quantisation_file_edits(value: Mapping[str, Any], rename: Rename) -> dict[tuple[str, ...], Any]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from easyep.architectures.spec import Architecture, Router, find_architecture
-from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.config_edits import QUANTISATION_FILES, quantisation_settings
+from easyep.checkpoint.files import Checkpoint, parse_object, read_text
 from easyep.checkpoint.json_text import at
 from easyep.checkpoint.layout import Layout, resolve
 from easyep.checkpoint.parts import Part, parts
@@ -49,7 +50,7 @@ class Inspection:
         topk_group: groups that a token may use.
         routing: how scores become weights, as the architecture describes it; None where it is
             left to a setting that `config.json` does not state.
-        quantization: the method that `config.json` names, if any.
+        quantization: the method that the settings of a quantiser name, if there are any.
         shards: number of weight files.
         tensors: number of tensors.
         bytes: of all tensors.
@@ -121,7 +122,7 @@ def inspect(path: str | os.PathLike[str], keep: Sequence[float] = FRACTIONS) -> 
         n_group=router.n_group,
         topk_group=router.topk_group,
         routing=_routing(checkpoint, architecture),
-        quantization=_quantization(checkpoint, architecture),
+        quantization=_quantization(checkpoint),
         shards=len(checkpoint.shards),
         tensors=len(checkpoint.tensors),
         bytes=checkpoint.nbytes,
@@ -144,13 +145,16 @@ def _routing(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, An
     return {what: value_of(described) for what, described in architecture.routing.items()}
 
 
-def _quantization(checkpoint: Checkpoint, architecture: Architecture) -> str | None:
-    home = architecture.section(checkpoint.config)
-    for depth in range(len(home) + 1):
-        settings = at(checkpoint.config, (*home[:depth], "quantization_config"))
-        if isinstance(settings, Mapping):
-            return str(settings.get("quant_method", "unnamed"))
-    return None
+def _quantization(checkpoint: Checkpoint) -> str | None:
+    """What the settings of quantisers say first, in `config.json` or else in a file beside it."""
+    found = [settings for _, settings in quantisation_settings(checkpoint.config)]
+    for name in QUANTISATION_FILES:
+        if (checkpoint.path / name).is_file():
+            value = parse_object(read_text(checkpoint.path, name), name)
+            found += [value, *(settings for _, settings in quantisation_settings(value))]
+    keys = ("quant_method", "quant_algo")
+    methods = (str(each[key]) for each in found for key in keys if each.get(key))
+    return next(methods, "unnamed" if found else None)
 
 
 def _counts(router: Router, keep: Sequence[float]) -> list[int]:

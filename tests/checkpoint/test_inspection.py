@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,27 @@ def test_formats_of_each_part(tmp_path: Path) -> None:
     assert mxfp4.quantization == "mxfp4"
     assert mxfp4.part("router").bytes == 2 * (8 * 64 + 8) * 2
     assert set(mxfp4.part("routed experts").formats) == {"U8", "BF16"}
+
+
+@pytest.mark.parametrize(
+    ("place", "settings", "said"),
+    [
+        ("config.json", {"quantization_config": {"quant_method": "awq"}}, "awq"),
+        ("config.json", {"text_config": {"compression_config": {"quant_method": "q"}}}, "q"),
+        ("config.json", {"quantization_config": {"bits": 4}}, "unnamed"),
+        ("hf_quant_config.json", {"quantization": {"quant_algo": "NVFP4"}}, "NVFP4"),
+        ("quantize_config.json", {"bits": 4, "quant_method": "gptq"}, "gptq"),
+        ("quant_config.json", {"w_bit": 4}, "unnamed"),
+        ("generation_config.json", {"quantization": {"quant_algo": "NVFP4"}}, None),
+    ],
+)
+def test_the_quantiser_is_found_where_it_has_its_settings(
+    source: Sources, tmp_path: Path, place: str, settings: dict[str, Any], said: str | None
+) -> None:
+    path = shutil.copytree(source("mixtral"), tmp_path / "m")
+    before = json.loads((path / place).read_text()) if (path / place).exists() else {}
+    (path / place).write_text(json.dumps({**before, **settings}))
+    assert inspect(path).quantization == said
 
 
 @pytest.mark.parametrize(
