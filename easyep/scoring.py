@@ -175,11 +175,13 @@ def sums(record: RoutedTokens, index: int, num_experts: int, criteria: Sequence[
     return LayerSums(arrays)
 
 
-def _peaks(record: RoutedTokens, num_experts: int) -> Float64:
-    """The largest output norm of each expert, float64 [E]."""
-    peaks = np.zeros(num_experts)
-    np.maximum.at(peaks, record.expert_ids.ravel(), record.output_norms.ravel())
-    return peaks
+def _peaks(tokens: RoutedTokens, num_experts: int) -> Float64:
+    """The largest output norm that each expert reached, float64 [E]."""
+    # In the norms' own type: numpy compares in bulk only where the types are the same.
+    peaks = np.zeros(num_experts, dtype=tokens.output_norms.dtype)
+    taken = tokens.weights != 0
+    np.maximum.at(peaks, tokens.expert_ids[taken], tokens.output_norms[taken])
+    return peaks.astype(np.float64)
 
 
 def _by_weights(

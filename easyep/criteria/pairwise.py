@@ -35,13 +35,14 @@ class Hope:
         count, k = layer.num_experts, tokens.expert_ids.shape[1]
         contribution = np.multiply(tokens.weights, tokens.output_norms, dtype=np.float64)
         experts = tokens.expert_ids.astype(np.int64)
+        taken = (tokens.weights != 0).astype(np.float64)  # weight 0: the token took no such route
         sums = np.zeros((2, count * count))
         for i in range(k):
             for j in range(i, k):
                 pair = experts[:, i] * count + experts[:, j]
                 products = contribution[:, i] * contribution[:, j]
                 sums[0] += np.bincount(pair, products, count * count)
-                sums[1] += np.bincount(pair, minlength=count * count)
+                sums[1] += np.bincount(pair, taken[:, i] * taken[:, j], count * count)
         square = sums.reshape(2, count, count)
         # A pair was counted once, in the order of its routes; a diagonal entry is whole already.
         both = square + square.transpose(0, 2, 1)

@@ -151,12 +151,13 @@ def compare(
 
 def agreement(record: RoutedTokens, kept: tuple[int, ...]) -> Agreement:
     """How much of a layer's recorded routing goes to the kept experts."""
+    taken = record.weights != 0  # weight 0: the token took no such route
     here = np.isin(record.expert_ids, kept)
     weight = float(record.weights.sum(dtype=np.float64))
     on_kept = float(np.where(here, record.weights, 0).sum(dtype=np.float64))
     return Agreement(
-        routes=float(here.mean()),
-        tokens=float(here.all(axis=1).mean()),
+        routes=float(here[taken].mean()) if taken.any() else 1.0,
+        tokens=float((here | ~taken).all(axis=1).mean()),
         weight=on_kept / weight if weight else 0.0,
     )
 

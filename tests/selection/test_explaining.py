@@ -105,3 +105,11 @@ def test_what_cannot_be_compared():
         selection.compare(scores, chosen, other)
     with pytest.raises(SelectionError, match="has layer 7, which was not scored"):
         selection.explain(scores, replace(chosen, layers={7: (0, 1)}))
+
+
+def test_routes_of_weight_0_do_not_count():
+    record = records.routed_tokens(tokens=2, experts=4, k=2)
+    record.expert_ids[:] = [[1, 2], [3, 0]]
+    record.weights[:] = [[0.5, 0.5], [1, 0]]
+    found = selection.agreement(record, (1, 3))
+    assert (found.routes, found.tokens, found.weight) == (2 / 3, 0.5, 0.75)
