@@ -5,13 +5,16 @@
 A synthetic record of 300,000 tokens: 58 layers, 256 experts, top-8, as many files as `easyep
 observe` writes. Experts are popular to different degrees, other ones in each layer. Each criterion
 is scored by a process of its own, `easyep score`: wall time, CPU time and the largest resident
-memory. Criteria that look at weights have no record to read and are left out.
+memory. Criteria that look at weights have no record to read; for them the rate at which the
+weights of one DeepSeek-V3 expert (three matrices of 7168 x 2048) are decoded and summed up, format
+by format.
 """
 
 import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,7 +30,11 @@ import numpy as np
 
 from easyep.architectures.router import Router
 from easyep.artifacts import ModelIdentity, Observations, ObservedDemo, RoutedTokens
-from easyep.criteria import BUILT_IN, needs_record
+from easyep.checkpoint.copying import Sources
+from easyep.checkpoint.decoding import Matrix
+from easyep.checkpoint.headers import build_header, read_shard
+from easyep.criteria import BUILT_IN, Layer, needs_record
+from easyep.criteria.weights import Aimer
 
 ROUTER = Router(num_experts=256, top_k=8, n_group=8, topk_group=4, num_layers=61)
 FIRST_LAYER = 3
@@ -108,6 +115,54 @@ def measured(observations: Path, criterion: str, output: Path) -> dict[str, floa
     }
 
 
+def weights_per_second(folder: Path) -> dict[str, float]:
+    """Million weights that AIMER takes in per CPU second, by format: the median of 5 experts."""
+    rows, columns = 2048, 7168
+    random = np.random.default_rng(0).integers(0, 120, rows * columns * 2, dtype=np.uint8)
+    scale = np.ones((rows // 128, columns // 128), dtype=np.float32)
+    forms: dict[str, dict[str, tuple[str, tuple[int, ...], bytes]]] = {
+        "BF16": {"w": ("BF16", (rows, columns), random.tobytes())},
+        "block FP8": {
+            "w": ("F8_E4M3", (rows, columns), random[: rows * columns].tobytes()),
+            "s": ("F32", scale.shape, scale.tobytes()),
+        },
+        "MXFP4": {
+            "w": ("U8", (rows, columns // 32, 16), random[: rows * columns // 2].tobytes()),
+            "s": ("U8", (rows, columns // 32), bytes([127]) * (rows * columns // 32)),
+        },
+    }
+    rates = {}
+    for form, tensors in forms.items():
+        path = folder / "expert.safetensors"
+        header = build_header([(n, d, s) for n, (d, s, _) in tensors.items()], {})
+        path.write_bytes(header + b"".join(data for _, _, data in tensors.values()))
+        shard = read_shard(path, path.name)
+        found = {tensor.name: tensor for tensor in shard.tensors}
+        matrix = Matrix(found["w"], found.get("s"))
+        with Sources(folder, [shard]) as sources:
+            seconds = []
+            for _ in range(5):
+                begin = time.process_time()
+                Aimer().score_weights(Expert(matrix, sources), Layer(0, 1))
+                seconds.append(time.process_time() - begin)
+        rates[form] = round(3 * rows * columns / statistics.median(seconds) / 1e6, 1)
+    return rates
+
+
+class Expert:
+    """A layer of one expert with three equal matrices."""
+
+    def __init__(self, matrix: Matrix, sources: Sources) -> None:
+        self._matrix, self._sources = matrix, sources
+
+    def router(self) -> np.ndarray:
+        raise NotImplementedError
+
+    def expert(self, number: int) -> Iterator[np.ndarray]:
+        for _ in range(3):
+            yield from self._matrix.pieces(self._sources)
+
+
 def processor() -> str:
     """The processor's name where the system tells it."""
     try:
@@ -146,6 +201,7 @@ def main() -> None:
         for name in options.criteria:
             facts["criteria"][name] = measured(observations, name, Path(folder) / "scores.json")
             print(name, facts["criteria"][name], file=sys.stderr)
+        facts["million_weights_per_cpu_second"] = weights_per_second(Path(folder))
     facts["machine"] = {
         "date": date.today().isoformat(),
         "processor": processor(),

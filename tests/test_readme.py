@@ -77,7 +77,7 @@ def test_links_lead_somewhere(root):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-quick"])
+@pytest.mark.parametrize("name", ["demo", "demo-quick", "demo-criteria"])
 def test_recipes_can_be_read(root, name):
     from easyep.recipe import read_yaml
     from easyep.study import Study

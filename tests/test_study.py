@@ -1,6 +1,8 @@
 """Many pruned models, compared."""
 
 import json
+from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
@@ -74,3 +76,49 @@ def test_what_is_no_study():
         study.Study.from_mapping({**SMALL, "domains": ["math"]})
     with pytest.raises(ArtifactError, match="needs 'tasks'"):
         study.Study.from_mapping({k: v for k, v in SMALL.items() if k != "tasks"})
+
+
+def test_every_criterion_from_one_run_of_the_model(root, tmp_path, monkeypatch):
+    """The table of all criteria: the model is loaded once, and never for what is saved already."""
+    from easyep import loading
+    from easyep.criteria import BUILT_IN
+    from easyep.evaluation.accuracy import Accuracy, TaskAccuracy
+    from easyep.recipe import read_yaml
+
+    loaded, chosen = [], {}
+
+    def load_model(*args, **kwargs):
+        loaded.append(args)
+        return load(*args, **kwargs)
+
+    class Evaluations:
+        """Remembers what would be pruned and evaluated."""
+
+        def __init__(self, *args):
+            pass
+
+        def full(self, domain):
+            return Accuracy((TaskAccuracy("task", "metric", 1.0, None, 8, "1"),), {}), 100
+
+        def pruned(self, selection, domain):
+            chosen[selection.criterion, selection.keep, selection.groups, domain] = selection
+            return self.full(domain)
+
+    load = loading.load_model
+    monkeypatch.setattr(loading, "load_model", load_model)
+    monkeypatch.setattr(import_module("easyep.study.run"), "Evaluations", Evaluations)
+    recipe = read_yaml(root / "recipes" / "demo-criteria.yaml")
+    assert set(recipe["criteria"]) == BUILT_IN
+    some = {"domains": ["math", "facts"], "keep": [0.5], "groups": ["balanced"], "n_demos": 3}
+    table = study.Study.from_mapping({**recipe, **some, "seeds": [0], "wrong_domain": False})
+    cells = study.run(table, work_dir=tmp_path)
+    assert len(loaded) == 1
+    assert len(chosen) == 2 * len(BUILT_IN)
+    assert {cell.criterion for cell in cells} == {"full", *BUILT_IN}
+    easy_ep, reap = (chosen[c, 16, "balanced", "math"] for c in ("easy-ep", "reap"))
+    assert easy_ep.layers != reap.layers
+
+    loaded.clear()
+    again = replace(table, criteria=("reap", "man"), keep=(0.25,), groups=("flatten",))
+    assert len(study.run(again, work_dir=tmp_path)) == 2 + 4
+    assert not loaded
