@@ -8,6 +8,7 @@ import click
 SUBCOMMANDS = {
     "show": ("demos_look", "Print what a model reads of demonstrations, responses in colour."),
     "check": ("demos_look", "Look for duplicates, gaps, wrong answers, leaks and imbalance."),
+    "build": ("demos_make", "Draw demonstrations from a Hugging Face data set by a recipe."),
     "table": ("demos_look", "Print the table of the domains that come with easyep, as Markdown."),
 }
 

@@ -1,0 +1,270 @@
+"""A recipe + a Hugging Face data set -> a file of demonstrations, without downloading all of it."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from easyep import choices, resources
+from easyep.artifacts import Demo
+from easyep.errors import ArtifactError, DemosError, MissingDependencyError
+from easyep.progress import SILENT, Progress
+from easyep.registry import unknown_name
+
+_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
+
+
+@dataclass(frozen=True)
+class BuildRecipe:
+    """How demonstrations are drawn from a data set.
+
+    Texts are Jinja templates over the columns of a row; a column whose name is no identifier is
+    ``row["its name"]``. ``lettered(first, others)`` orders the options of a question, see there.
+
+    Attributes:
+        dataset: a repository id on the Hugging Face hub, or a builder (``json``, ``csv``,
+            ``parquet``) with `data_files`.
+        messages: a list of messages whose values are templates, or ``{column: NAME}`` for a
+            column that holds a conversation already.
+        subset: the configuration of the data set.
+        split: which split.
+        revision: branch, tag or commit; a commit makes the result reproducible.
+        data_files: files of the builder.
+        filter: a Jinja expression; rows for which it is false are skipped.
+        metadata: keys and templates of what is written beside the messages; that of ``check``
+            gives JSON.
+        tools: a template that gives a JSON list of tools.
+        count: how many demonstrations.
+        seed: for the order in which rows are drawn.
+        buffer: rows that are read ahead and shuffled; a stream cannot be shuffled as a whole.
+        note: what a user should know, such as the licence; not interpreted.
+    """
+
+    dataset: str
+    messages: Any
+    subset: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    data_files: Any = None
+    filter: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tools: str | None = None
+    count: int = 25
+    seed: int = 0
+    buffer: int = 1000
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        choices.text("dataset", self.dataset)
+        choices.count("count", self.count)
+        choices.seed("seed", self.seed)
+        choices.count("buffer", self.buffer)
+        column = isinstance(self.messages, Mapping) and set(self.messages) == {"column"}
+        written = isinstance(self.messages, list) and all(
+            isinstance(m, Mapping) and isinstance(m.get("role"), str) and len(m) > 1
+            for m in self.messages
+        )
+        if not column and not (written and self.messages):
+            raise ArtifactError(
+                "messages must be a list of objects with 'role' and 'content', or {column: NAME}"
+            )
+        if not isinstance(self.metadata, Mapping):
+            raise ArtifactError("metadata must be a mapping of names to templates")
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> "BuildRecipe":
+        """Raises UnknownNameError for an unknown key, ArtifactError for a missing one."""
+        choices.known("demos recipe", value, cls, ["dataset", "messages"])
+        return cls(**value)
+
+
+def ready_recipes() -> list[str]:
+    """The names of the recipes in `recipes/demos/`."""
+    return sorted(path.stem for path in (resources.folder("recipes") / "demos").glob("*.yaml"))
+
+
+def recipe_file(name: str) -> Path:
+    """A file, or the ready recipe of that name.
+
+    Raises:
+        UnknownNameError: neither exists.
+    """
+    if os.sep in name or name.endswith((".yaml", ".yml")):
+        return Path(name)
+    if name not in ready_recipes():
+        raise unknown_name("demos recipe", name, ready_recipes(), "a path to a YAML file also does")
+    return resources.folder("recipes") / "demos" / f"{name}.yaml"
+
+
+def build(
+    recipe: BuildRecipe,
+    *,
+    rows: Iterable[Mapping[str, Any]] | None = None,
+    progress: Progress = SILENT,
+) -> Iterator[dict[str, Any]]:
+    """The demonstrations of a recipe, as lines of a JSONL file.
+
+    Args:
+        recipe: what to draw.
+        rows: instead of the data set, for one that lies elsewhere.
+        progress: hears of each demonstration.
+
+    Raises:
+        DemosError: the data set cannot be reached, a template names a column that it does not
+            have, or it has fewer rows that pass than asked for.
+    """
+    templates = _Templates(recipe)
+    seen = made = 0
+    with progress.task(f"Drawing from {recipe.dataset}", recipe.count, "demonstrations") as task:
+        for row in _rows(recipe) if rows is None else rows:
+            seen += 1
+            line = templates.apply(row)
+            if line is None:
+                continue
+            Demo.from_json(line)
+            yield line
+            made += 1
+            task.advance()
+            if made == recipe.count:
+                return
+    raise DemosError(
+        f"only {made} of {recipe.count} demonstrations: {seen} rows of {recipe.dataset} were read, "
+        "the others did not pass the filter or had empty texts; lower count or widen filter"
+    )
+
+
+def local_files(paths: Sequence[str]) -> dict[str, Any]:
+    """The fields of a recipe that reads its rows from local files instead.
+
+    Raises:
+        DemosError: a file is missing, or their kinds differ or are unknown.
+    """
+    builders = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+    kinds = {builders.get(Path(path).suffix) for path in paths}
+    for path in paths:
+        if not Path(path).is_file():
+            raise DemosError(f"the data file {path} does not exist")
+    if len(kinds) != 1 or None in kinds:
+        raise DemosError(f"data files must be of one kind, one of {', '.join(builders)}")
+    return {
+        "dataset": kinds.pop(),
+        "data_files": list(paths),
+        "subset": None,
+        "revision": None,
+        "split": "train",
+    }
+
+
+def lettered(first: str, others: Sequence[str]) -> dict[str, str]:
+    """Options of a question in an order that depends on their texts alone.
+
+    Returns:
+        ``text``, one option a line behind its letter, and ``letter``, that of `first`.
+    """
+    options = sorted([first, *others], key=lambda o: hashlib.sha256(str(o).encode()).digest())
+    lines = [f"{chr(65 + i)}. {str(option).strip()}" for i, option in enumerate(options)]
+    return {"text": "\n".join(lines), "letter": chr(65 + options.index(first))}
+
+
+def _rows(recipe: BuildRecipe) -> Iterator[Mapping[str, Any]]:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingDependencyError(
+            "drawing from data sets needs the package datasets: pip install 'easyep[demos]'"
+        ) from None
+    try:
+        stream = datasets.load_dataset(
+            recipe.dataset,
+            recipe.subset,
+            split=recipe.split,
+            revision=recipe.revision,
+            data_files=recipe.data_files,
+            streaming=True,
+        )
+        yield from stream.shuffle(seed=recipe.seed, buffer_size=recipe.buffer)
+    except DemosError:
+        raise
+    except Exception as error:  # the hub, its mirrors, file formats: all raise their own
+        reason = str(error).strip().partition("\n")[0]
+        raise DemosError(
+            f"the data set {recipe.dataset} cannot be read ({type(error).__name__}: {reason}); "
+            "check the name and the network, log in with `hf auth login` if it is gated, or fetch "
+            "its files elsewhere and give them with --data-files"
+        ) from None
+
+
+class _Templates:
+    """The compiled templates of a recipe."""
+
+    def __init__(self, recipe: BuildRecipe) -> None:
+        import jinja2
+        from jinja2.sandbox import SandboxedEnvironment
+
+        self._errors = (jinja2.TemplateError, TypeError, ValueError, KeyError)
+        self._environment = SandboxedEnvironment(
+            undefined=jinja2.StrictUndefined, keep_trailing_newline=False
+        )
+        self._environment.globals["lettered"] = lettered
+        self._recipe = recipe
+        try:
+            compile_ = self._environment.from_string
+            self._filter = (
+                self._environment.compile_expression(recipe.filter, undefined_to_none=False)
+                if recipe.filter
+                else None
+            )
+            self._metadata = {k: compile_(str(v)) for k, v in recipe.metadata.items()}
+            self._tools = compile_(recipe.tools) if recipe.tools else None
+            self._messages = (
+                [{k: compile_(str(v)) for k, v in m.items()} for m in recipe.messages]
+                if isinstance(recipe.messages, list)
+                else None
+            )
+        except jinja2.TemplateError as error:
+            raise ArtifactError(f"a template of the recipe is not valid: {error}") from None
+
+    def apply(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The line of a row; None if it does not pass the filter or a text of it is empty."""
+        values = {**row, "row": row}
+        try:
+            if self._filter is not None and not self._filter(**values):
+                return None
+            messages = self._written(values) if self._messages else self._column(row)
+            line: dict[str, Any] = {"messages": messages}
+            if self._tools is not None:
+                line["tools"] = json.loads(self._tools.render(values))
+            line |= {key: t.render(values) for key, t in self._metadata.items()}
+            if "check" in line:
+                line["check"] = json.loads(line["check"])
+        except self._errors as error:
+            columns = ", ".join(row)
+            raise DemosError(
+                f"a row of {self._recipe.dataset} does not fit the recipe: {error} (its columns: "
+                f"{columns})"
+            ) from None
+        if not all(m.get("content") or m.get("tool_calls") for m in messages):
+            return None
+        return line | {"source": self._recipe.dataset}
+
+    def _written(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        messages = []
+        for message in self._messages or ():
+            made = {key: template.render(values).strip() for key, template in message.items()}
+            if made.get("reasoning_content") == "":
+                del made["reasoning_content"]
+            messages.append(made)
+        return messages
+
+    def _column(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        turns = row[self._recipe.messages["column"]]
+        messages = []
+        for turn in turns:
+            role = turn.get("role") or turn.get("from") or ""
+            content = turn.get("content", turn.get("value"))
+            kept = {k: turn[k] for k in ("reasoning_content", "tool_calls") if turn.get(k)}
+            messages.append({"role": _ROLES.get(role, role), "content": content, **kept})
+        return messages
