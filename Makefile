@@ -46,6 +46,7 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/rewriting.py
+	$(BIN)/python benchmarks/scoring.py
 
 clean:
 	rm -rf runs build dist .pytest_cache .mypy_cache .ruff_cache

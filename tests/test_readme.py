@@ -9,9 +9,13 @@ import click
 import pytest
 
 from easyep.cli import app
-from easyep.report import study_table
+from easyep.report import stability_table, study_table
 
-TABLES = {"means": study_table.means, "by domain": study_table.by_domain}
+TABLES = {
+    "means": study_table.means,
+    "by domain": study_table.by_domain,
+    "stability": stability_table.by_demonstrations,
+}
 
 
 def pages(root: Path) -> list[Path]:

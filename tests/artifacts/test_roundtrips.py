@@ -2,11 +2,13 @@
 
 import json
 import stat
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from easyep.artifacts import Observations, RoutedTokens, Scores, Selection
+from easyep.artifacts.scores import DomainScores
 from easyep.errors import ArtifactError, OutputError
 from tests import records
 
@@ -90,6 +92,15 @@ def test_a_broken_selection_says_where(tmp_path, change, message):
         ({"layers": {"1": [1.0]}}, "router has 2 experts"),
         ({"layers": {"1": ["a", 2]}}, "must be numbers"),
         ({"layers": {"1": [float("nan"), 2]}}, "not a finite number"),
+        ({"pairs": {"1": [[1.0], [2.0]]}}, "rows of a lower triangle"),
+        ({"pairs": {"1": [[1.0], [-2.0, 1.0]]}}, "none below 0"),
+        ({"pairs": {"2": [[1.0], [2.0, 1.0]]}}, "not those of 'layers'"),
+        ({"pairs": {"1": [[1.0], [2.0, 1.0], [1.0, 1.0, 1.0]]}}, "router has 2 experts"),
+        ({"peaks": {"1": [1.0, 2.0, 3.0]}}, "router has 2 experts"),
+        ({"peaks": 5}, "must be an object"),
+        ({"mix": "median"}, "mix is 'median'"),
+        ({"domains": [{"layers": {"1": [1.0, 2.0]}}]}, "objects with a weight"),
+        ({"domains": [{"weight": 1, "layers": {"2": [1.0, 2.0]}}]}, "the same layers"),
     ],
 )
 def test_broken_scores_say_where(tmp_path, change, message):
@@ -97,6 +108,25 @@ def test_broken_scores_say_where(tmp_path, change, message):
     (tmp_path / "s.json").write_text(json.dumps(value))
     with pytest.raises(ArtifactError, match=message):
         Scores.load(tmp_path / "s.json")
+
+
+def test_pairs_peaks_and_domains_come_back(tmp_path):
+    rng = np.random.default_rng(0)
+    half = rng.random((3, 3))
+    plain = records.scores({1: [1 / 3, 2.0, 0.1], 4: [1.0, 1.0, 1.0]})
+    scores = replace(
+        plain,
+        pairs={1: half + half.T, 4: np.eye(3)},
+        peaks={1: rng.random(3), 4: rng.random(3)},
+        mix="max-min",
+        domains=(DomainScores(0.5, plain.layers), DomainScores(2, {1: half[0], 4: half[1]})),
+    )
+    scores.save(tmp_path / "s.json")
+    found = Scores.load(tmp_path / "s.json")
+    assert found.to_json() == scores.to_json()
+    np.testing.assert_array_equal(found.pairs[1], scores.pairs[1])
+    np.testing.assert_array_equal(found.domains[1].layers[4], half[1])
+    assert [d.weight for d in found.domains] == [0.5, 2]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\ud800"])
