@@ -9,7 +9,8 @@
     ├── CheckpointError           files on disk that contradict themselves or each other
     │   ├── LayoutError           tensors that the architecture's rules do not explain
     │   └── VerificationError     a checkpoint just written that is not what it should be
-    ├── DemosError                demonstrations that cannot be read or rendered
+    ├── DemosError                demonstrations that cannot be read, rendered or made
+    │   └── ServerRefusedError    a server that will answer no request: key, model or address
     ├── ArtifactError             observations, scores, a selection or a recipe that cannot be read
     ├── ObservationError          the model ran, but what it did cannot be recorded exactly
     ├── SelectionError            a budget or choice that the router could not work with
@@ -58,7 +59,11 @@ class VerificationError(CheckpointError):
 
 
 class DemosError(EasyEPError):
-    """Demonstrations cannot be read or rendered."""
+    """Demonstrations cannot be read, rendered or made."""
+
+
+class ServerRefusedError(DemosError):
+    """A server will answer no request like this: the key, the model's name or the address."""
 
 
 class ArtifactError(EasyEPError):

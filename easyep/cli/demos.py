@@ -9,6 +9,7 @@ SUBCOMMANDS = {
     "show": ("demos_look", "Print what a model reads of demonstrations, responses in colour."),
     "check": ("demos_look", "Look for duplicates, gaps, wrong answers, leaks and imbalance."),
     "build": ("demos_make", "Draw demonstrations from a Hugging Face data set by a recipe."),
+    "generate": ("demos_make", "Ask a model for its own answers to prompts."),
     "table": ("demos_look", "Print the table of the domains that come with easyep, as Markdown."),
 }
 

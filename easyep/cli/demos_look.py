@@ -1,8 +1,6 @@
 """`easyep demos show`, `check` and `table`."""
 
-import os
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import click
@@ -50,7 +48,7 @@ def show_command(
     """Print what a model reads of demonstrations; the response tokens are in colour."""
     _check_style(style)
     found = models.resolve(model)
-    demos = demonstrations.read(_path(file, found.calibration))
+    demos = demonstrations.read(demonstrations.file_or_domain(file, found.calibration))
     if line is not None and line > len(demos):
         raise DemosError(f"{file} has {len(demos)} demonstrations, not {line}")
     chosen = demos[:count] if line is None else [demos[line - 1]]
@@ -94,7 +92,7 @@ def check_command(
 
     Exits with 1 if anything but imbalance was found.
     """
-    demos = demonstrations.read(_path(file, ""))
+    demos = demonstrations.read(demonstrations.file_or_domain(file))
     findings = quality.inspect(demos, quality.texts_of(against or quality.own_items()))
     if as_json:
         print_json({"demos": len(demos), "findings": [vars(finding) for finding in findings]})
@@ -132,13 +130,6 @@ def table_command(model: str | None, as_json: bool, quiet: bool, debug: bool) ->
     print(catalogue.table(count))
     print()
     print(catalogue.topics())
-
-
-def _path(file: str, calibration: str) -> Path:
-    """A file, or the file of a domain."""
-    if os.sep in file or file.endswith((".jsonl", ".json")) or Path(file).is_file():
-        return Path(file)
-    return demonstrations.domain_file(file, calibration)
 
 
 def _check_style(style: str) -> None:

@@ -2,15 +2,19 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
+from easyep import demonstrations, loading, models
 from easyep.atomic import check_file, write_bytes
 from easyep.cli import options
 from easyep.cli.console import print_json, progress_bars, say
-from easyep.demonstrations import building
+from easyep.demonstrations import building, generating
+from easyep.demonstrations.in_process import InProcess
+from easyep.demonstrations.server import Server
 from easyep.recipe import read_yaml
 
 
@@ -61,6 +65,130 @@ def build_command(
             say(f"note: {chosen.note}")
         if not any(line["messages"][-1]["role"] == "assistant" for line in lines):
             say("these are prompts without answers: easyep demos generate asks a model for them")
+
+
+@click.command(
+    "generate",
+    epilog="\b\nExample:\n  easyep demos generate --prompts math --server http://localhost:8000 "
+    "--model deepseek-r1 --check --output r1-math.jsonl",
+)
+@click.option("--prompts", required=True, metavar="FILE|DOMAIN", help="Whose answers are made.")
+@click.option(
+    "--model", required=True, metavar="M", help="Its name on the server, or what to load."
+)
+@click.option(
+    "--server", metavar="URL", help="A chat completions API; without it M is loaded here."
+)
+@options.output_file
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=8,
+    show_default=True,
+    help="Requests under way at once.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=32768,
+    show_default=True,
+    help="Of an answer, thinking included.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    metavar="T",
+    default=0.6,
+    show_default=True,
+    help="0 takes the likeliest token each time.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    metavar="S",
+    default=1800.0,
+    show_default=True,
+    help="Seconds without an answer after which a request is repeated.",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=5,
+    show_default=True,
+    help="Further attempts of a request that failed.",
+)
+@click.option(
+    "--api-key-variable",
+    metavar="NAME",
+    default="OPENAI_API_KEY",
+    show_default=True,
+    help="The environment variable that holds the server's key.",
+)
+@click.option(
+    "--check", is_flag=True, help="Keep right answers only, where the prompt has a check."
+)
+@options.seed
+@options.common
+def generate_command(
+    prompts: str,
+    model: str,
+    server: str | None,
+    output: str,
+    concurrency: int,
+    check: bool,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+    **asking: Any,
+) -> None:
+    """Ask a model for its own answers to prompts.
+
+    Answers that were cut, refused or empty are left out. Each one is kept in OUTPUT.answers as it
+    comes, so that the same command goes on where an earlier one ended.
+    """
+    check_file(output)
+    demos = demonstrations.read(demonstrations.file_or_domain(prompts))
+    sampling = {
+        "max_tokens": asking["max_tokens"],
+        "temperature": asking["temperature"],
+        "seed": seed,
+    }
+    with progress_bars(quiet) as progress:
+        made = generating.generate(
+            demos,
+            _asker(model, server, asking, sampling),
+            f"{output}.answers",
+            settings=json.dumps([model, sampling]),
+            concurrency=concurrency,
+            check=check,
+            progress=progress,
+        )
+    write_lines(output, made.lines)
+    if as_json:
+        print_json({"output": output, "counts": dict(made.counts), "failure": made.failure})
+    else:
+        left = [f"{n} {state}" for state in generating.LEFT_OUT if (n := made.counts.get(state))]
+        told = f"; left out: {', '.join(left)}" if left else ""
+        say(f"{output}: {len(made.lines)} of {len(demos)} answers kept{told}")
+        if made.failure:
+            say(f"the last failure: {made.failure}; the same command asks for those again")
+
+
+def _asker(
+    model: str, server: str | None, asking: Mapping[str, Any], sampling: Mapping[str, Any]
+) -> generating.Ask:
+    if server is not None:
+        key = os.environ.get(asking["api_key_variable"], "")
+        return Server(
+            server, model, key, sampling, retries=asking["retries"], timeout=asking["timeout"]
+        ).answer
+    path = models.resolve(model).path
+    loaded = loading.load_model(path), loading.load_tokenizer(path)
+    return InProcess(*loaded, **sampling).answer
 
 
 def write_lines(path: str, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """The domains that easyep has demonstrations for."""
 
+import os
 from pathlib import Path
 
 from easyep import resources
@@ -27,6 +28,17 @@ def domain_file(name: str, calibration: str = "") -> Path:
     if name not in known:
         raise unknown_name("domain", name, known, "--demos FILE.jsonl takes your own")
     return _folder(calibration) / f"{name}.jsonl"
+
+
+def file_or_domain(name: str, calibration: str = "") -> Path:
+    """A file of demonstrations, or that of the domain `name`.
+
+    Raises:
+        UnknownNameError: it does not look like a file, and there is no such domain.
+    """
+    if os.sep in name or name.endswith((".jsonl", ".json")) or Path(name).is_file():
+        return Path(name)
+    return domain_file(name, calibration)
 
 
 def parse_weighted(text: str) -> tuple[str, float]:

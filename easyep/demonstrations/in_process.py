@@ -1,0 +1,70 @@
+"""Answers from a model that is loaded here, with transformers."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from easyep.demonstrations.server import Answer, split_thinking
+from easyep.errors import DemosError
+
+
+class InProcess:
+    """A model in memory; one question at a time.
+
+    Args:
+        model: a transformers causal language model.
+        tokenizer: with a chat template.
+        max_tokens: of an answer, thinking included.
+        temperature: 0 takes the likeliest token each time.
+        seed: for sampling.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, max_tokens: int, temperature: float, seed: int
+    ) -> None:
+        if not tokenizer.chat_template:
+            raise DemosError("the model's tokenizer has no chat template, so it cannot be asked")
+        self._model, self._tokenizer = model, tokenizer
+        self._max_tokens, self._temperature, self._seed = max_tokens, temperature, seed
+        self._lock = threading.Lock()
+
+    def answer(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> Answer:
+        """Ask.
+
+        Raises:
+            DemosError: the chat template refuses the messages, or they are too long.
+        """
+        import torch
+
+        try:
+            prompt = self._tokenizer.apply_chat_template(
+                list(messages),
+                tools=list(tools) or None,
+                add_generation_prompt=True,
+                return_tensors="pt",
+                return_dict=True,
+            )
+        except Exception as error:  # templates raise what they like
+            raise DemosError(f"the chat template refuses the messages: {error}") from None
+        length = prompt["input_ids"].shape[1]
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        room = self._max_tokens if limit is None else min(self._max_tokens, limit - length)
+        if room < 1:
+            raise DemosError(f"a prompt of {length} tokens fills the model's {limit} positions")
+        sampling: dict[str, Any] = {"do_sample": self._temperature > 0}
+        if self._temperature > 0:
+            sampling["temperature"] = self._temperature
+        with self._lock, torch.inference_mode():
+            torch.manual_seed(self._seed)
+            made = self._model.generate(
+                **prompt.to(self._model.device), max_new_tokens=room, **sampling
+            )[0, length:]
+        ends = self._model.generation_config.eos_token_id
+        ends = set(ends if isinstance(ends, list) else [ends])
+        finished = int(made[-1]) in ends
+        text = self._tokenizer.decode(made, skip_special_tokens=True)
+        opened = self._tokenizer.decode(prompt["input_ids"][0][-8:]).rstrip().endswith("<think>")
+        if not finished and (opened or "<think>" in text) and "</think>" not in text:
+            return Answer("", text.replace("<think>", "", 1).strip(), finish="length")
+        thought, content = split_thinking(text)
+        return Answer(content, thought, finish="stop" if finished else "length")
