@@ -1,5 +1,6 @@
 """Faults that `verify` must find, with all checksums made right again, and without the source."""
 
+import random
 import re
 import shutil
 from collections.abc import Callable
@@ -196,6 +197,25 @@ def test_found_by_comparison(pruned: Pruned, fault: str) -> None:
     assert not result.ok
     assert re.search(message, "\n".join(result.problems), re.DOTALL), result.problems
     assert not any("SHA-256" in problem for problem in result.problems)
+
+
+@pytest.mark.parametrize("part", ["header", "data"])
+def test_no_flipped_bit_goes_unnoticed(pruned: Pruned, part: str) -> None:
+    rng = random.Random(part)
+    files = sorted(pruned.path.glob("*.safetensors"))
+    for _ in range(60):
+        file = rng.choice(files)
+        content = file.read_bytes()
+        header = 8 + int.from_bytes(content[:8], "little")
+        at = rng.randrange(header) if part == "header" else rng.randrange(header, len(content))
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << rng.randrange(8)
+        file.write_bytes(flipped)
+        pruned.sign()
+        assert not pruned.verify().ok, f"byte {at} of {file.name}"
+        file.write_bytes(content)
+    pruned.sign()
+    assert pruned.verify().ok
 
 
 # Where the weights lie says nothing about which experts they once were.
