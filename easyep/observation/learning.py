@@ -112,12 +112,13 @@ def learn(seen: Pass, named: Stream = None) -> Path:
     if seen.output.numel() != seen.block.results[0].numel():
         # Several streams: what the block reads, recombined to one, is taken for h.
         return Path(next(iter(seen.streams)), factor, projection, _steps(inner, routed))
+    tolerance = max(_tolerance(seen.output.dtype), _tolerance(seen.block.results[0].dtype))
     fits = []
     for per_channel in (False, True):
         for stream, added, branches in _hypotheses(seen):
             out, h, *summands = seen.sample(seen.output, seen.streams[stream], *branches)
             fit = _fit(out, h, torch.stack(summands).sum(0), per_channel)
-            if fit is not None and fit.error <= _tolerance(seen.output.dtype):
+            if fit is not None and fit.error <= tolerance:
                 fits.append((fit, stream, added))
         if fits:
             break
