@@ -35,12 +35,11 @@ def load_model(
         UnsupportedModelError: transformers cannot build this model.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     place = usable_device(device)
     with quietly():
         try:
-            model, info = AutoModelForCausalLM.from_pretrained(
+            model, info = _model_class(path, trust_remote_code).from_pretrained(
                 path,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 trust_remote_code=trust_remote_code,
@@ -64,6 +63,19 @@ def load_model(
             some = ", ".join(sorted(keys)[:3])
             raise CheckpointError(f"{path} {what} {some} ({len(keys)} in all)")
     return model.to(place).eval()
+
+
+def _model_class(path: Path, trust_remote_code: bool) -> Any:
+    """The class that a checkpoint names, so that models with further parts are loaded whole."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    named = getattr(transformers, (config.architectures or ["none"])[0], None)
+    of_its_own = trust_remote_code and getattr(config, "auto_map", None)
+    if of_its_own or not isinstance(named, type):
+        return transformers.AutoModelForCausalLM
+    is_model = issubclass(named, transformers.PreTrainedModel)
+    return named if is_model else transformers.AutoModelForCausalLM
 
 
 def usable_device(name: str) -> Any:

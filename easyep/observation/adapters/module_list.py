@@ -119,4 +119,4 @@ def _weights(outputs: Tensor, routed: Tensor, given: Tensor) -> Tensor:
 def _keys(tensor: Tensor) -> list[bytes]:
     """The bytes of every row."""
     values = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
-    return [row.tobytes() for row in values.reshape(len(tensor), -1)]
+    return [row.tobytes() for row in values]
