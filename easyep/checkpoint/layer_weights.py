@@ -5,6 +5,8 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from easyep.checkpoint.copying import Sources
 from easyep.checkpoint.decoding import DEFAULT_BLOCK, Float32, Matrix, decoded
 from easyep.checkpoint.headers import BITS, Tensor
@@ -37,21 +39,21 @@ class StoredWeights:
         """The router's weight, float32 [E, hidden].
 
         Raises:
-            UnsupportedModelError: the router is not one matrix with a row per expert.
+            UnsupportedModelError: the router is not one matrix with a row or column per expert.
         """
         found = [
             rows
             for rows in self._layer.rows
             if self._layer.parts[rows.tensor.name] == "router" and len(rows.tensor.shape) == 2
         ]
-        if len(found) != 1 or found[0].axis != 0 or found[0].rows_per_expert != 1:
+        if len(found) != 1 or found[0].rows_per_expert != 1:
             names = ", ".join(rows.tensor.name for rows in found) or "none"
             raise UnsupportedModelError(
-                f"layer {self._layer.index} has no router that is one matrix with a row per expert "
-                f"(found: {names})"
+                f"layer {self._layer.index} has no router that is one matrix with one vector per "
+                f"expert (found: {names})"
             )
-        experts = found[0].tensor.shape[0] - found[0].tail
-        return decoded(self._sources, found[0].tensor)[:experts]
+        weight = np.moveaxis(decoded(self._sources, found[0].tensor), found[0].axis, 0)
+        return weight[: len(weight) - found[0].tail]
 
     def expert(self, number: int) -> Iterator[Float32]:
         """The matrices of one expert in float32, some rows at a time, [rows, columns]; no biases.

@@ -15,6 +15,7 @@ from easyep.checkpoint.layout import resolve
 from easyep.checkpoint.planning import plan
 from easyep.checkpoint.rewriting import rewrite
 from easyep.checkpoint.verification import verify
+from easyep.scoring import score
 from tests.checkpoint import by_difference
 from tests.checkpoint.raw_files import read_all
 from tests.tiny_models import FAMILIES, WITH_MTP, build
@@ -105,6 +106,22 @@ def test_kept_bytes_are_the_sources(pruned: Callable[[str], Pruned], family: str
     written = read_all(found.path)
     assert {name: written[name] for name in expected} == expected
     assert all(by_difference.TABLES.search(name) for name in written.keys() - expected.keys())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("criterion", ["aimer", "router-norm"])
+def test_weights_are_read_as_the_kept_experts_own(
+    pruned: Callable[[str], Pruned], family: str, criterion: str
+) -> None:
+    """Scores by weights of the pruned model are those of its experts before."""
+    found = pruned(family)
+    before = score(criterion=criterion, model=found.source, mtp="score")
+    after = score(criterion=criterion, model=found.path, mtp="score")
+    assert after.layers.keys() == before.layers.keys()
+    for layer, values in after.layers.items():
+        kept = list(found.selection.layers[layer])
+        assert values.tolist() == before.layers[layer][kept].tolist()
+        assert (values > 0).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
