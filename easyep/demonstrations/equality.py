@@ -50,7 +50,7 @@ def final_answer(response: str) -> str:
     found = re.findall(r"answer(?:\s+is)?\s*[:=]?\s*\**\s*(.+)", response, re.I)
     lines = response.strip().splitlines()
     answer = found[-1] if found else (lines[-1] if lines else "")
-    return answer.strip().strip("*$").rstrip(".").strip()
+    return answer.strip().rstrip(".").strip("*$ ").rstrip(".")
 
 
 def same_value(one: str, other: str) -> bool:

@@ -1,0 +1,120 @@
+"""What counts as a right answer."""
+
+import pytest
+
+from easyep.demonstrations import checks
+from easyep.errors import DemosError, UnknownNameError
+
+ADD = "```python\ndef add(a, b):\n    return a {} b\n```"
+
+
+@pytest.mark.parametrize(
+    ("answer", "spec"),
+    [
+        (r"\boxed{\frac{1}{2}}", {"kind": "math", "answer": "0.5"}),
+        ("Answer: **(C)**", {"kind": "choice", "answer": "C"}),
+        (r"\boxed{\text{B}}", {"kind": "choice", "answer": "B"}),
+        ("The answer is New  York.", {"kind": "exact", "answer": "new york"}),
+        ("it is 42 m", {"kind": "regex", "pattern": r"\b42\b"}),
+        (ADD.format("+"), {"kind": "program", "tests": "assert add(1, 2) == 3"}),
+        (
+            "```python\nprint(int(input()) * 2)\n```",
+            {"kind": "program", "cases": [{"input": "2", "output": "4"}]},
+        ),
+        ("one two three", {"kind": "form", "words": [3, 3], "lines": 1, "absent": ["tw"]}),
+        ('```json\n{"a": 1}\n```', {"kind": "form", "json": True}),
+    ],
+)
+def test_right_answers(answer, spec):
+    assert checks.check(answer, spec) == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "spec", "why"),
+    [
+        (r"\boxed{3}", {"kind": "math", "answer": "4"}, "'3' is not '4'"),
+        ("Answer: D", {"kind": "choice", "answer": "C"}, "D, not C"),
+        ("I do not know.", {"kind": "choice", "answer": "C"}, "not C"),
+        ("Answer: York", {"kind": "exact", "answer": "New York"}, "is not"),
+        ("x", {"kind": "regex", "pattern": "y"}, "no match"),
+        (ADD.format("-"), {"kind": "program", "tests": "assert add(1, 2) == 3"}, "exit status 1"),
+        ("no code", {"kind": "program"}, "no code block in python"),
+        (
+            "```python\nprint(5)\n```",
+            {"kind": "program", "cases": [{"input": "", "output": "4"}]},
+            "printed '5', not '4'",
+        ),
+        ("one two", {"kind": "form", "words": [3, 9]}, "2 words"),
+        ("one\ntwo", {"kind": "form", "lines": 1}, "2 lines"),
+        ("one", {"kind": "form", "contains": ["two"]}, "missing"),
+        ("one two", {"kind": "form", "absent": ["two"]}, "should not be there"),
+        ("{", {"kind": "form", "json": True}, "not JSON"),
+    ],
+)
+def test_wrong_answers(answer, spec, why):
+    assert why in checks.check(answer, spec)
+
+
+def test_a_check_that_is_none():
+    with pytest.raises(UnknownNameError, match="did you mean 'math'"):
+        checks.check("", {"kind": "maths"})
+    with pytest.raises(DemosError, match=r"kind 'math' needs 'answer'"):
+        checks.check("", {"kind": "math"})
+
+
+def test_second_results_come_in_order_and_failures_are_named():
+    specs = [{"program": "print(2 + 2)"}, {"program": "pick({'A': 1, 'B': 2.01}, 2)"}]
+    assert checks.second_results(specs) == ["4", "B"]
+    with pytest.raises(DemosError, match="ZeroDivisionError"):
+        checks.second_results([*specs, {"program": "print(1 // 0)"}])
+
+
+TOOL = {
+    "function": {
+        "name": "f",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "n": {"type": "integer"},
+                "to": {"type": "array", "items": {"type": "string"}},
+                "way": {"type": "string", "enum": ["up", "down"]},
+            },
+            "required": ["n"],
+        },
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "why"),
+    [
+        ("f", {"n": 1, "to": ["a"], "way": "up"}, ""),
+        ("f", '{"n": 1}', ""),
+        ("g", {"n": 1}, "there is no tool 'g'"),
+        ("f", {}, "lacks 'n'"),
+        ("f", {"n": "1"}, "does not take n='1'"),
+        ("f", {"n": True}, "does not take n=True"),
+        ("f", {"n": 1, "to": [2]}, "does not take to=[2]"),
+        ("f", {"n": 1, "way": "left"}, "does not take way='left'"),
+        ("f", {"n": 1, "m": 1}, "does not take m=1"),
+    ],
+)
+def test_tool_calls_against_their_schemas(name, arguments, why):
+    call = {"function": {"name": name, "arguments": arguments}}
+    found = checks.check_calls([{"role": "assistant", "tool_calls": [call]}], [TOOL])
+    assert why in found
+    assert bool(found) == bool(why)
+
+
+@pytest.mark.parametrize(("told", "right"), [("2", True), ("3", False)])
+def test_sessions_are_played_again(told, right):
+    call = {"function": {"name": "shell", "arguments": {"command": "cat n"}}}
+    turns = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": told},
+        {"role": "assistant", "content": "so\n```bash\nwc -l < n\n```\n"},
+        {"role": "user", "content": "1"},
+        {"role": "assistant", "content": "done"},
+    ]
+    assert (checks.check_session(turns, "echo 2 > n") == "") == right
