@@ -159,6 +159,7 @@ def decide(
         align=recipe.align,
         protect=recipe.protect,
         forbid=recipe.forbid,
+        progress=progress,
     )
     return scores, chosen
 

@@ -128,7 +128,8 @@ def select_command(
         loaded = Scores.load(scores)
         if model is not None:
             queries.check_scores(loaded, model)
-        chosen = list(selection.nested(loaded, keep, **limits))
+        with progress_bars(quiet) as progress:
+            chosen = list(selection.nested(loaded, keep, progress=progress, **limits))
     record = Observations.load(observations) if observations is not None else None
     told = []
     for one in {each.keep: each for each in chosen}.values():

@@ -7,9 +7,10 @@ import numpy as np
 
 from easyep.artifacts import Scores, Selection
 from easyep.errors import SelectionError
+from easyep.progress import SILENT, Progress
 from easyep.selection.budget import keep_count
 from easyep.selection.max_min import max_min
-from easyep.selection.pairs import least_costly
+from easyep.selection.pairs import PROVEN, least_costly
 from easyep.selection.ranking import best
 from easyep.selection.super_experts import super_experts
 from easyep.selection.terms import (
@@ -31,6 +32,7 @@ def select(
     align: int = 1,
     protect: Named | Sequence[Named] = (),
     forbid: Named | Sequence[Named] = (),
+    progress: Progress = SILENT,
 ) -> Selection:
     """Keep the best experts, the same number in every layer; of equal scores the lower id.
 
@@ -55,7 +57,16 @@ def select(
             what is protected and forbidden.
         MissingDependencyError: the scores are of pairs or mixed by max-min, and scipy is missing.
     """
-    return nested(scores, [keep], groups=groups, align=align, protect=protect, forbid=forbid)[0]
+    (chosen,) = nested(
+        scores,
+        [keep],
+        groups=groups,
+        align=align,
+        protect=protect,
+        forbid=forbid,
+        progress=progress,
+    )
+    return chosen
 
 
 def nested(
@@ -66,6 +77,7 @@ def nested(
     align: int = 1,
     protect: Named | Sequence[Named] = (),
     forbid: Named | Sequence[Named] = (),
+    progress: Progress = SILENT,
 ) -> tuple[Selection, ...]:
     """Selections of several sizes, in the order of `keeps`: each is part of the larger ones.
 
@@ -79,20 +91,32 @@ def nested(
     counts = [keep_count(keep, scores.router, groups=groups, align=align) for keep in keeps]
     protected, forbidden = _named(scores, protect, forbid)
     chosen: dict[int, Selection] = {}
-    for count in sorted(set(counts), reverse=True):
-        terms = terms_by_layer(
-            list(scores.layers), scores.router, count, groups, protected, forbidden
+    sizes = sorted(set(counts), reverse=True)
+    if scores.pairs and scores.router.num_experts > PROVEN:
+        progress.say(
+            f"with more than {PROVEN} experts the sets are such that no swap betters them; that "
+            "they cost least is not proven"
         )
-        layers = {layer: _choice(scores, terms[layer]) for layer in scores.layers}
-        chosen[count] = Selection(
-            model=scores.model,
-            num_experts=scores.router.num_experts,
-            keep=count,
-            groups=groups,
-            criterion=scores.criterion,
-            layers=layers,
-        )
-        forbidden = {layer: _all_but(kept, len(forbidden[layer])) for layer, kept in layers.items()}
+    with progress.task("Choosing experts", len(sizes) * len(scores.layers), "layers") as task:
+        for count in sizes:
+            terms = terms_by_layer(
+                list(scores.layers), scores.router, count, groups, protected, forbidden
+            )
+            layers = {}
+            for layer in scores.layers:
+                layers[layer] = _choice(scores, terms[layer])
+                task.advance()
+            chosen[count] = Selection(
+                model=scores.model,
+                num_experts=scores.router.num_experts,
+                keep=count,
+                groups=groups,
+                criterion=scores.criterion,
+                layers=layers,
+            )
+            forbidden = {
+                layer: _all_but(kept, scores.router.num_experts) for layer, kept in layers.items()
+            }
     return tuple(chosen[count] for count in counts)
 
 

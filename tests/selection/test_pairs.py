@@ -5,6 +5,7 @@ import pytest
 
 from easyep import scoring, selection
 from easyep.criteria import CRITERIA, Layer
+from easyep.progress import SILENT
 from easyep.selection import pairs
 from easyep.selection.pairs import by_swaps, least_costly
 from tests import records
@@ -89,3 +90,24 @@ def test_several_budgets_are_nested():
     for layer in (1, 2):
         one, two, three = (set(s.layers[layer]) for s in (small, middle, large))
         assert one < two < three
+
+
+def test_what_is_not_proven_is_said():
+    said = []
+
+    class Told:
+        def task(self, title, total, unit):
+            return SILENT.task(title, total, unit)
+
+        def say(self, sentence):
+            said.append(sentence)
+
+    small = scoring.score(records.observations(experts=8, layers=(1,)), "hope")
+    selection.select(small, 4, progress=Told())
+    assert not said
+    large = scoring.score(records.observations(experts=130, layers=(1,)), "hope")
+    selection.select(large, 60, progress=Told())
+    assert said == [
+        "with more than 128 experts the sets are such that no swap betters them; that they cost "
+        "least is not proven"
+    ]
