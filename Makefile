@@ -46,6 +46,7 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/rewriting.py
+	$(BIN)/python benchmarks/verifying.py
 	$(BIN)/python benchmarks/scoring.py
 
 clean:

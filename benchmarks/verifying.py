@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,26 @@ def compare(folder: Path, gigabytes: float, rounds: int, shard_size: int) -> dic
         "seconds": {name: round(each, 3) for name, each in seconds.items()},
         "cpu_seconds": {name: round(each, 3) for name, each in cpu.items()},
         "ratio_to_cmp": round(seconds["verify"] / seconds["cmp"], 2),
+        "cpu_ratio_to_cmp": round(cpu["verify"] / cpu["cmp"], 2),
+        "cpu_ratio_to_sha256": round(cpu["verify"] / cpu["sha256"], 2),
         "ratio_to_sha256": round(seconds["verify"] / seconds["sha256"], 2),
         "one_job_ratio_to_sha256": round(seconds["verify_one_job"] / seconds["sha256"], 2),
         "peak_rss_mb": round(memory["verify"] / 1024, 1),
+    }
+
+
+def machine(folder: Path) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    kind = ["stat", "--file-system", "--format=%T", str(folder)]
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": next((line.split(": ")[1] for line in cpu if line.startswith("model name")), ""),
+        "sha256_instructions": any(" sha_ni" in line for line in cpu),
+        "cores": os.cpu_count(),
+        "file_system": subprocess.run(kind, capture_output=True, text=True).stdout.strip(),
+        "load": [round(each, 2) for each in os.getloadavg()],
+        "python": platform.python_version(),
     }
 
 
@@ -121,12 +139,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         facts = compare(Path(folder), options.gigabytes, options.rounds, options.shard_size)
-    machine = {
-        "cores": os.cpu_count(),
-        "load": [round(each, 2) for each in os.getloadavg()],
-        "python": platform.python_version(),
-    }
-    print(json.dumps({**facts, "machine": machine}, indent=2))
+        print(json.dumps({**facts, "machine": machine(Path(folder))}, indent=2))
 
 
 if __name__ == "__main__":
