@@ -3,8 +3,9 @@
     python benchmarks/rewriting.py --gigabytes 1 --rounds 5 --folder /somewhere/with/room
     python benchmarks/rewriting.py --plan-only      # DeepSeek-V3's shape, headers only
 
-Both sides end with their files on disk (fsync). Times are medians of interleaved rounds; "warm"
-has the source in the page cache, "cold" has it dropped from there first.
+Both sides end with their files on disk (fsync); rewriting has hashed them besides. Times are
+medians of interleaved rounds; "warm" has the source in memory, "cold" has it dropped from there
+first. What was measured is in `results/`.
 """
 
 import argparse
@@ -12,7 +13,6 @@ import json
 import os
 import platform
 import random
-import resource
 import shutil
 import statistics
 import subprocess
@@ -28,7 +28,6 @@ from easyep.artifacts.selection import Selection
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import build_header, bytes_of
 from easyep.checkpoint.layout import resolve
-from easyep.checkpoint.planning import plan
 
 Form = tuple[str, tuple[int, ...]]
 
@@ -126,28 +125,32 @@ import resource, sys, time
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.rewriting import rewrite
 start = time.perf_counter()
-rewrite(sys.argv[1], Selection.load(sys.argv[2]), sys.argv[3])
-print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+rewrite(sys.argv[1], Selection.load(sys.argv[2]), sys.argv[3], max_shard_size=int(sys.argv[4]))
+seconds = time.perf_counter() - start
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss)
 """
 
 COPY = """
-import os, shutil, subprocess, sys, time
+import os, resource, subprocess, sys, time
 start = time.perf_counter()
 subprocess.run(["cp", "-r", sys.argv[1], sys.argv[2]], check=True)
 for folder, _, files in os.walk(sys.argv[2]):
     for file in files:
         descriptor = os.open(os.path.join(folder, file), os.O_RDWR)
         os.fsync(descriptor)
-print(time.perf_counter() - start, 0)
+seconds = time.perf_counter() - start
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(seconds, sum(each.ru_utime + each.ru_stime for each in used), used[1].ru_maxrss)
 """
 
 
-def measured(code: str, *arguments: Path) -> tuple[float, int]:
-    """Seconds and peak memory (KiB) of `code` in a process of its own."""
+def measured(code: str, *arguments: Path | int) -> tuple[float, float, int]:
+    """Seconds, seconds of CPU and peak memory (KiB) of `code` in a process of its own."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds, memory = done.stdout.split()
-    return float(seconds), int(memory)
+    seconds, cpu, memory = done.stdout.split()
+    return float(seconds), float(cpu), int(memory)
 
 
 def evict(path: Path) -> None:
@@ -159,7 +162,22 @@ def evict(path: Path) -> None:
         os.close(descriptor)
 
 
-def compare(folder: Path, gigabytes: float, rounds: int) -> dict[str, Any]:
+def fill_memory(folder: Path) -> None:
+    """Fill free memory with pages of an empty file.
+
+    A virtual machine asks its host for each page that it has not used yet, which takes several
+    times as long as copying it, and hits whichever step comes by. From now on new pages are pages
+    given up by this file.
+    """
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(facts["MemFree"].split()[0]) * 1024 - 500_000_000
+    with open(folder / "empty", "wb+") as file:
+        file.truncate(max(0, free))
+        while file.read(1 << 20):
+            pass
+
+
+def compare(folder: Path, gigabytes: float, rounds: int, shard_size: int) -> dict[str, Any]:
     """Rewriting against `cp` of a directory with as many bytes."""
     source = folder / "source"
     source.mkdir()
@@ -167,52 +185,114 @@ def compare(folder: Path, gigabytes: float, rounds: int) -> dict[str, Any]:
     layers = 3 + max(1, round(gigabytes * 1e9 / (experts * 3 * hidden * inner)))
     write(source, deepseek(layers, experts, hidden, inner), layers, experts, data=True)
     selection(source).save(folder / "selection.json")
+    chosen = (source, folder / "selection.json")
     # What `cp` copies is a pruned checkpoint itself: the same bytes in the same files.
-    measured(REWRITE, source, folder / "selection.json", folder / "model")
-    size = sum(file.stat().st_size for file in (folder / "model").iterdir())
-    facts: dict[str, Any] = {"source_bytes": Checkpoint.open(source).nbytes, "kept_bytes": size}
+    measured(REWRITE, *chosen, folder / "model", shard_size)
+    files = list((folder / "model").iterdir())
+    facts: dict[str, Any] = {
+        "source_bytes": Checkpoint.open(source).nbytes,
+        "kept_bytes": sum(file.stat().st_size for file in files),
+        "weight_files": sum(file.suffix == ".safetensors" for file in files),
+        "rounds": rounds,
+    }
+    fill_memory(folder)
     for state in ("warm", "cold"):
-        times: dict[str, list[float]] = {"rewrite": [], "cp": []}
-        memory = 0
-        steps: dict[str, Callable[[], tuple[float, int]]] = {
-            "rewrite": lambda: measured(REWRITE, source, folder / "selection.json", folder / "out"),
-            "cp": lambda: measured(COPY, folder / "model", folder / "out"),
-        }
-        for _ in range(rounds):
-            for name, step in steps.items():
-                if state == "cold":
-                    evict(source)
-                    evict(folder / "model")
-                seconds, peak = step()
-                times[name].append(seconds)
-                memory = max(memory, peak)
-                shutil.rmtree(folder / "out")
-        medians = {name: statistics.median(each) for name, each in times.items()}
-        facts[state] = {
-            **{f"{name}_seconds": round(each, 3) for name, each in medians.items()},
-            "ratio": round(medians["rewrite"] / medians["cp"], 3),
-            "peak_rss_mb": round(memory / 1024, 1),
+        facts[state] = _medians(folder, chosen, rounds, shard_size, cold=state == "cold")
+    return facts
+
+
+def _medians(
+    folder: Path, chosen: tuple[Path, Path], rounds: int, shard_size: int, *, cold: bool
+) -> dict[str, Any]:
+    steps: dict[str, Callable[[], tuple[float, float, int]]] = {
+        "rewrite": lambda: measured(REWRITE, *chosen, folder / "out", shard_size),
+        "cp": lambda: measured(COPY, folder / "model", folder / "out"),
+    }
+    found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in steps}
+    for number in range(rounds + 1):
+        for name, step in steps.items():
+            if cold:
+                evict(chosen[0])
+                evict(folder / "model")
+            result = step()
+            if number:  # the first round brings both sides into the page cache
+                found[name].append(result)
+            shutil.rmtree(folder / "out")
+    seconds = {name: [each[0] for each in all_of] for name, all_of in found.items()}
+    ratios = [ours / theirs for ours, theirs in zip(*seconds.values(), strict=True)]
+    return {
+        **{f"{name}_seconds": _rounded(statistics.median(each)) for name, each in seconds.items()},
+        **{
+            f"{name}_cpu_seconds": _rounded(statistics.median(each[1] for each in all_of))
+            for name, all_of in found.items()
+        },
+        "ratio": _rounded(statistics.median(seconds["rewrite"]) / statistics.median(seconds["cp"])),
+        "ratio_of_each_round": [_rounded(each) for each in ratios],
+        "peak_rss_mb": round(max(each[2] for each in found["rewrite"]) / 1024, 1),
+    }
+
+
+def _rounded(value: float) -> float:
+    return round(value, 3)
+
+
+PLAN = """
+import resource, sys, time
+from easyep.artifacts.selection import Selection
+from easyep.checkpoint.files import Checkpoint
+chosen = Selection.load(sys.argv[2])
+start = time.perf_counter()
+checkpoint = Checkpoint.open(sys.argv[1])
+opened = time.perf_counter()
+work = plan(checkpoint, chosen)
+planned = time.perf_counter()
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(len(checkpoint.tensors), len(checkpoint.shards), len(work.shards), opened - start,
+      planned - opened, used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
+
+
+def plan_only(folder: Path) -> dict[str, Any]:
+    """Opening and planning DeepSeek-V3 (61 layers of 256 experts), and a half and a quarter of it.
+
+    The files are sparse: real headers, no data.
+    """
+    facts = {}
+    for share, layers in {"quarter": 18, "half": 32, "whole": 61}.items():
+        path = folder / share
+        path.mkdir()
+        write(path, deepseek(layers, 256, 7168, 2048), layers, 256, data=False)
+        selection(path).save(folder / "selection.json")
+        command = [sys.executable, "-c", PLAN, str(path), str(folder / "selection.json")]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        tensors, shards, output_shards, opening, planning, cpu, memory = done.stdout.split()
+        facts[share] = {
+            "layers": layers,
+            "tensors": int(tensors),
+            "shards": int(shards),
+            "output_shards": int(output_shards),
+            "open_seconds": _rounded(float(opening)),
+            "plan_seconds": _rounded(float(planning)),
+            "cpu_seconds": _rounded(float(cpu)),
+            "peak_rss_mb": round(int(memory) / 1024, 1),
         }
     return facts
 
 
-def plan_only(folder: Path) -> dict[str, Any]:
-    """Opening, explaining and planning DeepSeek-V3 (61 layers of 256 experts), no data at all."""
-    write(folder, deepseek(61, 256, 7168, 2048), 61, 256, data=False)
-    clock = [time.perf_counter()]
-    checkpoint = Checkpoint.open(folder)
-    clock.append(time.perf_counter())
-    chosen = selection(folder)
-    clock.append(time.perf_counter())
-    work = plan(checkpoint, chosen)
-    clock.append(time.perf_counter())
+def machine(folder: Path) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cpus = Path("/proc/cpuinfo").read_text().splitlines()
+    system = ["stat", "--file-system", "--format=%T", str(folder)]
     return {
-        "tensors": len(checkpoint.tensors),
-        "shards": len(checkpoint.shards),
-        "open_seconds": round(clock[1] - clock[0], 2),
-        "plan_seconds": round(clock[3] - clock[2], 2),
-        "output_shards": len(work.shards),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": next((line.split(": ")[1] for line in cpus if "model name" in line), "unknown"),
+        "sha256_instructions": any(" sha_ni" in line for line in cpus),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "file_system": subprocess.run(system, capture_output=True, text=True).stdout.strip(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": [round(each, 2) for each in os.getloadavg()],
     }
 
 
@@ -220,6 +300,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the source")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--shard-size", type=int, default=5_000_000_000, help="bytes of one file")
     parser.add_argument(
         "--folder", type=Path, default=None, help="where to write; needs 3x the size"
     )
@@ -229,13 +310,8 @@ def main() -> None:
         if options.plan_only:
             facts = plan_only(Path(folder))
         else:
-            facts = compare(Path(folder), options.gigabytes, options.rounds)
-    machine = {
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-    }
-    print(json.dumps({**facts, "machine": machine}, indent=2))
+            facts = compare(Path(folder), options.gigabytes, options.rounds, options.shard_size)
+        print(json.dumps({**facts, "machine": machine(Path(folder))}, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,19 @@
-"""The weight files of a plan, written: byte ranges copied, hashed on the way, several at a time."""
+"""The weight files of a plan, written: byte ranges copied, and hashed on the way.
+
+Hashing takes as long as copying, and the hash of a file is made from its beginning to its end. So
+two threads share a file: each copies the next block, and hashes what is there to be hashed if the
+other does not. Where there are more cores, several files are written at a time.
+"""
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from threading import Event, Lock
+from threading import Condition, Event, Lock
 
 from easyep.atomic import writing
 from easyep.checkpoint.copying import Range, Sources, merged
@@ -18,14 +24,16 @@ from easyep.checkpoint.proofreading import cores
 from easyep.errors import CheckpointError
 from easyep.progress import Task
 
-# Read and written at a time: what stays in the cache of a core until it is written.
+# Read, then written: what stays in the cache of a core meanwhile.
 PIECE_BYTES = 128 * 1024
 
-# Handed to the hash at a time, so that threads meet rarely; blocks go round in turn.
+# Taken by a thread at a time. So many blocks of a file may wait for the hash that its threads
+# seldom wait for each other.
 BLOCK_BYTES = 1024 * 1024
-BLOCKS = 4
+BLOCKS = 8
+THREADS_PER_FILE = 2
 
-# Written back to disk at a time.
+# After so many bytes the disk begins to write them, while the next ones are copied.
 WRITE_BACK_BYTES = 32 * 1024 * 1024
 
 # More files at a time are not faster on any disk, and would lie scattered on a slow one.
@@ -69,14 +77,16 @@ def write_shards(
     stop, shared = Event(), _Shared(task)
 
     def write(shard: OutputShard) -> None:
-        size, sha256 = _write(shard, folder, source, target, shared, stop)
-        finished(shard.name, size, sha256)
+        sha256 = _write(shard, folder, source, target, shared, stop)
+        finished(shard.name, shard.file_bytes, sha256)
 
     with ThreadPoolExecutor(at_a_time()) as pool:
         futures = [pool.submit(write, shard) for shard in shards]
         try:
             for future in as_completed(futures):
-                future.result()
+                error = future.exception()
+                if error is not None and not isinstance(error, _StoppedError):
+                    raise error
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -84,8 +94,8 @@ def write_shards(
 
 
 def at_a_time() -> int:
-    """How many weight files are written at once; each keeps two cores busy."""
-    return max(1, min(MAX_AT_A_TIME, cores() // 2))
+    """How many weight files are written at once."""
+    return max(1, min(MAX_AT_A_TIME, cores() // THREADS_PER_FILE))
 
 
 class _Shared:
@@ -100,119 +110,183 @@ class _Shared:
             self._task.advance(amount)
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The bytes of a file from `offset` on: its `number`-th block, from the `parts` in order."""
+
+    number: int
+    offset: int
+    parts: tuple[Range | bytes, ...]
+
+
+def _blocks(parts: Iterable[Range | bytes]) -> Iterator[_Block]:
+    """A file's bytes in blocks of `BLOCK_BYTES`; the last one may be smaller."""
+    number, offset = 0, 0
+    found: list[Range | bytes] = []
+    room = BLOCK_BYTES
+    for part in parts:
+        left = part
+        while size := _size(left):
+            taken, left = _cut(left, min(size, room))
+            found.append(taken)
+            room -= _size(taken)
+            if not room:
+                yield _Block(number, offset, tuple(found))
+                number, offset, found, room = number + 1, offset + BLOCK_BYTES, [], BLOCK_BYTES
+    if found:
+        yield _Block(number, offset, tuple(found))
+
+
+def _size(part: Range | bytes) -> int:
+    return part.nbytes if isinstance(part, Range) else len(part)
+
+
+def _cut(part: Range | bytes, at: int) -> tuple[Range | bytes, Range | bytes]:
+    """The first `at` bytes and the others."""
+    if isinstance(part, bytes):
+        return part[:at], part[at:]
+    middle = part.begin + at
+    return Range(part.shard, part.begin, middle), Range(part.shard, middle, part.end)
+
+
+def _parts(shard: OutputShard, sources: Sources) -> Iterator[Range | bytes]:
+    """What a file consists of: its header, ranges of the source, and values that were changed."""
+    yield shard.header
+    for change, tensors in groupby(shard.tensors, key=lambda tensor: tensor.change):
+        if change is None:
+            yield from merged(each for tensor in tensors for each in tensor.ranges)
+            continue
+        for tensor in tensors:
+            data = change(sources.read(tensor.ranges))
+            if len(data) != tensor.nbytes:
+                raise CheckpointError(
+                    f"tensor {tensor.name!r} needs {tensor.nbytes} bytes as {tensor.dtype} "
+                    f"{list(tensor.shape)}, but its new values take {len(data)}"
+                )
+            yield data
+
+
 def _write(
     shard: OutputShard, folder: Path, source: Checkpoint, target: Path, task: Task, stop: Event
-) -> tuple[int, str]:
-    """Write one file and wait until it is on disk; its size and SHA-256."""
+) -> str:
+    """Write one file and wait until it is on disk; its SHA-256."""
     with ExitStack() as stack:
-        sources = stack.enter_context(Sources(source.path, source.shards.values()))
         with writing(target):
             descriptor = os.open(folder / shard.name, os.O_WRONLY | os.O_NOFOLLOW)
         stack.callback(os.close, descriptor)
-        hasher = stack.enter_context(ThreadPoolExecutor(max_workers=1))
-        file = _Writer(descriptor, target, hasher, task, stop)
-        file.write(shard.header)
-        for change, tensors in groupby(shard.tensors, key=lambda tensor: tensor.change):
-            if change is None:
-                file.copy(merged(each for t in tensors for each in t.ranges), sources)
-                continue
-            for tensor in tensors:
-                data = change(sources.read(tensor.ranges))
-                if len(data) != tensor.nbytes:
-                    raise CheckpointError(
-                        f"tensor {tensor.name!r} needs {tensor.nbytes} bytes as {tensor.dtype} "
-                        f"{list(tensor.shape)}, but its new values take {len(data)}"
-                    )
-                file.write(data)
-        return file.finish()
+        sources = stack.enter_context(Sources(source.path, source.shards.values()))
+        file = _File(descriptor, _blocks(_parts(shard, sources)), source, target, task, stop)
+        with ThreadPoolExecutor(THREADS_PER_FILE) as pool:
+            threads = [pool.submit(file.work) for _ in range(THREADS_PER_FILE)]
+            try:
+                for thread in as_completed(threads):
+                    thread.result()
+            except BaseException:
+                stop.set()
+                raise
+        with writing(target):
+            os.fsync(descriptor)
+        return file.hash.hexdigest()
 
 
-class _Writer:
-    """Writes a file from its beginning and hashes it, the hash on a thread of its own.
-
-    Bytes are collected in a block; each full piece of it is written, each full block is hashed.
-    """
+class _File:
+    """A file while several threads write it."""
 
     def __init__(
-        self, descriptor: int, target: Path, hasher: ThreadPoolExecutor, task: Task, stop: Event
+        self,
+        descriptor: int,
+        blocks: Iterator[_Block],
+        source: Checkpoint,
+        target: Path,
+        task: Task,
+        stop: Event,
     ) -> None:
+        self.hash = hashlib.sha256()
         self._descriptor = descriptor
+        self._blocks = blocks
+        self._source = source
         self._target = target
-        self._hasher = hasher
         self._task = task
         self._stop = stop
-        self._hash = hashlib.sha256()
-        self._blocks = [memoryview(bytearray(BLOCK_BYTES)) for _ in range(BLOCKS)]
-        self._hashing: list[Future[None] | None] = [None] * BLOCKS
-        self._turn = 0
-        self._filled = 0  # bytes of the block in turn
-        self._written = 0  # those of them that are written
-        self._size = 0  # of the file so far
-        self._started = 0  # up to where the file is being written back
+        self._taking = Lock()
+        self._state = Condition()  # guards what follows
+        self._free = [memoryview(bytearray(BLOCK_BYTES)) for _ in range(BLOCKS)]
+        self._copied: dict[int, tuple[memoryview, int]] = {}  # block -> its buffer, its bytes
+        self._hashing = False
+        self._hashed = 0  # blocks
+        self._size = 0  # of these blocks, in bytes
+        self._started = 0  # up to where the disk was told to write
 
-    def write(self, data: bytes) -> None:
-        """Append `data`."""
-        left = memoryview(data)
-        while left:
-            room = self._room(len(left))
-            room[:] = left[: len(room)]
-            left = left[len(room) :]
-            self._take(len(room))
+    def work(self) -> None:
+        """Copy and hash blocks until there are none left to be copied."""
+        with Sources(self._source.path, self._source.shards.values()) as sources:
+            while True:
+                # First room, then a block: one that was taken never waits for those behind it.
+                buffer = self._take_buffer()
+                block = self._take_block()
+                if block is None:
+                    return
+                self._hash_copied(block, buffer, self._copy(block, buffer, sources))
 
-    def copy(self, ranges: Iterable[Range], sources: Sources) -> None:
-        """Append the bytes of `ranges`."""
-        for each in ranges:
-            at = each.begin
-            while at < each.end:
-                count = sources.read_into(self._room(each.end - at), each.shard, at)
-                at += count
-                self._take(count)
+    def _take_buffer(self) -> memoryview:
+        with self._state:
+            while not self._free:
+                self._state.wait(timeout=0.1)
+                if self._stop.is_set():
+                    raise _StoppedError
+            return self._free.pop()
 
-    def finish(self) -> tuple[int, str]:
-        """Wait until the file is on disk; its size and SHA-256."""
-        self._flush()
-        self._hand_over()
+    def _take_block(self) -> _Block | None:
+        with self._taking:
+            if self._stop.is_set():
+                raise _StoppedError
+            return next(self._blocks, None)
+
+    def _copy(self, block: _Block, buffer: memoryview, sources: Sources) -> int:
+        """Read the parts of a block into `buffer` and write them; their bytes."""
+        filled = written = 0
+        for part in block.parts:
+            if isinstance(part, bytes):
+                buffer[filled : filled + len(part)] = part
+                filled += len(part)
+                continue
+            at = part.begin
+            while at < part.end:
+                room = min(part.end - at, PIECE_BYTES)
+                count = sources.read_into(buffer[filled : filled + room], part.shard, at)
+                at, filled = at + count, filled + count
+                if filled - written >= PIECE_BYTES:
+                    self._write(buffer[written:filled], block.offset + written)
+                    written = filled
+        self._write(buffer[written:filled], block.offset + written)
+        return filled
+
+    def _write(self, data: memoryview, offset: int) -> None:
         with writing(self._target):
-            os.fsync(self._descriptor)
-        for hashing in self._hashing:
-            if hashing is not None:
-                hashing.result()
-        return self._size, self._hash.hexdigest()
+            while data:
+                count = os.pwrite(self._descriptor, data, offset)
+                data, offset = data[count:], offset + count
 
-    def _room(self, wanted: int) -> memoryview:
-        """Where the next bytes go, at most `wanted` of them."""
-        end = min(self._filled + wanted, self._written + PIECE_BYTES)
-        return self._blocks[self._turn][self._filled : end]
-
-    def _take(self, count: int) -> None:
-        """`count` bytes more are in the block."""
-        self._filled += count
-        if self._filled - self._written == PIECE_BYTES:
-            self._flush()
-            if self._filled == BLOCK_BYTES:
-                self._hand_over()
-
-    def _flush(self) -> None:
-        """Write what is in the block and not yet written."""
-        if self._stop.is_set():
-            raise _StoppedError
-        left = self._blocks[self._turn][self._written : self._filled]
-        with writing(self._target):
-            while left:
-                left = left[os.write(self._descriptor, left) :]
-        self._size += self._filled - self._written
-        self._written = self._filled
-        if self._size - self._started >= WRITE_BACK_BYTES:
-            start_writing(self._descriptor, self._started, self._size)
-            self._started = self._size
-
-    def _hand_over(self) -> None:
-        """Have the block hashed, and go on with the one whose hash is done longest ago."""
-        block = self._blocks[self._turn][: self._filled]
-        self._hashing[self._turn] = self._hasher.submit(self._hash.update, block)
-        self._task.advance(self._filled)
-        self._turn = (self._turn + 1) % BLOCKS
-        self._filled = self._written = 0
-        hashing = self._hashing[self._turn]
-        if hashing is not None:
-            hashing.result()
+    def _hash_copied(self, block: _Block, buffer: memoryview, size: int) -> None:
+        """Hash the blocks whose turn it is, unless the other thread does."""
+        with self._state:
+            self._copied[block.number] = (buffer, size)
+            if self._hashing:
+                return
+            self._hashing = True
+        while True:
+            with self._state:
+                if self._hashed not in self._copied:
+                    self._hashing = False
+                    return
+                buffer, size = self._copied.pop(self._hashed)
+            self.hash.update(buffer[:size])
+            with self._state:
+                self._hashed += 1
+                self._size += size
+                self._free.append(buffer)
+                self._state.notify()
+            self._task.advance(size)
+            if self._size - self._started >= WRITE_BACK_BYTES:
+                start_writing(self._descriptor, self._started, self._size)
+                self._started = self._size

@@ -273,14 +273,17 @@ def no_room(*_: object) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("call", ["write", "fsync", "mkdir", "open"])
+@pytest.mark.parametrize("call", ["pwrite", "fsync", "mkdir", "open"])
 def test_a_full_disk_is_one_error_that_names_the_target(
     source: Sources, choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     path = source("mixtral")
     selection = choose(path)
     target = tmp_path / "new" / "out"
-    opened, calls = os.open, 0
+    opened, wrote, calls = os.open, os.pwrite, 0
+
+    def write_little_only(descriptor: int, data: Any, offset: int) -> int:
+        return no_room() if len(data) > 1000 else wrote(descriptor, data, offset)
 
     def open_sources_only(name: Any, flags: int, *more: Any, **names: Any) -> int:
         return no_room() if flags & os.O_CREAT else opened(name, flags, *more, **names)
@@ -290,8 +293,12 @@ def test_a_full_disk_is_one_error_that_names_the_target(
         calls += 1
         return no_room() if calls > 3 else 0
 
-    replacement = {"open": open_sources_only, "fsync": later}.get(call, no_room)
-    monkeypatch.setattr(os, call, replacement)
+    replacements: dict[str, Any] = {
+        "open": open_sources_only,
+        "fsync": later,
+        "pwrite": write_little_only,
+    }
+    monkeypatch.setattr(os, call, replacements.get(call, no_room))
     with pytest.raises(OutputError) as error:
         rewrite(path, selection, target)
     monkeypatch.undo()
