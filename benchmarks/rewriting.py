@@ -240,6 +240,7 @@ PLAN = """
 import resource, sys, time
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.planning import plan
 chosen = Selection.load(sys.argv[2])
 start = time.perf_counter()
 checkpoint = Checkpoint.open(sys.argv[1])

@@ -216,10 +216,9 @@ def _weight_files(
     if not isinstance(metadata, dict):
         raise CheckpointError(f"{INDEX}: metadata must be an object")
     for tensor, name in weight_map.items():
-        plain = isinstance(name, str) and Path(name).name == name and "\\" not in name
-        if not plain or not name.endswith(".safetensors"):
+        if not _is_plain(name) or not name.endswith(".safetensors"):
             raise CheckpointError(
-                f"{INDEX}: tensor {tensor!r} is said to be in {name!r}, "
+                f"{INDEX}: tensor {tensor[:100]!r} is said to be in {repr(name)[:100]}, "
                 "which is not the plain name of a .safetensors file"
             )
     files = set(weight_map.values())
@@ -231,10 +230,19 @@ def _weight_files(
     return files, weight_map, metadata
 
 
+def _is_plain(name: Any) -> bool:
+    """Whether `name` is one that a file in a directory can have."""
+    if not isinstance(name, str) or Path(name).name != name or "\\" in name or "\0" in name:
+        return False
+    return len(name.encode(errors="replace")) <= 255 and name.isprintable()
+
+
 def _check_index(weight_map: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
     for name, file in weight_map.items():
         if name not in tensors or tensors[name].shard != file:
-            raise CheckpointError(f"{INDEX} says that tensor {name!r} is in {file}; it is not")
+            raise CheckpointError(
+                f"{INDEX} says that tensor {name[:100]!r} is in {file}; it is not"
+            )
     for name, tensor in tensors.items():
         if name not in weight_map:
             raise CheckpointError(f"{INDEX} does not name tensor {name!r} of {tensor.shard}")

@@ -19,6 +19,9 @@ from easyep.errors import CheckpointError
 # Longer than any name in use; keeps patterns that look at names fast whatever a file says.
 MAX_NAME_LENGTH = 1000
 
+# Far more than any tensor has; sizes multiplied out stay numbers that can be told.
+MAX_DIMENSIONS = 32
+
 # The reference reader's limit; the header of DeepSeek-V3's largest shard has 0.1 MB.
 MAX_HEADER_BYTES = 100_000_000
 
@@ -142,9 +145,13 @@ def _tensor(key: str, entry: Any, start: int, size: int, name: str) -> Tensor:
         raise CheckpointError(f"{where} must have dtype, shape and data_offsets, nothing else")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise CheckpointError(f"{where} has the unknown dtype {dtype!r} (known: {', '.join(BITS)})")
+        raise CheckpointError(
+            f"{where} has the unknown dtype {repr(dtype)[:100]} (known: {', '.join(BITS)})"
+        )
     if not isinstance(shape, list) or any(not _is_size(each) for each in shape):
         raise CheckpointError(f"{where} has a shape that is not a list of sizes")
+    if len(shape) > MAX_DIMENSIONS:
+        raise CheckpointError(f"{where} has {len(shape)} dimensions; at most {MAX_DIMENSIONS}")
     if not isinstance(offsets, list) or len(offsets) != 2 or any(not _is_size(o) for o in offsets):
         raise CheckpointError(f"{where} has data_offsets that are not two sizes")
     begin, end = start + offsets[0], start + offsets[1]

@@ -93,6 +93,6 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"the key {key!r} appears twice in one object")
+                raise ValueError(f"the key {key[:100]!r} appears twice in one object")
             seen.add(key)
     return value
