@@ -18,7 +18,7 @@ from typing import Any
 
 from easyep.artifacts.model_identity import ModelIdentity
 from easyep.checkpoint import json_text
-from easyep.checkpoint.headers import Shard, Tensor, read_shard
+from easyep.checkpoint.headers import MAX_HEADER_BYTES, Shard, Tensor, read_shard
 from easyep.errors import CheckpointError, ModelNotFoundError
 
 CONFIG = "config.json"
@@ -152,7 +152,12 @@ def read_bytes(root: Path, name: str) -> bytes:
 
 
 def read_text(root: Path, name: str) -> str:
-    """The text of a file of a checkpoint; CheckpointError where it cannot be read."""
+    """The text of a file of a checkpoint; CheckpointError where it is none."""
+    size = checked_file(root, name).stat().st_size
+    if size > MAX_HEADER_BYTES:
+        raise CheckpointError(
+            f"{name} has {size} bytes, more than any such file ({MAX_HEADER_BYTES})"
+        )
     try:
         return read_bytes(root, name).decode("utf-8")
     except UnicodeDecodeError as error:

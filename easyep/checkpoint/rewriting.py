@@ -17,13 +17,14 @@ from easyep.checkpoint.config_edits import (
     edited_text,
     quantisation_file_edits,
 )
+from easyep.checkpoint.copying import BUFFER_BYTES
 from easyep.checkpoint.files import (
     CONFIG,
     INDEX,
     SINGLE,
     Checkpoint,
+    checked_file,
     parse_object,
-    read_bytes,
     read_text,
 )
 from easyep.checkpoint.kept_experts import MTP_MODES
@@ -113,10 +114,14 @@ def rewrite(
     with work_folder(target, resuming.purpose(work, stamps)) as place:
         place.keep_only(resuming.intact(work, place, progress))
         check_room(target, needed - sum(each.size for each in place.finished.values()))
+        made = {**texts, **extra_files}
         checksums = {
-            name: _write_small(place.files / name, data, target)
-            for name, data in _small_files(work, {**texts, **extra_files})
+            name: _copy_small(checked_file(work.checkpoint.path, name), place.files / name, target)
+            for name in work.side_files
+            if name not in made
         }
+        for name, data in made.items():
+            checksums[name] = _write_small(place.files / name, data, target)
         _write_weights(work, place, target, stamps, progress)
         checksums |= {name: each.sha256 for name, each in place.finished.items()}
         checksums.pop(MODEL_CARD, None)
@@ -163,14 +168,6 @@ def _checked(check: Callable[[Path], None], place: WorkFolder) -> None:
         raise
 
 
-def _small_files(work: Plan, made: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of all files but the weights and the manifest."""
-    for name in work.side_files:
-        if name not in made:
-            yield name, read_bytes(work.checkpoint.path, name)
-    yield from made.items()
-
-
 def _texts(work: Plan) -> dict[str, bytes]:
     """The files that are edited or made rather than copied, by name."""
     source = work.checkpoint
@@ -210,6 +207,29 @@ def _check_extra(extra: Mapping[str, bytes], taken: set[str]) -> None:
             raise OutputError(f"the extra file {name!r} must be a plain file name")
         if name in taken:
             raise OutputError(f"the extra file {name!r} is written by the rewriter itself")
+
+
+def _copy_small(source: Path, path: Path, target: Path) -> str:
+    """Copy a file that is no weights, though it may be large; its SHA-256."""
+    digest = hashlib.sha256()
+    with writing(target):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "xb") as file:
+            for data in _chunks(source):
+                digest.update(data)
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _chunks(source: Path) -> Iterator[bytes]:
+    try:
+        with open(source, "rb") as file:
+            while data := file.read(BUFFER_BYTES):
+                yield data
+    except OSError as error:
+        raise CheckpointError(f"{source} cannot be read: {error.strerror or error}") from None
 
 
 def _write_small(path: Path, data: bytes, target: Path) -> str:

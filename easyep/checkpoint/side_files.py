@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from easyep.checkpoint.files import CONFIG, INDEX, checked_file
+from easyep.errors import CheckpointError
 
 MANIFEST = "easyep.json"
 MODEL_CARD = "README.md"
@@ -25,7 +26,8 @@ def side_files(root: Path) -> list[str]:
     Everything but weights in any format, what is written anew, and hidden files and folders.
 
     Raises:
-        CheckpointError: one of them is a link out of the directory or no regular file.
+        CheckpointError: one of them is a link out of the directory or no regular file, or its
+            name is no text.
     """
     names = []
     for folder, folders, files in os.walk(root):
@@ -39,5 +41,9 @@ def side_files(root: Path) -> list[str]:
             if name in REPLACED or file.startswith(".") or file.endswith(WEIGHT_SUFFIXES):
                 continue
             checked_file(root, name)
+            if not name.isprintable():
+                raise CheckpointError(
+                    f"{root} has a file {name!r}, whose name is no text; rename it"
+                )
             names.append(name)
     return names

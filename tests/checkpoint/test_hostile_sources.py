@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from easyep.checkpoint.files import INDEX, Checkpoint
 from easyep.checkpoint.headers import MAX_HEADER_BYTES, MAX_NAME_LENGTH
+from easyep.checkpoint.side_files import side_files
 from easyep.errors import CheckpointError, ModelNotFoundError
 from tests.checkpoint.raw_files import tensor, write_checkpoint, write_file
 
@@ -202,3 +203,17 @@ def test_a_header_as_long_as_a_terabyte_is_not_read(tmp_path: Path) -> None:
         CheckpointError, match=f"^{FIRST} claims a header of {MAX_HEADER_BYTES + 1}"
     ):
         Checkpoint.open(path)
+
+
+def test_a_configuration_as_long_as_a_terabyte_is_not_read(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path)
+    os.truncate(path / "config.json", 2**40)
+    with pytest.raises(CheckpointError, match=r"^config.json has \d+ bytes, more than"):
+        Checkpoint.open(path)
+
+
+def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path)
+    (path / "\udcff.txt").write_text("")
+    with pytest.raises(CheckpointError, match=r"'.udcff.txt', whose name is no text"):
+        side_files(path)

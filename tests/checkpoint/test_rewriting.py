@@ -5,6 +5,10 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
+import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ from typing import Any
 import pytest
 
 from easyep.artifacts.selection import Selection
-from easyep.checkpoint import rewriting
+from easyep.checkpoint import rewriting, shard_writing
 from easyep.checkpoint.planning import Plan, plan
 from easyep.checkpoint.rewriting import Rewritten, rewrite
 from easyep.checkpoint.verification import verify
@@ -407,3 +411,65 @@ def test_extra_files_and_manifest_entries_cannot_replace_what_is_written(
     with pytest.raises(OutputError, match="entry 'selection' is easyep's own"):
         rewrite(path, selection, tmp_path / "out", manifest={"selection": {}})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_beyond_a_limit_are_one_error(
+    source: Sources, choose: Chooser, tmp_path: Path
+) -> None:
+    program = (
+        "import resource, sys\n"
+        "from easyep.artifacts.selection import Selection\n"
+        "from easyep.checkpoint.rewriting import rewrite\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "try: rewrite(sys.argv[1], Selection.load(sys.argv[2]), sys.argv[3])\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    choose(source("mixtral")).save(tmp_path / "selection.json")
+    arguments = [source("mixtral"), tmp_path / "selection.json", tmp_path / "out"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"OutputError cannot write {tmp_path / 'out'}: File too large\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["selection.json"]
+
+
+def test_a_large_side_file_is_not_held_in_memory(
+    choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build("mixtral", tmp_path / "m")
+    selection = choose(built)
+    with open(built / "video.mp4", "wb") as file:
+        file.truncate(100_000_000)
+    tracemalloc.start()
+    path = rewrite(built, selection, tmp_path / "out").path
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30_000_000
+    digest = hashlib.sha256(bytes(100_000_000)).hexdigest()
+    assert json.loads((path / "easyep.json").read_text())["checksums"]["video.mp4"] == digest
+
+
+def test_no_shard_is_opened_once_per_tensor(
+    choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = deepseek_fp8(tmp_path / "m", experts=64)
+    selection = choose(path)
+    opened: Counter[str] = Counter()
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(name: Any, *arguments: Any, **names: Any) -> Any:
+            opened[str(name)] += 1
+            return function(name, *arguments, **names)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", counted(os.open))
+        patch.setattr("builtins.open", counted(open))
+        rewritten = rewrite(path, selection, tmp_path / "out", max_shard_size=10**9)
+    counts = [n for name, n in opened.items() if name.startswith(f"{path}/model-")]
+    assert len(rewritten.shards) == 1
+    assert rewritten.tensors > 300
+    assert len(counts) == len(list(path.glob("*.safetensors")))
+    # Its header, samples for the identity, the values that change, and once by each thread.
+    assert max(counts) <= 3 + shard_writing.THREADS_PER_FILE
