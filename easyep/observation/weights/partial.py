@@ -50,6 +50,9 @@ class PartialModel:
         self.layout = layout
         self.device = device or torch.device("cpu")
         self.model = _empty(checkpoint, dtype, trust_remote_code)
+        for module in self.model.modules():  # those that are not in the checkpoint
+            for name, buffer in module.named_buffers(recurse=False):
+                module._buffers[name] = buffer.to(self.device)
         self.dtype: torch.dtype = self.model.dtype
         self.decoder = find_decoder(self.model)
         self.layers = decoder_layers(self.decoder)
