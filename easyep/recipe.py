@@ -20,7 +20,7 @@ from easyep.errors import ArtifactError
 from easyep.scoring import TOKENS, Tokens
 from easyep.selection import check_allocation
 
-RUNNERS = ("auto", "memory")
+RUNNERS = ("auto", "memory", "stream")
 RECORDS = ("auto", "full", "none")
 MTP_CHOICES = ("auto", *MTP_MODES)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -90,7 +90,8 @@ class Recipe:
         style: answers with their ``"thinking"``, ``"plain"`` ones, or ``"auto"``: thinking if the
             model's chat template knows it.
         seed: for every random choice.
-        runner: how the model is run.
+        runner: how the model is run: whole, from ``"memory"``, or layer by layer, as a
+            ``"stream"`` from its files; ``"auto"`` streams what does not fit.
         device: ``"auto"`` or a torch device.
         dtype: ``"auto"`` (the checkpoint's own) or a floating-point type.
         batch_size: demonstrations per forward pass.

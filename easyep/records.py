@@ -79,6 +79,9 @@ class Store(Protocol):
     def add(self, demos: Sequence[int], parts: Mapping[int, RoutedTokens]) -> None:
         """Take what each layer did with some demonstrations; batches come in order."""
 
+    def add_layer(self, layer: int, part: RoutedTokens) -> None:
+        """Take what one layer did with all demonstrations, in place of what there was of it."""
+
 
 class FullStore:
     """Keeps every record.
@@ -101,6 +104,13 @@ class FullStore:
             for index, part in small.items():
                 self._parts.setdefault(index, []).append(part)
         self.done |= set(demos)
+
+    def add_layer(self, layer: int, part: RoutedTokens) -> None:
+        small = part.with_ids_for(self._router.num_experts)
+        if self._journal is not None:
+            self._journal.add_layer(layer, small.arrays())
+        else:
+            self._parts[layer] = [small]
 
     def layers(self) -> Mapping[int, RoutedTokens]:
         """Layer index -> record of all tokens; from a journal, read when asked for."""
@@ -133,6 +143,12 @@ class SumStore:
         if self._journal is not None:
             arrays = {index: total.arrays for index, total in self._totals.items()}
             self._journal.add(sorted(self.done), arrays)
+
+    def add_layer(self, layer: int, part: RoutedTokens) -> None:
+        found = sums(part, layer, self._router.num_experts, self._criteria)
+        self._totals[layer] = found
+        if self._journal is not None:
+            self._journal.add_layer(layer, found.arrays)
 
     def layers(self) -> Mapping[int, LayerSums]:
         """Layer index -> sums over all tokens."""

@@ -1,8 +1,8 @@
 """Parts of a run's records, kept as they come: a run that was killed goes on where it was.
 
-A journal is a folder with a file for every batch of demonstrations, written under its name only
-when it is whole. Its name holds a key of what the run is about, so that only the same run, started
-again, finds it; a lock tells whether another process works on it now.
+A journal is a folder with a file for every batch of demonstrations, or for every layer, written
+under its name only when it is whole. Its name holds a key of what the run is about, so that only
+the same run, started again, finds it; a lock tells whether another process works on it now.
 """
 
 import os
@@ -28,6 +28,7 @@ except ImportError:  # Windows: two runs on one journal are not noticed there
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 _DEMOS = "demos"
+_LAYER = "layer-"
 
 
 class Journal:
@@ -40,10 +41,14 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[int, Path] = {}
+        self._layers: dict[int, Path] = {}
         self.done: set[int] = set()
         for path in folder.glob("*.safetensors"):
             try:
                 with safe_open(path, "numpy") as file:
+                    if path.name.startswith(_LAYER):
+                        self._layers[int(path.stem.removeprefix(_LAYER))] = path
+                        continue
                     demos = file.get_tensor(_DEMOS).tolist()
             except (OSError, safetensors.SafetensorError):
                 path.unlink()  # written by a machine that lost its power
@@ -68,9 +73,24 @@ class Journal:
         write_bytes(path, safetensors.numpy.save(arrays))
         self._note(path, demos)
 
+    def add_layer(self, layer: int, arrays: Arrays) -> None:
+        """Keep what one layer recorded of all demonstrations, in place of what there was.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        path = self._folder / f"{_LAYER}{layer:05d}.safetensors"
+        named = {f"{layer}/{name}": np.ascontiguousarray(each) for name, each in arrays.items()}
+        write_bytes(path, safetensors.numpy.save(named))
+        self._layers[layer] = path
+
+    def file(self, name: str) -> Path:
+        """Where a run that goes layer by layer may keep what it needs to go on."""
+        return self._folder / name
+
     def layers(self) -> list[int]:
         """The layers that some part is of."""
-        found: set[int] = set()
+        found: set[int] = set(self._layers)
         for path in self._files.values():
             with safe_open(path, "numpy") as file:
                 found |= {int(name.split("/")[0]) for name in file.keys() if "/" in name}  # noqa: SIM118
@@ -78,7 +98,8 @@ class Journal:
 
     def parts(self, layer: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
         """The parts of a layer, in the order of the demonstrations."""
-        for _, path in sorted(self._files.items()):
+        whole = [self._layers[layer]] if layer in self._layers else []
+        for path in whole or [path for _, path in sorted(self._files.items())]:
             with safe_open(path, "numpy") as file:
                 prefix = f"{layer}/"
                 names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118

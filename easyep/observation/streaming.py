@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from contextvars import ContextVar
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from easyep.artifacts import RoutedTokens, TokenSequence
 from easyep.errors import ObservationError
 from easyep.observation.experts import COMPUTE
-from easyep.observation.lanes import Lane, in_lane, wait
+from easyep.observation.lanes import Lane, wait
 from easyep.observation.recorder import Recorder
+from easyep.observation.stream_state import StreamState
 from easyep.observation.streamed_experts import ExpertsCall, run_experts
 from easyep.observation.weights.partial import PartialModel, drop
 from easyep.progress import SILENT, Progress
@@ -18,14 +21,21 @@ from easyep.progress import SILENT, Progress
 # Bytes of routed experts held at a time where nothing else is said.
 EXPERT_BYTES = 1_000_000_000
 
+Keep = Callable[[int, RoutedTokens], None]
 
-def observe_streaming(
+# Which demonstration's pass runs in this thread.
+_NUMBER: ContextVar[int] = ContextVar("easyep_pass")
+
+
+def run_streaming(
     model: PartialModel,
     sequences: Sequence[TokenSequence],
-    sink: Callable[[int, RoutedTokens], None],
+    keep: Keep,
     *,
     stream: str | None = None,
+    state: StreamState | None = None,
     expert_bytes: int = EXPERT_BYTES,
+    title: str = "Streaming",
     progress: Progress = SILENT,
 ) -> None:
     """Run the demonstrations through the model, all of them through a layer before the next.
@@ -38,8 +48,10 @@ def observe_streaming(
     Args:
         model: a model none of whose weights are loaded.
         sequences: the demonstrations, each run alone.
-        sink: takes the record of each layer, demonstration by demonstration in their order.
+        keep: takes the record of each layer when all demonstrations have passed it, in their
+            order.
         stream: as in `Recorder`.
+        state: remembers the last finished layer; a run that finds one there goes on behind it.
         expert_bytes: bytes of routed experts to be held at a time.
 
     Raises:
@@ -48,34 +60,50 @@ def observe_streaming(
     """
     if not sequences or any(len(sequence) == 0 for sequence in sequences):
         raise ObservationError("there are no demonstrations to run, or one has no tokens")
-    recorder = Recorder(dict(enumerate(model.layers)), sink, stream=stream)
+    parts: dict[int, list[RoutedTokens]] = {}
+    recorder = Recorder(
+        dict(enumerate(model.layers)),
+        lambda layer, part: parts.setdefault(layer, []).append(part),
+        stream=stream,
+    )
     if not recorder.moe_layers:
-        raise ObservationError(f"{type(model.model).__name__} has no routed experts to observe")
-    lanes = [Lane(_pass(model, recorder, i, each)) for i, each in enumerate(sequences)]
-    total = sum(len(sequence) for sequence in sequences) * len(model.layers)
+        raise ObservationError(
+            f"{type(model.model).__name__} has no routed experts that easyep knows how to watch"
+        )
+    finished, before = (state.load(model.device) if state is not None else None) or (-1, [])
+    todo = range(finished + 1, len(model.layers))
+    tokens = sum(len(sequence) for sequence in sequences)
     with ExitStack() as context:
+        lanes = [Lane(_pass(model, recorder, i, each)) for i, each in enumerate(sequences)]
         for lane in lanes:
             context.callback(lane.stop)
         context.callback(model.reader.close)
         context.enter_context(torch.inference_mode())
         context.enter_context(recorder.attached())
-        _hold_up(model, context)
-        task = context.enter_context(progress.task("streaming", total, "tokens"))
+        outputs = _hold_up(model, finished, before, context)
+        task = context.enter_context(progress.task(title, tokens * len(todo), "tokens"))
         model.load_outside()
         for lane in lanes:
-            lane.resume()  # to the first layer
+            lane.resume()  # to the first layer that is to be run
         drop(model.embeddings)
-        for layer in range(len(model.layers)):
-            model.load_layer(layer)
-            calls = [lane.resume() for lane in lanes]
-            while any(isinstance(call, ExpertsCall) for call in calls):
-                waiting = [call for call in calls if isinstance(call, ExpertsCall)]
-                run_experts(model, layer, waiting, expert_bytes)
-                for number, lane in enumerate(lanes):
-                    if isinstance(calls[number], ExpertsCall):
-                        calls[number] = lane.resume()
-            model.drop_layer(layer)
-            task.advance(total // len(model.layers))
+        for layer in todo:
+            _run_layer(model, layer, lanes, expert_bytes)
+            if layer in parts:
+                keep(layer, RoutedTokens.concatenate(parts.pop(layer)))
+            if state is not None and layer < len(model.layers) - 1:
+                state.save(layer, [outputs[number] for number in range(len(lanes))])
+            task.advance(tokens)
+
+
+def _run_layer(model: PartialModel, layer: int, lanes: Sequence[Lane], expert_bytes: int) -> None:
+    """Let all passes go through one layer."""
+    model.load_layer(layer)
+    waiting = {number: lane.resume() for number, lane in enumerate(lanes)}
+    while calls := {n: each for n, each in waiting.items() if isinstance(each, ExpertsCall)}:
+        run_experts(model, layer, list(calls.values()), expert_bytes)
+        for number in calls:
+            waiting[number] = lanes[number].resume()
+    model.drop_layer(layer)
 
 
 def _pass(
@@ -84,6 +112,7 @@ def _pass(
     """One demonstration's forward pass."""
 
     def run() -> None:
+        _NUMBER.set(number)
         ids = torch.from_numpy(sequence.input_ids).long()[None].to(model.device)
         with (
             torch.inference_mode(),
@@ -94,21 +123,41 @@ def _pass(
     return run
 
 
-def _hold_up(model: PartialModel, undo: ExitStack) -> None:
-    """Let every pass wait before each layer, and for the layer's experts."""
+def _hold_up(
+    model: PartialModel, finished: int, before: Sequence[Any], undo: ExitStack
+) -> dict[int, Any]:
+    """Let every pass wait before each layer, and for the layer's experts.
 
-    def before_layer(module: torch.nn.Module, args: Any) -> None:
+    Layers that are finished already give what they gave then, without any weights.
+
+    Returns:
+        A dict that always has the output of the layer that each pass went through last.
+    """
+    outputs: dict[int, Any] = {}
+
+    def before_layer(module: nn.Module, args: Any) -> None:
         wait("layer")
 
-    def ask(hidden_states: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> Any:
+    def after_layer(module: nn.Module, args: Any, output: Any) -> None:
+        outputs[_NUMBER.get()] = output
+
+    def ask(hidden_states: Tensor, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         call = ExpertsCall.of(hidden_states, ids, weights)
         wait(call)
         return call.routed.to(hidden_states.dtype), call.norms
 
-    assert not in_lane()
+    def again(*args: Any, **kwargs: Any) -> Any:
+        return before[_NUMBER.get()]
+
     for layer, module in enumerate(model.layers):
+        if layer <= finished:
+            module.forward = again
+            undo.callback(delattr, module, "forward")
+            continue
         undo.callback(module.register_forward_pre_hook(before_layer, prepend=True).remove)
+        undo.callback(module.register_forward_hook(after_layer).remove)
         experts = model.experts_of(layer)
         if experts is not None:
             setattr(experts, COMPUTE, ask)
             undo.callback(delattr, experts, COMPUTE)
+    return outputs

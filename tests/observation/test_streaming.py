@@ -14,7 +14,8 @@ from easyep.checkpoint.files import Checkpoint
 from easyep.errors import CheckpointError, ObservationError
 from easyep.loading import load_model
 from easyep.observation.in_memory import observe_in_memory
-from easyep.observation.streaming import observe_streaming
+from easyep.observation.stream_state import StreamState
+from easyep.observation.streaming import run_streaming
 from easyep.observation.weights.partial import PartialModel
 from easyep.source import Source
 from tests.checkpoint.test_quantised_logits import BLOCK, quantised, to_fp8, to_mxfp4
@@ -36,15 +37,15 @@ def partial(path: Path, **choices: Any) -> PartialModel:
 
 
 def streamed(
-    model: PartialModel, sequences: Sequence[TokenSequence] = SEQUENCES, expert_bytes: int = 20_000
+    model: PartialModel,
+    sequences: Sequence[TokenSequence] = SEQUENCES,
+    expert_bytes: int = 20_000,
+    found: dict[int, RoutedTokens] | None = None,
+    **choices: Any,
 ) -> dict[int, RoutedTokens]:
-    parts: dict[int, list[RoutedTokens]] = {}
-
-    def sink(layer: int, part: RoutedTokens) -> None:
-        parts.setdefault(layer, []).append(part)
-
-    observe_streaming(model, sequences, sink, expert_bytes=expert_bytes)
-    return {layer: RoutedTokens.concatenate(parts[layer]) for layer in sorted(parts)}
+    found = {} if found is None else found
+    run_streaming(model, sequences, found.__setitem__, expert_bytes=expert_bytes, **choices)
+    return found
 
 
 def assert_agree(path: Path, rtol: float = 1e-6, **choices: Any) -> None:
@@ -159,3 +160,53 @@ def test_the_checkpoint_is_only_read(tiny: Path) -> None:
     streamed(partial(tiny))
     assert before == {file.name: file.read_bytes() for file in tiny.iterdir()}
     assert Checkpoint.open(tiny).nbytes > 0
+
+
+class KilledError(Exception):
+    """In place of a kill."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_run_goes_on_behind_the_last_finished_layer(
+    tmp_path: Path, family: str, after: int
+) -> None:
+    path = build(family, tmp_path / "m")
+    expected = streamed(partial(path))
+    state = StreamState(tmp_path / "state")
+    found: dict[int, RoutedTokens] = {}
+
+    class Breaks(StreamState):
+        def save(self, layer: int, outputs: Sequence[Any]) -> None:
+            state.save(layer, outputs)
+            if layer == after:
+                raise KilledError
+
+    with pytest.raises(KilledError):
+        streamed(partial(path), state=Breaks(tmp_path / "state"), found=found)
+    streamed(partial(path), state=state, found=found)
+    assert list(found) == list(expected)
+    for layer, record in expected.items():
+        for name in ("expert_ids", "weights", "output_norms", "residual_shift", "demo"):
+            mine, theirs = getattr(found[layer], name), getattr(record, name)
+            assert np.array_equal(mine, theirs)
+
+
+def test_a_finished_layer_is_not_read_again(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = StreamState(tmp_path / "state")
+    streamed(partial(tiny), state=state)  # leaves what the last layer but one gave
+    loaded: list[int] = []
+    original = PartialModel.load_layer
+    monkeypatch.setattr(
+        PartialModel, "load_layer", lambda self, i: loaded.append(i) or original(self, i)
+    )
+    streamed(partial(tiny), state=state)
+    assert loaded == [2]
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100])
+def test_a_damaged_state_is_no_state(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "state").write_bytes(content)
+    assert StreamState(tmp_path / "state").load(torch.device("cpu")) is None
