@@ -11,6 +11,7 @@ from easyep.errors import DemosError
 from easyep.observing import Run, observe_domain
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
+from easyep.runners import choose_runner
 from easyep.source import Source
 
 if TYPE_CHECKING:
@@ -121,9 +122,10 @@ def calibrate(
     """
     shown = list(demonstrations_of(recipe, source))
     model = _Model(recipe, source)
+    runner = choose_runner(recipe, source)
     return [
         observe_domain(
-            Run(recipe, source, domain.name, tuple(sequences), tuple(criteria)),
+            Run(recipe, source, domain.name, tuple(sequences), tuple(criteria), runner),
             model.get,
             work_dir=work_dir,
             output=output,

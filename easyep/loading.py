@@ -35,11 +35,13 @@ def load_model(
         UnsupportedModelError: transformers cannot build this model.
     """
     import torch
+    from transformers import AutoConfig
 
     place = usable_device(device)
     with quietly():
         try:
-            model, info = _model_class(path, trust_remote_code).from_pretrained(
+            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+            model, info = model_class(config, trust_remote_code).from_pretrained(
                 path,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 trust_remote_code=trust_remote_code,
@@ -65,11 +67,10 @@ def load_model(
     return model.to(place).eval()
 
 
-def _model_class(path: Path, trust_remote_code: bool) -> Any:
-    """The class that a checkpoint names, so that models with further parts are loaded whole."""
+def model_class(config: Any, trust_remote_code: bool = False) -> Any:
+    """The class that a configuration names, so that models with further parts are loaded whole."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     named = getattr(transformers, (config.architectures or ["none"])[0], None)
     of_its_own = trust_remote_code and getattr(config, "auto_map", None)
     if of_its_own or not isinstance(named, type):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from easyep.artifacts import Observations, ObservedDemo, TokenSequence
 from easyep.artifacts.journal import Journal, journal
 from easyep.errors import ArtifactError, ObservationError, OutputError
+from easyep.loading import usable_device
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.records import FullStore, RecordPlan, SumStore, plan_records
@@ -31,6 +32,7 @@ class Run:
         domain: the domain's name.
         sequences: its demonstrations.
         criteria: those that must be possible if only sums are kept.
+        runner: ``"memory"`` or ``"stream"``.
     """
 
     recipe: Recipe
@@ -38,11 +40,12 @@ class Run:
     domain: str
     sequences: tuple[TokenSequence, ...]
     criteria: tuple[str, ...]
+    runner: str = "memory"
 
     @property
     def mtp_layers(self) -> tuple[int, ...]:
         """The multi-token-prediction layers that are observed too."""
-        scored = self.source.mtp_mode(self.recipe.mtp) == "score"
+        scored = self.source.mtp_mode(self.recipe.mtp) == "score" and self.runner == "memory"
         return tuple(self.source.layout.mtp_layers) if scored else ()
 
     @property
@@ -101,7 +104,9 @@ def observe_domain(
         if (found := _whole(saved)) is not None:
             return found
     with ExitStack() as stack:
-        kept = stack.enter_context(journal(saved, key)) if saved is not None else None
+        kept = None
+        if saved is not None:  # each runner goes on with what it has begun itself
+            kept = stack.enter_context(journal(saved, f"{key}.{run.runner}"))
         observations = _observe(run, plan, kept, model, progress)
         _say_gaps(observations, progress)
         if saved is None:
@@ -144,13 +149,36 @@ def _observe(
     load: "Callable[[], PreTrainedModel]",
     progress: Progress,
 ) -> Observations:
-    from easyep.observation.in_memory import load_mtp, run_in_memory
-
     router = run.source.router
     store: FullStore | SumStore
     store = FullStore(router, kept) if plan.full else SumStore(router, plan.criteria, kept)
-    model = load()
     progress.say(_announcement(run.domain, plan))
+    if run.runner == "stream":
+        dtype = _stream(run, store, kept, progress)
+    else:
+        dtype = _run_whole(run, store, load(), progress)
+    _check_layers(run, store.layers())
+    fields: dict[str, Any] = {
+        "model": run.source.identity,
+        "router": router,
+        "domain": run.domain,
+        "demos": tuple(
+            ObservedDemo(s.sha256, len(s), int(s.is_response.sum()), s.cut) for s in run.sequences
+        ),
+        "runner": run.runner,
+        "dtype": dtype,
+    }
+    if isinstance(store, FullStore):
+        return Observations(layers=store.layers(), **fields)
+    return Observations.summed(store.layers(), **fields)
+
+
+def _run_whole(
+    run: Run, store: FullStore | SumStore, model: "PreTrainedModel", progress: Progress
+) -> str:
+    """Run the model from memory; the type that it computed in."""
+    from easyep.observation.in_memory import load_mtp, run_in_memory
+
     run_in_memory(
         model,
         run.sequences,
@@ -162,20 +190,32 @@ def _observe(
         title=f"Observing {run.domain}",
         progress=progress,
     )
-    _check_layers(run, store.layers())
-    fields: dict[str, Any] = {
-        "model": run.source.identity,
-        "router": router,
-        "domain": run.domain,
-        "demos": tuple(
-            ObservedDemo(s.sha256, len(s), int(s.is_response.sum()), s.cut) for s in run.sequences
-        ),
-        "runner": "memory",
-        "dtype": str(model.dtype).removeprefix("torch."),
-    }
-    if isinstance(store, FullStore):
-        return Observations(layers=store.layers(), **fields)
-    return Observations.summed(store.layers(), **fields)
+    return str(model.dtype).removeprefix("torch.")
+
+
+def _stream(run: Run, store: FullStore | SumStore, kept: Journal | None, progress: Progress) -> str:
+    """Run the model layer by layer from its files; the type that it computed in."""
+    from easyep.observation.stream_state import StreamState
+    from easyep.observation.streaming import run_streaming
+    from easyep.observation.weights.partial import PartialModel
+
+    model = PartialModel(
+        run.source.checkpoint,
+        run.source.layout,
+        dtype=run.recipe.dtype,
+        device=usable_device(run.recipe.device),
+        trust_remote_code=run.recipe.trust_remote_code,
+    )
+    run_streaming(
+        model,
+        run.sequences,
+        store.add_layer,
+        stream=run.source.architecture.observation.stream,
+        state=StreamState(kept.file("state")) if kept is not None else None,
+        title=f"Streaming {run.domain}",
+        progress=progress,
+    )
+    return str(model.dtype).removeprefix("torch.")
 
 
 def _check_layers(run: Run, layers: Mapping[int, Any]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from easyep import memory
 from easyep.architectures.router import Router
 from easyep.artifacts import LayerSums, RoutedTokens
 from easyep.artifacts.journal import Journal
@@ -56,7 +57,11 @@ def plan_records(
         ArtifactError: a criterion needs the full record, and that is not to be kept.
     """
     size = tokens * layers * RoutedTokens.bytes_per_token(router.num_experts, router.top_k)
-    room = shutil.disk_usage(existing(place.resolve())).free if place is not None else _memory()
+    room = (
+        shutil.disk_usage(existing(place.resolve())).free
+        if place is not None
+        else memory.available()
+    )
     full = choice == "full" or (choice == "auto" and size <= room // 2)
     asked = tuple(criteria) or tuple(name for name in sorted(CRITERIA) if summable(name))
     unfit = [name for name in asked if needs_record(name) and not summable(name)]
@@ -173,14 +178,3 @@ class _Joined(Mapping[int, RoutedTokens]):
 
     def __len__(self) -> int:
         return len(self._layers)
-
-
-def _memory() -> int:
-    """Bytes of memory that are free or can be freed."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 1 << 62  # not Linux: unknown, so it limits nothing

@@ -58,9 +58,9 @@ class Source:
     def mtp_mode(self, asked: str, selection: Selection | None = None) -> str:
         """What happens to multi-token-prediction layers: `asked`, or what ``"auto"`` means here.
 
-        That is ``"score"``, except where transformers would report the layers' tensors as
-        unexpected each time that the model is loaded, and where `selection` has not scored them:
-        there it is ``"drop"``.
+        That is ``"score"``; or, for a `selection` that has not scored them, ``"follow"``. Where
+        transformers would report the layers' tensors as unexpected each time that the model is
+        loaded, it is ``"drop"``, unless `selection` has scored them.
         """
         mtp_layers = self.layout.mtp_layers
         if asked != "auto":
@@ -68,4 +68,6 @@ class Source:
         if selection is not None and any(layer in selection.layers for layer in mtp_layers):
             return "score"
         silent = all(self.architecture.is_silent_mtp(layer) for layer in mtp_layers)
-        return "score" if silent else "drop"
+        if not silent:
+            return "drop"
+        return "follow" if mtp_layers and selection is not None else "score"

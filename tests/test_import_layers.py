@@ -15,7 +15,7 @@ PACKAGE = Path(easyep.__file__).parent
 # among them, do not know each other.
 ORDER = [
     ["errors"],
-    ["registry", "progress", "resources", "atomic", "clock"],
+    ["registry", "progress", "resources", "atomic", "clock", "memory"],
     ["choices"],
     ["architectures"],
     ["artifacts"],
@@ -31,6 +31,7 @@ ORDER = [
         "demo_model",
     ],
     ["recipe", "overlap", "records"],
+    ["runners"],
     ["observing"],
     ["calibration"],
     ["planning"],

@@ -14,7 +14,7 @@ from easyep.checkpoint import headers
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.layout import Layout
 from easyep.errors import CheckpointError, UnsupportedModelError
-from easyep.loading import quietly
+from easyep.loading import model_class, quietly
 from easyep.observation.decoder import decoder_layers, find_decoder
 from easyep.observation.experts import InterfaceWatcher
 from easyep.observation.weights.reading import WeightReader, stored_weights
@@ -63,7 +63,8 @@ class PartialModel:
     @property
     def embeddings(self) -> nn.Module:
         """The module that turns token ids into vectors."""
-        found: nn.Module = self.model.get_input_embeddings()
+        decoder: Any = self.decoder
+        found: nn.Module = decoder.get_input_embeddings()
         return found
 
     def experts_of(self, layer: int) -> nn.Module | None:
@@ -152,16 +153,14 @@ class PartialModel:
             else:
                 outside.append(name)
         wanted = self._keys_of(outside)
-        head = self.model.get_output_embeddings()
-        unused = {id(p) for p in head.parameters()} if head is not None else set()
         inside = {id(p) for layer in self.layers for p in layer.parameters()}
+        prefix = _prefix(self.model, self.decoder)
         used = {
             name
             for name, tensor in self.model.state_dict(keep_vars=True).items()
-            if id(tensor) not in unused | inside
+            if id(tensor) not in inside and name.startswith(prefix)
         }
-        prefix = _prefix(self.model, self.decoder)
-        return [n for n in outside if wanted[n] in used and wanted[n].startswith(prefix)], dense
+        return [name for name in outside if wanted[name] in used], dense
 
     def _expert_names(self, layer: int) -> list[str]:
         moe = self.layout.layers[layer]
@@ -218,7 +217,7 @@ def drop(module: nn.Module) -> None:
 
 def _empty(checkpoint: Checkpoint, dtype: str, trust_remote_code: bool) -> "PreTrainedModel":
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     with quietly():
         try:
@@ -231,9 +230,11 @@ def _empty(checkpoint: Checkpoint, dtype: str, trust_remote_code: bool) -> "PreT
                 if hasattr(part, "quantization_config"):
                     del part.quantization_config
             with init_empty_weights(include_buffers=False):
-                model = AutoModelForCausalLM.from_config(
-                    config, dtype=kind, trust_remote_code=trust_remote_code
-                )
+                cls = model_class(config, trust_remote_code)
+                if hasattr(cls, "from_config"):  # one that chooses by the configuration
+                    model = cls.from_config(config, dtype=kind, trust_remote_code=trust_remote_code)
+                else:
+                    model = cls._from_config(config, dtype=kind)
         except (ValueError, KeyError, ImportError, OSError) as error:
             line = str(error).strip().partition("\n")[0]
             raise UnsupportedModelError(

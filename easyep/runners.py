@@ -1,0 +1,64 @@
+"""Which way a model is run: whole, from memory, or layer by layer from its files."""
+
+from math import prod
+
+from easyep import memory
+from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.headers import BITS
+from easyep.errors import UnsupportedModelError
+from easyep.loading import usable_device
+from easyep.recipe import Recipe
+from easyep.source import Source
+
+# What a run takes beside the weights: activations, libraries, what loading holds twice.
+SPARE = 1.25
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def choose_runner(recipe: Recipe, source: Source) -> str:
+    """``"memory"`` or ``"stream"``: the runner of a recipe, or what ``"auto"`` means here.
+
+    Raises:
+        UnsupportedModelError: MTP layers are to be scored, which streaming does not do.
+    """
+    runner = recipe.runner
+    if runner == "auto":
+        needed = SPARE * weight_bytes(source.checkpoint, recipe.dtype)
+        runner = "memory" if needed <= _room(recipe) else "stream"
+    if runner == "stream" and recipe.mtp == "score" and source.layout.mtp_layers:
+        raise UnsupportedModelError(
+            "streaming does not observe multi-token-prediction layers: choose --mtp follow (the "
+            "choice of the last layer), --mtp drop, or --runner memory"
+        )
+    return runner
+
+
+def weight_bytes(checkpoint: Checkpoint, dtype: str = "auto") -> int:
+    """Bytes of all weights in the type that the model computes in.
+
+    Quantised weights count as what they become: 16 bits each, if `dtype` is ``"auto"``.
+    """
+    total = 0
+    for tensor in checkpoint.tensors.values():
+        bits = BITS[tensor.dtype]
+        if bits >= 16 and tensor.dtype[0] in "FB":
+            each = _BYTES.get(dtype, bits // 8)
+            total += prod(tensor.shape) * each
+        elif tensor.dtype.startswith("F8_E8M0"):
+            continue  # scales
+        else:
+            # FP8 is one number in 8 bits; in all other types four bits are one.
+            numbers = tensor.nbytes * (1 if tensor.dtype.startswith("F8") else 2)
+            total += numbers * _BYTES.get(dtype, 2)
+    return total
+
+
+def _room(recipe: Recipe) -> int:
+    """Bytes that a model can take on the recipe's device."""
+    import torch
+
+    device = usable_device(recipe.device)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return memory.available()

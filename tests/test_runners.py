@@ -1,0 +1,113 @@
+"""Which runner is taken, and that the whole way works with both."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from easyep import memory, pipeline
+from easyep.checkpoint.files import Checkpoint
+from easyep.errors import UnsupportedModelError
+from easyep.recipe import Recipe
+from easyep.runners import choose_runner, weight_bytes
+from easyep.source import Source
+from tests.checkpoint.test_quantised_logits import BLOCK, quantised, to_fp8
+from tests.tiny_models import build
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_are_counted_in_the_type_that_the_model_computes_in(
+    tmp_path: Path, dtype: str
+) -> None:
+    checkpoint = Checkpoint.open(build("mixtral", tmp_path / "m", dtype=dtype))
+    assert weight_bytes(checkpoint) == checkpoint.nbytes
+    size = {"float32": 4, "bfloat16": 2}[dtype]
+    assert weight_bytes(checkpoint, "float32") == checkpoint.nbytes * 4 // size
+
+
+def test_quantised_weights_count_as_what_they_become(tmp_path: Path) -> None:
+    path = build("qwen3_moe", tmp_path / "m", shard_bytes=None, dtype="bfloat16")
+    before = weight_bytes(Checkpoint.open(path))
+    quantised(path, {"quant_method": "fp8", "weight_block_size": [BLOCK, BLOCK]}, to_fp8)
+    checkpoint = Checkpoint.open(path)
+    scales = sum(t.nbytes for n, t in checkpoint.tensors.items() if n.endswith("_scale_inv"))
+    assert weight_bytes(checkpoint) == before + scales
+    assert checkpoint.nbytes < before
+
+
+@pytest.mark.parametrize(("room", "expected"), [(10**12, "memory"), (100_000, "stream")])
+def test_what_does_not_fit_is_streamed(
+    room: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: room)
+    assert choose_runner(Recipe(model="demo", device="cpu"), Source.open("demo")) == expected
+
+
+def test_scored_mtp_layers_need_the_whole_model() -> None:
+    recipe = Recipe(model="demo", runner="stream", mtp="score")
+    with pytest.raises(UnsupportedModelError, match="choose --mtp follow"):
+        choose_runner(recipe, Source.open("demo"))
+
+
+def test_memory_is_known_here() -> None:
+    assert 0 < memory.available() < memory.UNKNOWN
+
+
+def test_both_runners_choose_the_same_experts(tmp_path: Path) -> None:
+    chosen = {
+        runner: pipeline.prune(
+            "demo",
+            output=tmp_path / runner,
+            domain="math",
+            n_demos=4,
+            runner=runner,
+            mtp="follow",
+            dtype="float32",
+            device="cpu",
+        )
+        for runner in ("memory", "stream")
+    }
+    one, other = chosen["memory"], chosen["stream"]
+    assert other.observations[0].runner == "stream"
+    assert one.selection.layers == other.selection.layers
+    for layer, record in one.observations[0].layers.items():
+        mine = other.observations[0].layers[layer]
+        assert np.array_equal(mine.expert_ids, record.expert_ids)
+        np.testing.assert_allclose(mine.output_norms, record.output_norms, rtol=1e-4)
+
+
+@pytest.mark.parametrize("records", ["full", "none"])
+def test_a_streaming_run_that_was_cut_short_goes_on(
+    tmp_path: Path, records: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from easyep.observation.weights.partial import PartialModel
+
+    choices = {"domain": "math", "n_demos": 3, "mtp": "drop", "device": "cpu"}
+    choices |= {"runner": "stream", "records": records}
+    whole = pipeline.observe("demo", output=tmp_path / "whole", **choices)
+    loaded: list[int] = []
+    original = PartialModel.load_layer
+
+    def breaks(self: PartialModel, layer: int) -> None:
+        loaded.append(layer)
+        if layer == 3 and loaded.count(3) == 1:
+            raise KeyboardInterrupt
+        original(self, layer)
+
+    monkeypatch.setattr(PartialModel, "load_layer", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.observe("demo", output=tmp_path / "cut", **choices)
+    assert not (tmp_path / "cut").exists()
+    pipeline.observe("demo", output=tmp_path / "cut", **choices)
+    assert loaded == [0, 1, 2, 3, 3, 4]
+    files = sorted(file.name for file in (tmp_path / "whole").iterdir())
+    assert files == sorted(file.name for file in (tmp_path / "cut").iterdir())
+    for name in files:
+        if name.endswith(".safetensors"):
+            assert (tmp_path / "cut" / name).read_bytes() == (
+                tmp_path / "whole" / name
+            ).read_bytes()
+    assert whole.runner == "stream"
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+    assert torch.is_inference_mode_enabled() is False
