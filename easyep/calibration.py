@@ -91,7 +91,11 @@ def demonstrations_of(
         yield (
             domain,
             demonstrations.choose(
-                sequences, recipe.n_demos, order=recipe.demo_order, seed=recipe.seed
+                sequences,
+                recipe.n_demos,
+                order=recipe.demo_order,
+                seed=recipe.seed,
+                tokens=recipe.tokens_per_domain,
             ),
         )
 

@@ -170,6 +170,7 @@ def observe(
     domain: str | None = None,
     demos: PathLike | None = None,
     n_demos: int = Recipe.n_demos,
+    tokens_per_domain: int | None = Recipe.tokens_per_domain,
     max_length: int | None = Recipe.max_length,
     demo_order: DemoOrder = Recipe.demo_order,
     style: Style = Recipe.style,
@@ -191,7 +192,8 @@ def observe(
         model: a directory, a short name, or a repository id.
         domain: the name of a domain (`easyep list domains`), or
         demos: a JSONL file of demonstrations.
-        n_demos, max_length, demo_order, style, seed, mtp, runner, device, dtype, batch_size,
+        n_demos, tokens_per_domain, max_length, demo_order, style, seed, mtp, runner, device,
+            dtype, batch_size,
             records, trust_remote_code: as in `Recipe`.
         criteria: where only sums are kept, what they are for; by default every criterion that
             sums are enough for.
@@ -208,6 +210,7 @@ def observe(
         domain=(domain,) if domain is not None else (),
         demos=(os.fspath(demos),) if demos is not None else (),
         n_demos=n_demos,
+        tokens_per_domain=tokens_per_domain,
         max_length=max_length,
         demo_order=demo_order,
         style=style,

@@ -44,6 +44,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "mtp": choices.one_of(MTP_CHOICES),
     "max_shard_size": choices.size,
     "n_demos": choices.count,
+    "tokens_per_domain": choices.optional(choices.count),
     "max_length": choices.optional(choices.count),
     "demo_order": choices.one_of(DEMO_ORDERS),
     "style": choices.one_of(STYLES),
@@ -85,6 +86,8 @@ class Recipe:
             result without a complaint, else drops them (`Source.mtp_mode`).
         max_shard_size: bytes of tensors per weight file, or a text such as ``5GB``.
         n_demos: demonstrations per domain.
+        tokens_per_domain: at most so many tokens of each domain, in the order drawn, so that a
+            domain of long texts does not outweigh the others; None sets no limit.
         max_length: tokens per demonstration; None means the model's own limit.
         demo_order: ``"random"`` or ``"longest"``.
         style: answers with their ``"thinking"``, ``"plain"`` ones, or ``"auto"``: thinking if the
@@ -118,6 +121,7 @@ class Recipe:
     mtp: str = "auto"
     max_shard_size: int = MAX_SHARD_BYTES
     n_demos: int = 25
+    tokens_per_domain: int | None = None
     max_length: int | None = None
     demo_order: DemoOrder = "random"
     style: Style = "auto"

@@ -15,6 +15,7 @@ from easyep.cli.console import print_json, progress_bars, say
 from easyep.demonstrations import building, generating
 from easyep.demonstrations.in_process import InProcess
 from easyep.demonstrations.server import Server
+from easyep.errors import DemosError
 from easyep.recipe import read_yaml
 
 
@@ -167,11 +168,16 @@ def generate_command(
             check=check,
             progress=progress,
         )
+    left = [f"{n} {state}" for state in generating.LEFT_OUT if (n := made.counts.get(state))]
+    if not made.lines:
+        raise DemosError(
+            f"none of {len(demos)} answers can be kept: {', '.join(left)}; --max-tokens allows "
+            f"longer ones, {output}.answers has what came"
+        )
     write_lines(output, made.lines)
     if as_json:
         print_json({"output": output, "counts": dict(made.counts), "failure": made.failure})
     else:
-        left = [f"{n} {state}" for state in generating.LEFT_OUT if (n := made.counts.get(state))]
         told = f"; left out: {', '.join(left)}" if left else ""
         say(f"{output}: {len(made.lines)} of {len(demos)} answers kept{told}")
         if made.failure:

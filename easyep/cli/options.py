@@ -110,6 +110,12 @@ demo_choice = _several(
         help="Demonstrations per domain.",
     ),
     click.option(
+        "--tokens-per-domain",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="At most N tokens of each domain, so that long ones do not outweigh the others.",
+    ),
+    click.option(
         "--max-length",
         type=click.IntRange(min=1),
         metavar="N",

@@ -115,7 +115,8 @@ def _prune(
         done = pipeline.prune(output=output, work_dir=work_dir, progress=progress, **choices)
     if not needs_record(done.scores.criterion) and (choices["domain"] or choices["demos"]):
         say(f"the criterion {done.scores.criterion} needs no demonstrations; none were shown")
-    _warn_about_demos(done, choices["n_demos"])
+    # A limit on tokens leaves fewer demonstrations on purpose.
+    _warn_about_demos(done, 0 if choices["tokens_per_domain"] else choices["n_demos"])
     say_dropped_mtp(done.rewritten.dropped_mtp, choices["mtp"])
     if not as_json:
         for warning in done.rewritten.warnings:

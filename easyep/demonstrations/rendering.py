@@ -65,12 +65,15 @@ def choose(
     *,
     order: DemoOrder = "random",
     seed: int = 0,
+    tokens: int | None = None,
 ) -> list[TokenSequence]:
     """At most `n_demos` of the sequences, in their original order.
 
     Args:
         n_demos: how many; None takes all.
         order: ``"random"`` draws them with `seed`; ``"longest"`` takes those with most tokens.
+        tokens: how many in all; the first ones drawn are taken whole, the last one loses its end,
+            which `TokenSequence.cut` counts.
     """
     if n_demos is not None and n_demos < 1:
         raise DemosError(f"the number of demonstrations must be at least 1, not {n_demos}")
@@ -78,7 +81,18 @@ def choose(
         ranked = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
     else:
         ranked = np.random.default_rng(seed).permutation(len(sequences)).tolist()
-    return [sequences[i] for i in sorted(ranked[:n_demos])]
+    chosen = {i: sequences[i] for i in ranked[:n_demos]}
+    if tokens is not None:
+        left = tokens
+        for i, sequence in list(chosen.items()):
+            kept = min(len(sequence), left)
+            left -= kept
+            chosen[i] = TokenSequence(
+                sequence.input_ids[:kept],
+                sequence.is_response[:kept],
+                cut=sequence.cut + len(sequence) - kept,
+            )
+    return [chosen[i] for i in sorted(chosen) if len(chosen[i])]
 
 
 def _tokenize(tokenizer: Any, text: str, special: bool) -> tuple[Any, Any, Any]:

@@ -66,6 +66,7 @@ class Handler(BaseHTTPRequestHandler):
         elif isinstance(step, int):
             self._send(step, b'{"error": {"message": "no luck"}}', {"Retry-After": "0"})
         else:
+            step = dict(step)
             finish = step.pop("finish", "stop")
             choice = {"message": {"role": "assistant", **step}, "finish_reason": finish}
             self._send(200, json.dumps({"choices": [choice]}).encode())
@@ -265,7 +266,9 @@ def test_a_model_in_process():
 
 
 def test_the_command(api, capsys, tmp_path):
-    started = api(q=[{"content": "<think>hm</think>yes"}], r=[{"content": "x", "finish": "length"}])
+    started = api(
+        q=[{"content": "<think>hm</think>yes"}], r=[{"content": "x", "finish": "length"}] * 2
+    )
     asked, output = tmp_path / "p.jsonl", tmp_path / "out.jsonl"
     asked.write_text("".join(json.dumps(dict(d.content)) + "\n" for d in prompts("q", "r")))
     words = ["demos", "generate", "--prompts", asked, "--server", started.url, "--model", "m"]
@@ -274,3 +277,9 @@ def test_the_command(api, capsys, tmp_path):
     assert stop.value.code == 0
     assert "1 of 2 answers kept; left out: 1 truncated" in capsys.readouterr().err
     assert read(output)[0].content["messages"][-1]["reasoning_content"] == "hm"
+    asked.write_text(asked.read_text().splitlines()[1] + "\n")
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(word) for word in [*words, "--output", tmp_path / "none.jsonl"]])
+    assert stop.value.code == 1
+    assert "none of 1 answers can be kept: 1 truncated" in capsys.readouterr().err
+    assert not (tmp_path / "none.jsonl").exists()

@@ -144,6 +144,17 @@ def test_choosing_the_longest():
     assert [len(s) for s in chosen] == [9, 9, 7]
 
 
+def test_tokens_are_limited_in_the_order_drawn():
+    made = sequences(5, 9, 1, 9, 7)
+    assert [len(s) for s in choose(made, 5, tokens=31)] == [5, 9, 1, 9, 7]
+    some = choose(made, 5, seed=1, tokens=12)
+    assert sum(len(s) for s in some) == 12
+    assert sum(s.cut > 0 for s in some) <= 1
+    assert all(np.array_equal(s.input_ids, np.full(len(s), s.input_ids[0])) for s in some)
+    longest = choose(made, 3, order="longest", tokens=20)
+    assert [(len(s), s.cut) for s in longest] == [(9, 0), (9, 0), (2, 5)]
+
+
 def test_none_is_too_few():
     with pytest.raises(DemosError, match="at least 1"):
         choose(sequences(1), 0)
