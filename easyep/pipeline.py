@@ -15,8 +15,7 @@ from easyep.checkpoint import rewriting, verification
 from easyep.choices import size
 from easyep.clock import Clock
 from easyep.criteria import needs_record
-from easyep.demonstrations.conversation import Style
-from easyep.demonstrations.rendering import DemoOrder
+from easyep.demonstrations import DemoOrder, Style
 from easyep.errors import DemosError, VerificationError
 from easyep.models import resolve
 from easyep.progress import SILENT, Progress
@@ -193,8 +192,7 @@ def observe(
         domain: the name of a domain (`easyep list domains`), or
         demos: a JSONL file of demonstrations.
         n_demos, tokens_per_domain, max_length, demo_order, style, seed, mtp, runner, device,
-            dtype, batch_size,
-            records, trust_remote_code: as in `Recipe`.
+            dtype, batch_size, records, trust_remote_code: as in `Recipe`.
         criteria: where only sums are kept, what they are for; by default every criterion that
             sums are enough for.
         output: a directory to save the observations in. A run that is cut short keeps its
