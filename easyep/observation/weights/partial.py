@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from easyep.checkpoint import headers
 from easyep.checkpoint.files import Checkpoint
@@ -229,7 +230,7 @@ def _empty(checkpoint: Checkpoint, dtype: str, trust_remote_code: bool) -> "PreT
             for part in (config, config.get_text_config()):
                 if hasattr(part, "quantization_config"):
                     del part.quantization_config
-            with init_empty_weights(include_buffers=False):
+            with init_empty_weights(include_buffers=False), _NothingBig():
                 cls = model_class(config, trust_remote_code)
                 if hasattr(cls, "from_config"):  # one that chooses by the configuration
                     model = cls.from_config(config, dtype=kind, trust_remote_code=trust_remote_code)
@@ -242,6 +243,26 @@ def _empty(checkpoint: Checkpoint, dtype: str, trust_remote_code: bool) -> "PreT
             ) from error
     built: PreTrainedModel = model.eval().requires_grad_(False)
     return built
+
+
+class _NothingBig(TorchFunctionMode):
+    """Within it, big tensors are made without memory.
+
+    `init_empty_weights` makes each parameter first and gives it away then, which asks for the
+    memory of all experts of a layer at once.
+    """
+
+    SMALLEST = 1 << 20  # numbers
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.empty, torch.zeros, torch.ones, torch.randn, torch.full):
+            empty = func(*args, **{**kwargs, "device": "meta"})
+            if empty.numel() >= self.SMALLEST:
+                return empty
+        return func(*args, **kwargs)
 
 
 def _mapping(model: "PreTrainedModel") -> list[Any]:
