@@ -4,8 +4,8 @@
 
 Makes a block-FP8 checkpoint with random weights (hidden 7168, 256 experts of 2048, MLA, blocks of
 128, the 576-row projection; one dense layer and the MoE layers asked for), then runs `easyep prune
---runner stream` in a process whose address space is limited (RLIMIT_AS), and says where the time
-went. Times of reading, dequantising and computing overlap: the next experts are read and
+--runner stream` in a process whose private memory is limited by the kernel (RLIMIT_DATA: heap,
+anonymous mappings and stacks; allocations beyond it fail), and says where the time went. Times of reading, dequantising and computing overlap: the next experts are read and
 dequantised by a second thread.
 """
 
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--moe-layers", type=int, default=1)
     parser.add_argument("--demos", type=int, default=25)
     parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--limit", type=float, default=6.0, help="GiB of address space; 0 = none")
+    parser.add_argument("--limit", type=float, default=6.0, help="GiB of private memory; 0 = none")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--keep-files", action="store_true")
@@ -261,7 +261,7 @@ def main() -> None:
     if arguments.model is not None:
         if arguments.limit:
             size = int(arguments.limit * (1 << 30))
-            resource.setrlimit(resource.RLIMIT_AS, (size, size))
+            resource.setrlimit(resource.RLIMIT_DATA, (size, size))
         print(json.dumps(prune(arguments)))
         return
     arguments.folder.mkdir(parents=True, exist_ok=True)
