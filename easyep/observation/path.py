@@ -74,13 +74,18 @@ class Path:
         last = {call.module: call for call in calls}
         if self.projection is not None:
             routed = rows(last[self.projection].results[0])
-        if self.factor != 1.0:
-            routed = routed * self.factor
+        routed = scaled(routed, self.factor)
         for step in self.steps:
             routed = step.share(last[step.module], routed)
         return routed
 
 
+def scaled(values: Tensor, factor: Factor) -> Tensor:
+    """`values`, times `factor` where that is another number than 1."""
+    return values if isinstance(factor, float) and factor == 1.0 else values * factor
+
+
 def one_stream(stream: Tensor, width: int, tokens: int) -> Tensor:
     """[T, H] from one stream, or the mean of several that lie beside each other."""
-    return stream.reshape(tokens, -1, width).mean(dim=1)
+    streams = stream.reshape(tokens, -1, width)
+    return streams[:, 0] if streams.shape[1] == 1 else streams.mean(dim=1)

@@ -23,7 +23,7 @@ def residual_shift(before: Tensor, routed: Tensor) -> Tensor:
     after = before + routed.float()
     sizes = [torch.linalg.vector_norm(h, dim=-1, keepdim=True) for h in (before, after)]
     tiny = torch.finfo(torch.float32).tiny
-    units = [h / size.clamp_min(tiny) for h, size in zip((before, after), sizes, strict=True)]
-    shift = (units[0] - units[1]).square().sum(-1) / 2
+    difference = after.div_(sizes[1].clamp_min(tiny)).sub_(before / sizes[0].clamp_min(tiny))
+    shift = torch.linalg.vector_norm(difference, dim=-1).square() / 2
     one_is_zero = ((sizes[0] == 0) != (sizes[1] == 0)).squeeze(-1)
     return torch.where(one_is_zero, 1.0, shift)

@@ -14,7 +14,7 @@ from easyep.errors import ObservationError
 from easyep.observation.calls import Call, first_tensor
 from easyep.observation.experts import Routes, Watcher
 from easyep.observation.learning import ENOUGH_TOKENS, Pass, UnexplainedError, candidates, learn
-from easyep.observation.path import Path, Stream, one_stream
+from easyep.observation.path import Path, Stream, one_stream, scaled
 from easyep.observation.shift import residual_shift
 
 Sink = Callable[[int, RoutedTokens], None]
@@ -225,7 +225,7 @@ class LayerTap:
                 f"{len(batch.valid)}"
             )
         h = one_stream(stream, added.shape[-1], len(added))
-        shift = residual_shift(path.stream_factor * h, path.added_factor * added)
+        shift = residual_shift(scaled(h, path.stream_factor), scaled(added, path.added_factor))
         none = (routes.weights == 0) | (routes.ids < 0)
         none |= routes.ids >= getattr(self.experts, "num_experts", routes.ids.max() + 1)
         weights = routes.weights.float() * path.factor
