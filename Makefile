@@ -48,6 +48,7 @@ bench: install
 	$(BIN)/python benchmarks/rewriting.py
 	$(BIN)/python benchmarks/verifying.py
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/observing.py
 
 clean:
 	rm -rf runs build dist .pytest_cache .mypy_cache .ruff_cache
