@@ -36,7 +36,8 @@ def forms(
     """Messages and template arguments to try, those that lose least first.
 
     Thinking is first given in a field of its own, then as ``<think>`` in the content; tool calls
-    as objects, then with arguments in JSON, at last as text for templates that know no tools.
+    as objects, then with arguments in JSON, at last as text for templates that know no tools. What
+    the system says goes into the first question of the user for templates without that role.
     """
     # What hybrid models call their switch; other templates ignore it.
     options: dict[str, Any] = {"enable_thinking": thinking, "thinking": thinking}
@@ -47,6 +48,8 @@ def forms(
         told = _thoughts_in_field(thought) if in_field else _thoughts_in_content(thought)
         if not has_calls:
             yield told, options
+            if told[0]["role"] == "system":
+                yield _system_in_user(told), options
             continue
         for arguments in (_as_object, _as_json):
             for content in (None, ""):
@@ -54,7 +57,10 @@ def forms(
     if has_calls:
         for in_field in (True, False) if has_thoughts else (True,):
             spoken = _calls_in_text(thought, tools)
-            yield (_thoughts_in_field if in_field else _thoughts_in_content)(spoken), options
+            told = (_thoughts_in_field if in_field else _thoughts_in_content)(spoken)
+            yield told, options
+            if told[0]["role"] == "system":
+                yield _system_in_user(told), options
 
 
 def shows(text: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> bool:
@@ -159,6 +165,14 @@ def _calls_in_text(messages: Sequence[Message], tools: Sequence[Any]) -> list[Me
     elif system:
         made.insert(0, {"role": "system", "content": system})
     return made
+
+
+def _system_in_user(messages: Sequence[Message]) -> list[Message]:
+    system, *rest = messages
+    if not rest or rest[0]["role"] != "user":
+        return list(messages)
+    asked = f"{system['content']}\n\n{rest[0]['content']}"
+    return [rest[0] | {"content": asked}, *rest[1:]]
 
 
 def _as_object(arguments: Any) -> Any:

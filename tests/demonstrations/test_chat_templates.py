@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from easyep.artifacts import Demo
-from easyep.demonstrations import render
+from easyep.demonstrations import domain_file, domains, read, render
 from easyep.errors import DemosError
 from easyep.loading import load_tokenizer
 from easyep.resources import demo_model
@@ -148,6 +148,36 @@ def test_tool_results_of_one_turn_alternate(tokenizer):
     call = CALLED[1]["tool_calls"][0]
     messages = [CALLED[0], CALLED[1] | {"tool_calls": [call, call]}, CALLED[2], *CALLED[2:]]
     assert shown(tokenizer, messages, "plain", [TOOL])[0].count("3.5}") == 2
+
+
+def test_a_template_without_a_system_role(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+        "{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    )
+    assert shown(tokenizer, ASKED[:3], "plain")[0] == (
+        "<user>Be brief.\n\nWhat is 2 + 3?<assistant>It is 5."
+    )
+    assert "Find a price." in shown(tokenizer, CALLED, "plain", [TOOL])[0]
+
+
+@pytest.mark.parametrize("domain", domains())
+def test_ready_domains_go_through_every_template(domain, family, tokenizer):
+    for demo in read(domain_file(domain))[::6]:
+        last = demo.content["messages"][-1]
+        for style in ("thinking", "plain"):
+            sequence = render(demo, tokenizer, style=style)
+            response = tokenizer.decode(sequence.input_ids[sequence.is_response])
+            whole = tokenizer.decode(sequence.input_ids)
+            # This tokenizer does not know the templates' marks: a token may join one with a ">".
+            assert last["content"].strip().lstrip("> ") in response, demo.origin
+            thought = last.get("reasoning_content", "").strip()
+            if thought:
+                assert (thought in response) == (style == "thinking"), demo.origin
+            for message in demo.content["messages"]:
+                if message["role"] == "user":
+                    assert message["content"].strip() in whole, demo.origin
+                    assert message["content"].strip() not in response, demo.origin
 
 
 def test_a_template_that_hides_the_thinking_for_good(tokenizer):
