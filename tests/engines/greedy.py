@@ -1,0 +1,53 @@
+"""What an engine generates greedily, and how two of them compare."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+NEW_TOKENS = 32
+PROMPTS = np.random.default_rng(11).integers(4, 260, size=(3, 7))
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Generated `tokens` [P, N], and the `logits` [P, N, V] that each was the largest of."""
+
+    tokens: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def smallest_margin(self) -> float:
+        """The smallest lead of a generated token's logit over the next."""
+        two = np.sort(self.logits, axis=-1)[..., -2:]
+        return float((two[..., 1] - two[..., 0]).min())
+
+    def largest_difference(self, other: "Greedy") -> float:
+        """Of the two's logits; they mean the same only while the tokens before agree."""
+        return float(np.abs(self.logits - other.logits).max())
+
+
+def in_transformers(model: Any) -> Greedy:
+    """What a model of transformers generates after each of PROMPTS."""
+    out = model.generate(
+        torch.tensor(PROMPTS),
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    tokens = out.sequences[:, PROMPTS.shape[1] :]
+    return Greedy(tokens.numpy(), torch.stack(out.logits, dim=1).float().numpy())
+
+
+def assert_same(ours: Greedy, theirs: Greedy, tolerance: float) -> None:
+    """The same tokens, with logits that differ by at most `tolerance`."""
+    np.testing.assert_array_equal(ours.tokens, theirs.tokens)
+    difference = ours.largest_difference(theirs)
+    assert difference <= tolerance, f"logits differ by {difference}"
+    # else equal tokens would say little about the engines
+    assert len(np.unique(ours.tokens)) > NEW_TOKENS, "the model says little"
+    assert ours.smallest_margin > 4 * difference, "too close to call"

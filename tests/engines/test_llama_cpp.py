@@ -1,0 +1,97 @@
+"""llama.cpp generates from pruned checkpoints what transformers does.
+
+    LLAMA_CPP_SOURCE=.../llama.cpp python -m pytest -m slow tests/engines
+
+With ENGINE_RESULTS=FILE.json what was measured is saved there.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from easyep.artifacts.selection import Selection
+from tests.engines.cases import YARN, Case, Checkpoints, make
+from tests.engines.greedy import Greedy, assert_same, in_transformers
+from tests.engines.in_llama_cpp import in_llama_cpp, missing
+from tests.tiny_models import load
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+]
+
+
+@pytest.fixture(scope="module")
+def results() -> Iterator[dict[str, Any]]:
+    """Name of a case -> what was measured."""
+    measured: dict[str, Any] = {}
+    yield measured
+    path = os.environ.get("ENGINE_RESULTS")
+    if path is not None:
+        packages = ("llama-cpp-python", "torch", "transformers", "numpy")
+        record = {
+            "schema": 1,
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "versions": {name: version(name) for name in packages},
+            "cases": measured,
+        }
+        Path(path).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def compared(selection: Selection | None, ours: Greedy, theirs: Greedy) -> dict[str, Any]:
+    """The numbers of one case; `ours` is transformers', without `selection` nothing is pruned."""
+    equal = ours.tokens == theirs.tokens
+    return {
+        "pruned": selection
+        and {
+            "experts": selection.num_experts,
+            "kept": selection.keep,
+            "groups": selection.groups,
+        },
+        "tokens": equal.size,
+        "equal_tokens": int(np.cumprod(equal, axis=1).sum()),  # before the first that differs
+        "distinct_tokens": len(np.unique(ours.tokens)),
+        "smallest_margin": ours.smallest_margin,
+        "largest_logit_difference": ours.largest_difference(theirs) if equal.all() else None,
+        "largest_logit_difference_at_first": float(
+            np.abs(ours.logits[:, 0] - theirs.logits[:, 0]).max()
+        ),
+    }
+
+
+def test_the_same_tokens(checkpoints: Checkpoints, results: dict[str, Any], tmp_path: Path) -> None:
+    ours = in_transformers(load(checkpoints.case.family, checkpoints.path))
+    theirs = in_llama_cpp(checkpoints.path, tmp_path)
+    results[checkpoints.case.name] = compared(checkpoints.selection, ours, theirs)
+    assert_same(ours, theirs, tolerance=1e-4)
+
+
+def test_llama_cpp_rounds_the_yarn_of_gpt_oss(results: dict[str, Any], tmp_path: Path) -> None:
+    """The release says ``truncate: false``; llama.cpp computes as if it said true.
+
+    So it generates something else than transformers, pruned or not, and the same once
+    transformers is told to round as well.
+    """
+    checkpoints = make(Case("gpt_oss, YaRN as released", "gpt_oss"), tmp_path)
+    for name, path, selection in (
+        ("full", checkpoints.source, None),
+        ("pruned", checkpoints.path, checkpoints.selection),
+    ):
+        scratch = tmp_path / name
+        scratch.mkdir()
+        theirs = in_llama_cpp(path, scratch)
+        ours = in_transformers(load("gpt_oss", path))
+        results[f"{checkpoints.case.name}, {name}"] = compared(selection, ours, theirs)
+        assert np.abs(ours.logits[:, 0] - theirs.logits[:, 0]).max() > 1e-3
+        rounding = in_transformers(load("gpt_oss", path, rope_parameters=YARN))
+        assert_same(rounding, theirs, tolerance=1e-4)
