@@ -10,11 +10,13 @@ import pytest
 
 from easyep.cli import app
 from easyep.report import stability_table, study_table
+from tests.engines import table as engines_table
 
 TABLES = {
     "means": study_table.means,
     "by domain": study_table.by_domain,
     "stability": stability_table.by_demonstrations,
+    "engines": engines_table.table,
 }
 
 

@@ -4,6 +4,7 @@ The converter is no part of the package `llama_cpp`. The variable LLAMA_CPP_SOUR
 directory with `convert_hf_to_gguf.py`, such as `vendor/llama.cpp` in the package's source.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.engines.greedy import NEW_TOKENS, PROMPTS, Greedy
+from tests.engines.greedy import NEW_TOKENS, PROMPTS, Greedy, Prompts
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -28,13 +29,13 @@ def missing() -> str | None:
     return None
 
 
-def in_llama_cpp(path: Path, scratch: Path) -> Greedy:
-    """What llama.cpp generates from the checkpoint in `path`, as GGUF in float32."""
-    model, prompts, output = (scratch / name for name in ("model.gguf", "prompts.npy", "out.npz"))
+def in_llama_cpp(path: Path, scratch: Path, prompts: Prompts = PROMPTS) -> Greedy:
+    """What llama.cpp generates after each prompt from the checkpoint in `path`, in float32."""
+    model, asked, output = (scratch / name for name in ("model.gguf", "prompts.json", "out.npz"))
     convert = [SCRIPTS / "convert.py", _converter(), path, "--outfile", model, "--outtype", "f32"]
     _run(*convert)
-    np.save(prompts, PROMPTS)
-    _run(SCRIPTS / "generate.py", model, prompts, NEW_TOKENS, output)
+    asked.write_text(json.dumps(prompts))
+    _run(SCRIPTS / "generate.py", model, asked, NEW_TOKENS, output)
     with np.load(output) as saved:
         return Greedy(saved["tokens"], saved["logits"])
 

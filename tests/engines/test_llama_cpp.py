@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from easyep.artifacts.selection import Selection
+from easyep.demo_model import corpus
 from tests.engines.cases import YARN, Case, Checkpoints, make
 from tests.engines.greedy import Greedy, assert_same, in_transformers
 from tests.engines.in_llama_cpp import in_llama_cpp, missing
@@ -29,7 +31,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def results() -> Iterator[dict[str, Any]]:
     """Name of a case -> what was measured."""
     measured: dict[str, Any] = {}
@@ -73,6 +75,24 @@ def test_the_same_tokens(checkpoints: Checkpoints, results: dict[str, Any], tmp_
     ours = in_transformers(load(checkpoints.case.family, checkpoints.path))
     theirs = in_llama_cpp(checkpoints.path, tmp_path)
     results[checkpoints.case.name] = compared(checkpoints.selection, ours, theirs)
+    assert_same(ours, theirs, tolerance=1e-4)
+
+
+def test_the_demo_model(pruned: Any, results: dict[str, Any], tmp_path: Path) -> None:
+    """A trained model, with questions of the domain that it was pruned for."""
+    tokenizer = AutoTokenizer.from_pretrained(pruned.path)
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": item.prompt}],
+            add_generation_prompt=True,
+            return_dict=False,
+        )
+        for item in corpus.items("math", "evaluation", 8)
+    ]
+    model = AutoModelForCausalLM.from_pretrained(pruned.path, dtype="float32")
+    ours = in_transformers(model, prompts)
+    theirs = in_llama_cpp(pruned.path, tmp_path, prompts)
+    results["demo, pruned for math"] = compared(pruned.selection, ours, theirs)
     assert_same(ours, theirs, tolerance=1e-4)
 
 

@@ -1,23 +1,25 @@
 """Greedy tokens of llama.cpp.
 
-    python generate.py MODEL.gguf PROMPTS.npy NEW OUTPUT.npz
+    python generate.py MODEL.gguf PROMPTS.json NEW OUTPUT.npz
 
-PROMPTS holds token ids [P, T]; NEW is how many tokens to generate for each. OUTPUT gets `tokens`
-[P, NEW] and `logits` [P, NEW, V], float32. A process of its own, because llama.cpp ends the
-process that it runs in when one of its assertions fails.
+PROMPTS is a list of P lists of token ids; NEW is how many tokens to generate after each. OUTPUT
+gets `tokens` [P, NEW] and `logits` [P, NEW, V], float32. It is a process of its own, because
+llama.cpp ends the process that it runs in when one of its assertions fails.
 """
 
+import json
 import sys
+from pathlib import Path
 
 import llama_cpp
 import numpy as np
 
 
 def main(model: str, prompts: str, new: int, output: str) -> None:
-    asked = np.load(prompts)
+    asked = json.loads(Path(prompts).read_text())
     llm = llama_cpp.Llama(
         model,
-        n_ctx=int(asked.shape[1]) + new,
+        n_ctx=max(map(len, asked)) + new,
         n_threads=1,
         n_threads_batch=1,
         logits_all=True,
@@ -29,7 +31,7 @@ def main(model: str, prompts: str, new: int, output: str) -> None:
     logits = np.zeros((len(asked), new, llm.n_vocab()), dtype=np.float32)
     for row, prompt in enumerate(asked):
         llm.reset()
-        fed = prompt.tolist()
+        fed = prompt
         for step in range(new):
             llm.eval(fed)
             logits[row, step] = llm.scores[llm.n_tokens - 1]
