@@ -3,10 +3,10 @@
 import hashlib
 import json
 import os
+import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from easyep.errors import DemosError, EasyEPError, OutputError, ServerRefusedErr
 from easyep.progress import SILENT, Progress
 
 Ask = Callable[[Sequence[Mapping[str, Any]], Sequence[Any]], Answer]
+_Job = tuple[str, Sequence[Mapping[str, Any]], Sequence[Any]]
 KEPT = "kept"
 # Why an answer is left out. What failed is asked again when the command is repeated.
 LEFT_OUT = ("truncated", "refused", "empty", "wrong", "failed")
@@ -93,25 +94,15 @@ def generate(
     failure = ""
     with progress.task("Asking", len(demos), "prompts") as task:
         task.advance(len(demos) - len(missing))
-        pool = ThreadPoolExecutor(max_workers=concurrency)
-        try:
-            asked = {
-                pool.submit(ask, prompts[i], demos[i].content.get("tools") or ()): key
-                for key, i in missing.items()
-            }
-            for done in as_completed(asked):
-                try:
-                    record.add(asked[done], done.result())
-                except OutputError:
-                    raise
-                except EasyEPError as error:
-                    failure = str(error)
-                    if isinstance(error, ServerRefusedError):
-                        raise
-                task.advance()
-        finally:
-            # What is still waiting is not begun; after an error nobody waits for what is running.
-            pool.shutdown(wait=not failure, cancel_futures=True)
+        jobs = [(k, prompts[i], demos[i].content.get("tools") or ()) for k, i in missing.items()]
+        for key, result in _answers(ask, jobs, concurrency):
+            if isinstance(result, Answer):
+                record.add(key, result)
+            elif isinstance(result, EasyEPError) and not isinstance(result, ServerRefusedError):
+                failure = str(result)
+            else:
+                raise result
+            task.advance()
     lines, counts = [], Counter[str]()
     for demo, prompt, key in zip(demos, prompts, keys, strict=True):
         answer = record.answers.get(key)
@@ -122,6 +113,37 @@ def generate(
     if failure and counts["failed"] == len(demos):
         raise DemosError(failure)
     return Generated(tuple(lines), dict(counts), failure)
+
+
+def _answers(
+    ask: Ask, jobs: Sequence[_Job], concurrency: int
+) -> Iterator[tuple[str, Answer | BaseException]]:
+    """Keys and answers, or what was raised instead, in the order in which they come."""
+    todo: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[str, Answer | BaseException]] = queue.SimpleQueue()
+    stopped = threading.Event()
+    for job in jobs:
+        todo.put(job)
+
+    def work() -> None:
+        while not stopped.is_set():
+            try:
+                key, prompt, tools = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                done.put((key, ask(prompt, tools)))
+            except BaseException as error:
+                done.put((key, error))
+
+    # Daemons: who interrupts the command does not wait for answers that are under way.
+    for _ in range(min(concurrency, len(jobs))):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        for _ in jobs:
+            yield done.get()
+    finally:
+        stopped.set()
 
 
 def _state(answer: Answer, demo: Demo, check: bool) -> str:

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -231,6 +232,28 @@ def test_requests_run_at_once_but_not_too_many(api, tmp_path):
     made = generating.generate(demos, server(started).answer, tmp_path / "j", concurrency=4)
     assert 2 <= started.most <= 4
     assert [line["messages"][0]["content"] for line in made.lines] == [f"q{i}" for i in range(24)]
+
+
+def test_who_interrupts_does_not_wait(api, tmp_path):
+    class Impatient:
+        @contextmanager
+        def task(self, title, total, unit):
+            yield self
+
+        def advance(self, amount=1):
+            if amount:
+                raise KeyboardInterrupt
+
+    started = api(slow=["hang"])
+    patient = Server(started.url, "m", timeout=60)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        generating.generate(
+            prompts("slow", "fast", "later"), patient.answer, tmp_path / "j",
+            concurrency=2, progress=Impatient(),
+        )  # fmt: skip
+    assert time.monotonic() - begin < 1.5
+    assert "answer: fast" in (tmp_path / "j").read_text()
 
 
 def test_prompts_lose_their_old_answer_and_their_thinking():
