@@ -19,11 +19,15 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from easyep.artifacts.selection import Selection
+from easyep.checkpoint.rewriting import rewrite
 from easyep.demo_model import corpus
+from tests.checkpoint.test_quantised_logits import BLOCK, quantised, to_fp8
+from tests.engines import tiny_tokenizer
 from tests.engines.cases import YARN, Case, Checkpoints, make
 from tests.engines.greedy import Greedy, assert_same, in_transformers
 from tests.engines.in_llama_cpp import in_llama_cpp, missing
-from tests.tiny_models import load
+from tests.tiny_models import build, load
+from tests.tiny_models.choosing import choose_at_random
 
 pytestmark = [
     pytest.mark.slow,
@@ -75,6 +79,27 @@ def test_the_same_tokens(checkpoints: Checkpoints, results: dict[str, Any], tmp_
     ours = in_transformers(load(checkpoints.case.family, checkpoints.path))
     theirs = in_llama_cpp(checkpoints.path, tmp_path)
     results[checkpoints.case.name] = compared(checkpoints.selection, ours, theirs)
+    assert_same(ours, theirs, tolerance=1e-4)
+
+
+def test_fp8_in_blocks(results: dict[str, Any], tmp_path: Path) -> None:
+    """DeepSeek-V3's storage format; both engines decode it to float32."""
+    source = build(
+        "deepseek_v3",
+        tmp_path / "source",
+        mtp=1,
+        shard_bytes=None,
+        intermediate_size=32,
+        vocab_size=tiny_tokenizer.SIZE,
+    )
+    settings = {"quant_method": "fp8", "weight_block_size": [BLOCK, BLOCK]}
+    quantised(source, settings, to_fp8)
+    tiny_tokenizer.save(source)
+    selection = choose_at_random(source)
+    path = rewrite(source, selection, tmp_path / "out").path
+    ours = in_transformers(load("deepseek_v3", path))
+    theirs = in_llama_cpp(path, tmp_path)
+    results["deepseek_v3, FP8"] = compared(selection, ours, theirs)
     assert_same(ours, theirs, tolerance=1e-4)
 
 
