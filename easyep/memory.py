@@ -1,5 +1,7 @@
-"""How much memory there is."""
+"""How much memory there is, and how it is given back."""
 
+import ctypes
+import platform
 from pathlib import Path
 
 UNKNOWN = 1 << 62
@@ -29,3 +31,20 @@ def available() -> int:
         except (OSError, ValueError):  # ValueError: "max", no limit
             continue
     return max(0, min(free))
+
+
+def give_back_large_blocks() -> None:
+    """Let the C library hand freed blocks of 4 MiB and more back to the kernel at once.
+
+    By default it keeps freed blocks of up to 32 MiB for later, in every thread that has had some:
+    with a thread for every demonstration that is more than the model's layer takes. For the rest
+    of the process; where the C library is not glibc nothing happens.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(_M_MMAP_THRESHOLD, 4 << 20)
+    mallopt(_M_ARENA_MAX, 2)
+
+
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # <malloc.h> of glibc

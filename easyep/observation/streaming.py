@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from easyep import memory
 from easyep.artifacts import RoutedTokens, TokenSequence
 from easyep.errors import ObservationError
 from easyep.observation.experts import COMPUTE
@@ -70,6 +71,7 @@ def run_streaming(
         raise ObservationError(
             f"{type(model.model).__name__} has no routed experts that easyep knows how to watch"
         )
+    memory.give_back_large_blocks()
     finished, before = (state.load(model.device) if state is not None else None) or (-1, [])
     todo = range(finished + 1, len(model.layers))
     tokens = sum(len(sequence) for sequence in sequences)
