@@ -5,8 +5,9 @@
 Makes a block-FP8 checkpoint with random weights (hidden 7168, 256 experts of 2048, MLA, blocks of
 128, the 576-row projection; one dense layer and the MoE layers asked for), then runs `easyep prune
 --runner stream` in a process whose private memory is limited by the kernel (RLIMIT_DATA: heap,
-anonymous mappings and stacks; allocations beyond it fail), and says where the time went. Times of reading, dequantising and computing overlap: the next experts are read and
-dequantised by a second thread.
+anonymous mappings and stacks; allocations beyond it fail), and says where the time went. Times of
+reading, dequantising and computing overlap: the next experts are read and dequantised by a second
+thread.
 """
 
 import argparse

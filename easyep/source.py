@@ -58,9 +58,10 @@ class Source:
     def mtp_mode(self, asked: str, selection: Selection | None = None) -> str:
         """What happens to multi-token-prediction layers: `asked`, or what ``"auto"`` means here.
 
-        That is ``"score"``; or, for a `selection` that has not scored them, ``"follow"``. Where
-        transformers would report the layers' tensors as unexpected each time that the model is
-        loaded, it is ``"drop"``, unless `selection` has scored them.
+        That is ``"score"``; or ``"follow"``, for a `selection` that has not scored them, and for
+        layers under names of their own, which transformers does not run. Where it would report
+        the layers' tensors as unexpected each time that the model is loaded, it is ``"drop"``,
+        unless `selection` has scored them.
         """
         mtp_layers = self.layout.mtp_layers
         if asked != "auto":
@@ -70,4 +71,5 @@ class Source:
         silent = all(self.architecture.is_silent_mtp(layer) for layer in mtp_layers)
         if not silent:
             return "drop"
-        return "follow" if mtp_layers and selection is not None else "score"
+        runs = self.architecture.second is None  # numbered behind the last decoder layer
+        return "score" if not mtp_layers or (runs and selection is None) else "follow"
