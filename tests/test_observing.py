@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import easyep
-from easyep import records
+from easyep import memory
 from easyep.artifacts import Observations
 from easyep.artifacts.journal import Journal, journal
 from easyep.criteria import CRITERIA
@@ -139,7 +139,7 @@ def test_what_fits_is_kept(monkeypatch, tmp_path):
     router = Source.open("demo").router
 
     def plan(choice: str, room: int) -> RecordPlan:
-        monkeypatch.setattr(records, "_memory", lambda: room)
+        monkeypatch.setattr(memory, "available", lambda: room)
         return plan_records(choice, (), tokens=1000, layers=5, router=router, place=None)
 
     size = 1000 * 5 * (4 * (2 + 4 + 4) + 4 + 4 + 1)

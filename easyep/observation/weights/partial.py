@@ -199,7 +199,11 @@ class PartialModel:
         )
         with quietly():
             info, _ = convert_and_load_state_dict_in_model(self.model, dict(weights), config)
-        wrong = [*info.unexpected_keys, *info.mismatched_keys, *info.conversion_errors]
+        for name, error in info.conversion_errors.items():
+            raise CheckpointError(
+                f"{name} of {self.checkpoint.path} cannot be put in its place: {error}"
+            )
+        wrong = [*info.unexpected_keys, *info.mismatched_keys]
         if wrong:
             raise CheckpointError(
                 f"transformers has no place for {wrong[0]} of {self.checkpoint.path} "
