@@ -199,6 +199,8 @@ def _stream(run: Run, store: FullStore | SumStore, kept: Journal | None, progres
     from easyep.observation.streaming import run_streaming
     from easyep.observation.weights.partial import PartialModel
 
+    for layer in run.source.layout.mtp_layers:
+        progress.say(f"the multi-token-prediction layer {layer} is not observed when streaming")
     model = PartialModel(
         run.source.checkpoint,
         run.source.layout,

@@ -133,7 +133,9 @@ def test_what_is_accepted_tiles_the_file(header: dict[str, Any], size: int) -> N
         st.text(st.characters(exclude_categories=["Cs"]), max_size=5).filter(
             lambda name: name != "__metadata__"
         ),
-        st.tuples(st.sampled_from(["F32", "BF16", "U8", "F4"]), st.lists(st.integers(0, 4), max_size=6)),
+        st.tuples(
+            st.sampled_from(["F32", "BF16", "U8", "F4"]), st.lists(st.integers(0, 4), max_size=6)
+        ),
         max_size=5,
     )
 )
