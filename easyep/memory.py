@@ -6,18 +6,20 @@ from pathlib import Path
 
 UNKNOWN = 1 << 62
 
-# Where a control group says how much its processes may take, and take now (version 2, then 1).
+# Where a control group says how much its processes may take, what they take now, and how much of
+# that is file contents that can be given up (version 2, then 1).
 _GROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-    ),
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
 
-def available() -> int:
-    """Bytes of main memory that are free or can be freed, `UNKNOWN` where nobody says."""
+def available(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes of main memory that are free or can be freed, `UNKNOWN` where nobody says.
+
+    Args:
+        groups: where the system shows the process's control group.
+    """
     free = [UNKNOWN]
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -25,9 +27,12 @@ def available() -> int:
                 free.append(int(line.split()[1]) * 1024)
     except OSError:
         pass
-    for limit, used in _GROUPS:
+    for folder, limit, used, file_contents in _GROUPS:
+        place = groups / folder
         try:
-            free.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+            left = int((place / limit).read_text()) - int((place / used).read_text())
+            numbers = dict(x.split() for x in (place / "memory.stat").read_text().splitlines())
+            free.append(left + int(numbers.get(file_contents, 0)))
         except (OSError, ValueError):  # ValueError: "max", no limit
             continue
     return max(0, min(free))

@@ -199,8 +199,12 @@ def _stream(run: Run, store: FullStore | SumStore, kept: Journal | None, progres
     from easyep.observation.streaming import run_streaming
     from easyep.observation.weights.partial import PartialModel
 
-    for layer in run.source.layout.mtp_layers:
-        progress.say(f"the multi-token-prediction layer {layer} is not observed when streaming")
+    if run.source.mtp_mode(run.recipe.mtp) == "score":
+        for layer in run.source.layout.mtp_layers:
+            progress.say(
+                f"the multi-token-prediction layer {layer} is not observed when streaming; it "
+                "follows the last layer's choice"
+            )
     model = PartialModel(
         run.source.checkpoint,
         run.source.layout,
@@ -214,6 +218,7 @@ def _stream(run: Run, store: FullStore | SumStore, kept: Journal | None, progres
         store.add_layer,
         stream=run.source.architecture.observation.stream,
         state=StreamState(kept.file("state")) if kept is not None else None,
+        done=store.layers(),
         title=f"Streaming {run.domain}",
         progress=progress,
     )

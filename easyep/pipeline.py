@@ -7,14 +7,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from easyep import calibration, planning, scoring, selection
+from easyep import calibration, planning, selection
 from easyep.architectures.engines import Serving, check_serving
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_absent
 from easyep.checkpoint import rewriting, verification
-from easyep.choices import size
+from easyep.choices import several, size, text
 from easyep.clock import Clock
 from easyep.criteria import needs_record
+from easyep.deciding import decide
 from easyep.demonstrations import DemoOrder, Style
 from easyep.errors import DemosError, VerificationError
 from easyep.models import resolve
@@ -125,44 +126,6 @@ def prune(
     )
 
 
-def decide(
-    recipe: Recipe,
-    source: Source,
-    observed: Sequence[Observations],
-    *,
-    progress: Progress = SILENT,
-) -> tuple[Scores, Selection]:
-    """Scores and selection of a recipe.
-
-    Args:
-        recipe: how experts are scored and chosen.
-        source: the model.
-        observed: one observation per domain, in the recipe's order; none for criteria that look
-            at weights.
-    """
-    scores = scoring.score(
-        observed,
-        recipe.criterion,
-        model=source,
-        weights=recipe.weights if observed else None,
-        mix=recipe.mix,
-        tokens=recipe.tokens,
-        seed=recipe.seed,
-        mtp=recipe.mtp,
-        progress=progress,
-    )
-    chosen = selection.select(
-        scores,
-        recipe.keep,
-        groups=recipe.groups,
-        align=recipe.align,
-        protect=recipe.protect,
-        forbid=recipe.forbid,
-        progress=progress,
-    )
-    return scores, chosen
-
-
 def observe(
     model: PathLike,
     *,
@@ -240,7 +203,7 @@ def rewrite(
     *,
     mtp: str = Recipe.mtp,
     max_shard_size: int | str = Recipe.max_shard_size,
-    engine: Sequence[str] = Recipe.engine,
+    engine: str | Sequence[str] = Recipe.engine,
     tensor_parallel: int = Recipe.tensor_parallel,
     expert_parallel: int = Recipe.expert_parallel,
     progress: Progress = SILENT,
@@ -259,7 +222,8 @@ def rewrite(
     """
     chosen = selection if isinstance(selection, Selection) else Selection.load(selection)
     source = model if isinstance(model, Source) else Source.open(model)
-    serving = Serving(tuple(engine), tensor_parallel, expert_parallel)
+    engines = several(text)("engine", engine)
+    serving = Serving(engines, tensor_parallel, expert_parallel)
     warnings = check_serving(
         serving, source.architecture.engines, source.router, chosen.keep, chosen.groups
     )

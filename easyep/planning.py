@@ -14,6 +14,7 @@ from easyep.checkpoint import rewriting
 from easyep.criteria import needs_record, scores_pairs
 from easyep.errors import ArtifactError, OutputError
 from easyep.recipe import Recipe
+from easyep.runners import choose_runner, weight_bytes
 from easyep.selection import check_named, check_solver, keep_count
 from easyep.source import Source
 
@@ -29,12 +30,16 @@ class Planned:
         keep: experts that each layer would keep.
         rewriting: bytes before and after, output shards, warnings.
         demos: domain -> number of demonstrations and of tokens.
+        runner: how the model would be run; empty where the criterion needs no run.
+        model_bytes: of the whole model in memory, in the type that it computes in.
     """
 
     router: Router
     keep: int
     rewriting: rewriting.Plan
     demos: dict[str, dict[str, int]]
+    runner: str
+    model_bytes: int
 
 
 def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> Planned:
@@ -53,10 +58,18 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
     planned = check(recipe, source, output)
     loading.usable_device(recipe.device)
     demos = {}
-    shown = calibration.demonstrations_of(recipe, source) if needs_record(recipe.criterion) else ()
+    runs = needs_record(recipe.criterion)
+    shown = calibration.demonstrations_of(recipe, source) if runs else ()
     for domain, sequences in shown:
         demos[domain.name] = {"demos": len(sequences), "tokens": sum(map(len, sequences))}
-    return Planned(source.router, planned.keep, planned, demos)
+    return Planned(
+        source.router,
+        planned.keep,
+        planned,
+        demos,
+        choose_runner(recipe, source) if runs else "",
+        weight_bytes(source.checkpoint, recipe.dtype),
+    )
 
 
 def check(

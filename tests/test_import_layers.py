@@ -33,7 +33,7 @@ ORDER = [
     ["recipe", "overlap", "records"],
     ["runners"],
     ["observing"],
-    ["calibration"],
+    ["calibration", "deciding"],
     ["planning"],
     ["pipeline", "queries"],
     ["study"],

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from easyep import memory, pipeline
 from easyep.checkpoint.files import Checkpoint
+from easyep.cli import app
 from easyep.errors import UnsupportedModelError
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner, weight_bytes
@@ -111,3 +113,34 @@ def test_a_streaming_run_that_was_cut_short_goes_on(
     assert whole.runner == "stream"
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
     assert torch.is_inference_mode_enabled() is False
+
+
+@pytest.mark.parametrize(("version", "folder"), [(2, ""), (1, "memory")])
+def test_file_contents_do_not_count_as_taken(tmp_path: Path, version: int, folder: str) -> None:
+    names = {
+        2: ("memory.max", "memory.current", "inactive_file"),
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    }[version]
+    group = tmp_path / folder
+    group.mkdir(exist_ok=True)
+    (group / names[0]).write_text("6000\n")
+    (group / names[1]).write_text("5000\n")
+    (group / "memory.stat").write_text(f"anon 1000\n{names[2]} 4000\n")
+    assert memory.available(tmp_path) == 5000
+
+
+def test_a_control_group_without_a_limit_limits_nothing(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("5000\n")
+    assert memory.available(tmp_path) > 5000
+
+
+@pytest.mark.parametrize(("room", "expected"), [(10**12, "run whole"), (10**5, "streamed")])
+def test_the_plan_says_how_the_model_would_be_run(
+    room: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: room)
+    command = ["prune", "--model", "demo", "--domain", "math", "--device", "cpu", "--dry-run"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0
+    assert expected in result.output

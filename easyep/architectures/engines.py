@@ -129,7 +129,7 @@ def check_serving(
         UnknownNameError: an engine that easyep does not know.
         UnsupportedModelError: an engine cannot load the family.
         SelectionError: an engine cannot load that many experts; the message names the nearest
-            counts that all of the engines can.
+            counts that all of the engines can. Or ranks are given, and no engine.
     """
 
     def objection(count: int) -> str | None:
@@ -138,6 +138,11 @@ def check_serving(
         )
         return next((each for each in found if each is not None), None)
 
+    if not serving.engines and (serving.tensor_parallel > 1 or serving.expert_parallel > 1):
+        raise SelectionError(
+            "tensor and expert parallelism say how an engine spreads the model, so name the engine "
+            f"too (--engine {'|'.join(ENGINES)})"
+        )
     for name in serving.engines:
         ENGINES[name]  # raises for an unknown one
         if reason := notes.get(name, EngineNotes()).unsupported:

@@ -175,6 +175,14 @@ def _warn_about_demos(done: pipeline.Pruned, asked: int) -> None:
             )
 
 
+# What a runner does with a model that takes so much memory.
+_RUN = {
+    "": "; this criterion does not run it",
+    "memory": ", run whole",
+    "stream": ", streamed layer by layer instead",
+}
+
+
 def _show_plan(planned: planning.Planned, as_json: bool) -> None:
     before, after = planned.rewriting.bytes_before, planned.rewriting.bytes_after
     if as_json:
@@ -184,7 +192,8 @@ def _show_plan(planned: planning.Planned, as_json: bool) -> None:
                 "num_experts": planned.router.num_experts,
                 "bytes_before": before,
                 "bytes_after": after,
-                "memory_bytes_at_least": before,
+                "runner": planned.runner,
+                "model_bytes": planned.model_bytes,
                 "disk_bytes": planned.rewriting.disk_bytes,
                 "demos": planned.demos,
                 "warnings": list(planned.rewriting.warnings),
@@ -195,8 +204,7 @@ def _show_plan(planned: planning.Planned, as_json: bool) -> None:
         ("experts per layer", f"{planned.keep} of {planned.router.num_experts}"),
         ("checkpoint", f"{human_bytes(after)} instead of {human_bytes(before)}"),
         ("disk needed", human_bytes(planned.rewriting.disk_bytes)),
-        # The model is held whole, as the checkpoint's own types or wider.
-        ("memory needed", f"more than {human_bytes(before)}"),
+        ("the model in memory", f"{human_bytes(planned.model_bytes)}{_RUN[planned.runner]}"),
         *(
             (f"shown: {name}", f"{shown['demos']} demonstrations, {shown['tokens']:,} tokens")
             for name, shown in planned.demos.items()

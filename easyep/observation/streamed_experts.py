@@ -90,11 +90,9 @@ def _answer(
     call: ExpertsCall, experts: Any, ids: Sequence[int], parameters: Mapping[str, Tensor]
 ) -> None:
     """Add what the experts `ids` do with a pass's tokens."""
-    number = torch.full((int(call.ids.max()) + 1,), -1, device=call.ids.device)
-    present = [i for i in ids if i < len(number)]
-    number[present] = torch.arange(len(ids), device=number.device)[: len(present)]
-    mine = torch.where(call.ids >= 0, number[call.ids.clamp(min=0)], -1)
-    token, slot = (mine >= 0).nonzero(as_tuple=True)
+    loaded = torch.tensor(ids, device=call.ids.device, dtype=call.ids.dtype)  # ascending
+    mine = torch.searchsorted(loaded, call.ids).clamp(max=len(ids) - 1)
+    token, slot = (loaded[mine] == call.ids).nonzero(as_tuple=True)
     if not len(token):
         return
     outputs = single_outputs(experts, call.hidden_states[token], mine[token, slot], parameters)

@@ -1,6 +1,6 @@
 """Observation of a model that does not fit into memory: all demonstrations, layer by layer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Any
@@ -35,6 +35,7 @@ def run_streaming(
     *,
     stream: str | None = None,
     state: StreamState | None = None,
+    done: Collection[int] = (),
     expert_bytes: int = EXPERT_BYTES,
     title: str = "Streaming",
     progress: Progress = SILENT,
@@ -52,7 +53,9 @@ def run_streaming(
         keep: takes the record of each layer when all demonstrations have passed it, in their
             order.
         stream: as in `Recorder`.
-        state: remembers the last finished layer; a run that finds one there goes on behind it.
+        state: remembers the last finished layer; a run that finds one there goes on behind it,
+            if the records up to it are there too.
+        done: layers whose records are there already.
         expert_bytes: bytes of routed experts to be held at a time.
 
     Raises:
@@ -73,6 +76,8 @@ def run_streaming(
         )
     memory.give_back_large_blocks()
     finished, before = (state.load(model.device) if state is not None else None) or (-1, [])
+    if any(layer <= finished and layer not in done for layer in recorder.moe_layers):
+        finished, before = -1, []
     todo = range(finished + 1, len(model.layers))
     tokens = sum(len(sequence) for sequence in sequences)
     with ExitStack() as context:

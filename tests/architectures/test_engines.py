@@ -92,3 +92,8 @@ def test_deepseek_v4_on_vllm_needs_a_count_that_its_kernel_knows() -> None:
     with pytest.raises(SelectionError, match="the nearest counts that work: 128 and 192"):
         check_serving(Serving(("vllm",)), notes, router, 160, "balanced")
     assert check_serving(Serving(("vllm",)), notes, router, 192, "balanced") == []
+
+
+def test_ranks_without_an_engine_are_refused() -> None:
+    with pytest.raises(SelectionError, match="name the engine too"):
+        check_serving(Serving((), 1, 16), {}, PLAIN, 192, "balanced")

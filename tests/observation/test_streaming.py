@@ -184,7 +184,7 @@ def test_a_run_goes_on_behind_the_last_finished_layer(
 
     with pytest.raises(KilledError):
         streamed(partial(path), state=Breaks(tmp_path / "state"), found=found)
-    streamed(partial(path), state=state, found=found)
+    streamed(partial(path), state=state, found=found, done=list(found))
     assert list(found) == list(expected)
     for layer, record in expected.items():
         for name in ("expert_ids", "weights", "output_norms", "residual_shift", "demo"):
@@ -196,14 +196,16 @@ def test_a_finished_layer_is_not_read_again(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = StreamState(tmp_path / "state")
-    streamed(partial(tiny), state=state)  # leaves what the last layer but one gave
+    done = streamed(partial(tiny), state=state)  # leaves what the last layer but one gave
     loaded: list[int] = []
     original = PartialModel.load_layer
     monkeypatch.setattr(
         PartialModel, "load_layer", lambda self, i: loaded.append(i) or original(self, i)
     )
-    streamed(partial(tiny), state=state)
+    streamed(partial(tiny), state=state, done=done)
     assert loaded == [2]
+    streamed(partial(tiny), state=state, done=[0, 2])  # the records of layer 1 are lost
+    assert loaded == [2, 0, 1, 2]
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100])

@@ -3,10 +3,13 @@
 import math
 import random
 
+import numpy as np
 import pytest
 import torch
 
+from easyep.checkpoint import decoding
 from easyep.observation.weights import formats
+from easyep.observation.weights.reading import DTYPES
 
 
 def minifloat(code: int, exponent: int, mantissa: int) -> float:
@@ -141,3 +144,20 @@ def test_numbers_are_rounded_once_to_the_models_type() -> None:
     exact = formats.block_fp8(codes, scale, (128, 128), torch.float32)
     rounded = formats.block_fp8(codes, scale, (128, 128), torch.bfloat16)
     assert torch.equal(rounded, exact.bfloat16())
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0"])
+def test_every_code_means_what_it_means_without_torch(dtype: str) -> None:
+    """Criteria from weights decode the same types with numpy."""
+    codes = torch.arange(255, dtype=torch.uint8)
+    mine = codes.view(DTYPES[dtype]).float().numpy()
+    theirs = {"F8_E4M3": decoding.E4M3, "F8_E5M2": decoding.E5M2, "F8_E8M0": decoding.E8M0}[dtype]
+    np.testing.assert_array_equal(mine, theirs[:255])
+
+
+def test_four_bit_codes_mean_the_same_without_torch() -> None:
+    packed = torch.arange(256, dtype=torch.uint8)[:, None].repeat(1, 16)
+    found = formats.mxfp4(packed, torch.full((256, 1), 127, dtype=torch.uint8), torch.float32)
+    codes = packed.numpy()
+    expected = np.stack([decoding.E2M1[codes & 15], decoding.E2M1[codes >> 4]], axis=-1)
+    np.testing.assert_array_equal(found.numpy(), expected.reshape(256, 32))
