@@ -12,12 +12,13 @@ from easyep.architectures.engines import Serving, check_serving
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_absent
 from easyep.checkpoint import rewriting, verification
-from easyep.choices import several, size, text
+from easyep.choices import optional, several, size, text
 from easyep.clock import Clock
 from easyep.criteria import needs_record
 from easyep.deciding import decide
 from easyep.demonstrations import DemoOrder, Style
 from easyep.errors import DemosError, VerificationError
+from easyep.memory_limits import Limits, limits
 from easyep.models import resolve
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
@@ -142,6 +143,7 @@ def observe(
     device: str = Recipe.device,
     dtype: str = Recipe.dtype,
     batch_size: int = Recipe.batch_size,
+    max_memory: int | str | Limits | None = Recipe.max_memory,
     records: str = Recipe.records,
     criteria: Sequence[str] = (),
     trust_remote_code: bool = Recipe.trust_remote_code,
@@ -155,7 +157,7 @@ def observe(
         domain: the name of a domain (`easyep list domains`), or
         demos: a JSONL file of demonstrations.
         n_demos, tokens_per_domain, max_length, demo_order, style, seed, mtp, runner, device,
-            dtype, batch_size, records, trust_remote_code: as in `Recipe`.
+            dtype, batch_size, max_memory, records, trust_remote_code: as in `Recipe`.
         criteria: where only sums are kept, what they are for; by default every criterion that
             sums are enough for.
         output: a directory to save the observations in. A run that is cut short keeps its
@@ -181,6 +183,7 @@ def observe(
         device=device,
         dtype=dtype,
         batch_size=batch_size,
+        max_memory=optional(limits)("max_memory", max_memory),
         records=records,
         trust_remote_code=trust_remote_code,
     )

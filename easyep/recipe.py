@@ -17,6 +17,7 @@ from easyep.demonstrations import parse_weighted
 from easyep.demonstrations.conversation import STYLES, Style
 from easyep.demonstrations.rendering import DEMO_ORDERS, DemoOrder
 from easyep.errors import ArtifactError
+from easyep.memory_limits import Limits, limits
 from easyep.scoring import TOKENS, Tokens
 from easyep.selection import check_allocation
 
@@ -53,6 +54,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "device": choices.text,
     "dtype": choices.one_of(DTYPES),
     "batch_size": choices.count,
+    "max_memory": choices.optional(limits),
     "records": choices.one_of(RECORDS),
     "trust_remote_code": choices.flag,
 }
@@ -98,6 +100,8 @@ class Recipe:
         device: ``"auto"`` or a torch device.
         dtype: ``"auto"`` (the checkpoint's own) or a floating-point type.
         batch_size: demonstrations per forward pass.
+        max_memory: bytes that a run may take: of main memory (``6GiB``), or by device
+            (``0=70GiB,cpu=100GiB``, or that as a mapping); None means what is free.
         records: ``"full"`` keeps what every token did; ``"none"`` only sums for criteria;
             ``"auto"`` the full record where it takes at most half of the room that there is.
         trust_remote_code: run Python code that lies in the checkpoint.
@@ -130,6 +134,7 @@ class Recipe:
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = 1
+    max_memory: Limits | None = None
     records: str = "auto"
     trust_remote_code: bool = False
 

@@ -7,6 +7,7 @@ from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import BITS
 from easyep.errors import UnsupportedModelError
 from easyep.loading import usable_device
+from easyep.memory_limits import limit
 from easyep.recipe import Recipe
 from easyep.source import Source
 
@@ -59,6 +60,7 @@ def _room(recipe: Recipe) -> int:
     import torch
 
     device = usable_device(recipe.device)
+    free = memory.available()
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return memory.available()
+        free = int(torch.cuda.mem_get_info(device)[0])
+    return min(free, limit(recipe.max_memory, device) or free)

@@ -17,7 +17,7 @@ ORDER = [
     ["errors"],
     ["registry", "progress", "resources", "atomic", "clock", "memory"],
     ["choices"],
-    ["architectures"],
+    ["architectures", "memory_limits"],
     ["artifacts"],
     ["models", "loading", "criteria", "checkpoint", "mixing"],
     ["source"],

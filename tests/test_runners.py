@@ -46,6 +46,12 @@ def test_what_does_not_fit_is_streamed(
     assert choose_runner(Recipe(model="demo", device="cpu"), Source.open("demo")) == expected
 
 
+@pytest.mark.parametrize(("limit", "expected"), [("1GB", "memory"), ("5MB", "stream")])
+def test_what_may_not_fit_is_streamed(limit: str, expected: str) -> None:
+    recipe = Recipe(model="demo", device="cpu", max_memory=limit)  # type: ignore[arg-type]
+    assert choose_runner(recipe, Source.open("demo")) == expected
+
+
 def test_scored_mtp_layers_need_the_whole_model() -> None:
     recipe = Recipe(model="demo", runner="stream", mtp="score")
     with pytest.raises(UnsupportedModelError, match="choose --mtp follow"):

@@ -12,6 +12,7 @@ from easyep.artifacts.selection import GROUP_MODES
 from easyep.demonstrations.conversation import STYLES
 from easyep.demonstrations.rendering import DEMO_ORDERS
 from easyep.errors import ArtifactError
+from easyep.memory_limits import limits as memory_limits
 from easyep.recipe import DTYPES, MTP_CHOICES, RECORDS, RUNNERS, Recipe
 from easyep.scoring import TOKENS
 from easyep.selection import ALLOCATIONS
@@ -44,6 +45,20 @@ class Size(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             return choices.size("the size", value)
+        except ArtifactError as error:
+            self.fail(str(error), param, ctx)
+
+
+class MemoryLimits(click.ParamType[dict[str, int]]):
+    """Sizes by device, such as 0=70GiB,cpu=100GiB."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, int]:
+        try:
+            return memory_limits("the memory", value)
         except ArtifactError as error:
             self.fail(str(error), param, ctx)
 
@@ -142,6 +157,13 @@ running = _several(
         default=DEFAULTS["batch_size"],
         show_default=True,
         help="Demonstrations per forward pass; changes memory and speed only.",
+    ),
+    click.option(
+        "--max-memory",
+        type=MemoryLimits(),
+        metavar="SIZE",
+        help="What a run may take: 6GiB of main memory, or by device 0=70GiB,cpu=100GiB. "
+        "[default: what is free]",
     ),
     _choice(
         "records",
