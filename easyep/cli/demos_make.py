@@ -15,6 +15,7 @@ from easyep.cli.console import print_json, progress_bars, say
 from easyep.demonstrations import building, generating
 from easyep.demonstrations.in_process import InProcess
 from easyep.demonstrations.server import Server
+from easyep.demonstrations.sources import local_files
 from easyep.errors import DemosError
 from easyep.recipe import read_yaml
 
@@ -53,15 +54,22 @@ def build_command(
     given = {"count": count, "seed": seed, "revision": revision}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if data_files:
-        changes |= building.local_files(data_files)
+        changes |= vars(local_files(data_files))
     chosen = dataclasses.replace(chosen, **changes)
     with progress_bars(quiet) as progress:
         lines = list(building.build(chosen, progress=progress))
     write_lines(output, lines)
+    name, commit = chosen.source.name, lines[0].get("revision")
     if as_json:
-        print_json({"output": output, "demos": len(lines), "dataset": chosen.dataset})
+        print_json({"output": output, "demos": len(lines), "dataset": name, "revision": commit})
     else:
-        say(f"{output}: {len(lines)} demonstrations from {chosen.dataset}")
+        at = f" at {commit}" if commit else ""
+        say(f"{output}: {len(lines)} demonstrations from {name}{at}")
+        if chosen.source.moving:
+            say(
+                f"warning: {recipe} names no commit of {name}, which may change; --revision "
+                f"{commit} draws the same again"
+            )
         if chosen.note:
             say(f"note: {chosen.note}")
         if not any(line["messages"][-1]["role"] == "assistant" for line in lines):

@@ -10,7 +10,8 @@ from typing import Any
 
 from easyep import choices, resources
 from easyep.artifacts import Demo
-from easyep.errors import ArtifactError, DemosError, MissingDependencyError
+from easyep.demonstrations.sources import Source
+from easyep.errors import ArtifactError, DemosError
 from easyep.progress import SILENT, Progress
 from easyep.registry import unknown_name
 
@@ -31,7 +32,8 @@ class BuildRecipe:
             column that holds a conversation already.
         subset: the configuration of the data set.
         split: which split.
-        revision: branch, tag or commit; a commit makes the result reproducible.
+        revision: branch, tag or commit, the newest one by default; a commit makes the result
+            reproducible.
         data_files: files of the builder.
         filter: a Jinja expression; rows for which it is false are skipped.
         metadata: keys and templates of what is written beside the messages; that of ``check``
@@ -74,6 +76,11 @@ class BuildRecipe:
         if not isinstance(self.metadata, Mapping):
             raise ArtifactError("metadata must be a mapping of names to templates")
 
+    @property
+    def source(self) -> Source:
+        """Where its rows come from."""
+        return Source(self.dataset, self.subset, self.split, self.revision, self.data_files)
+
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> "BuildRecipe":
         """Raises UnknownNameError for an unknown key, ArtifactError for a missing one."""
@@ -107,6 +114,8 @@ def build(
 ) -> Iterator[dict[str, Any]]:
     """The demonstrations of a recipe, as lines of a JSONL file.
 
+    Each names its `source`, and the commit of the hub that it was drawn from as `revision`.
+
     Args:
         recipe: what to draw.
         rows: instead of the data set, for one that lies elsewhere.
@@ -117,45 +126,27 @@ def build(
             have, or it has fewer rows that pass than asked for.
     """
     templates = _Templates(recipe)
+    source = recipe.source if rows is not None else recipe.source.pinned()
+    origin = {"source": source.name}
+    if source.revision is not None:
+        origin["revision"] = source.revision
     seen = made = 0
-    with progress.task(f"Drawing from {recipe.dataset}", recipe.count, "demonstrations") as task:
-        for row in _rows(recipe) if rows is None else rows:
+    with progress.task(f"Drawing from {source.name}", recipe.count, "demonstrations") as task:
+        for row in source.rows(recipe.seed, recipe.buffer) if rows is None else rows:
             seen += 1
             line = templates.apply(row)
             if line is None:
                 continue
             Demo.from_json(line)
-            yield line
+            yield line | origin
             made += 1
             task.advance()
             if made == recipe.count:
                 return
     raise DemosError(
-        f"only {made} of {recipe.count} demonstrations: {seen} rows of {recipe.dataset} were read, "
+        f"only {made} of {recipe.count} demonstrations: {seen} rows of {source.name} were read, "
         "the others did not pass the filter or had empty texts; lower count or widen filter"
     )
-
-
-def local_files(paths: Sequence[str]) -> dict[str, Any]:
-    """The fields of a recipe that reads its rows from local files instead.
-
-    Raises:
-        DemosError: a file is missing, or their kinds differ or are unknown.
-    """
-    builders = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-    kinds = {builders.get(Path(path).suffix) for path in paths}
-    for path in paths:
-        if not Path(path).is_file():
-            raise DemosError(f"the data file {path} does not exist")
-    if len(kinds) != 1 or None in kinds:
-        raise DemosError(f"data files must be of one kind, one of {', '.join(builders)}")
-    return {
-        "dataset": kinds.pop(),
-        "data_files": list(paths),
-        "subset": None,
-        "revision": None,
-        "split": "train",
-    }
 
 
 def lettered(first: str, others: Sequence[str]) -> dict[str, str]:
@@ -167,34 +158,6 @@ def lettered(first: str, others: Sequence[str]) -> dict[str, str]:
     options = sorted([first, *others], key=lambda o: hashlib.sha256(str(o).encode()).digest())
     lines = [f"{chr(65 + i)}. {str(option).strip()}" for i, option in enumerate(options)]
     return {"text": "\n".join(lines), "letter": chr(65 + options.index(first))}
-
-
-def _rows(recipe: BuildRecipe) -> Iterator[Mapping[str, Any]]:
-    try:
-        import datasets
-    except ImportError:
-        raise MissingDependencyError(
-            "drawing from data sets needs the package datasets: pip install 'easyep[demos]'"
-        ) from None
-    try:
-        stream = datasets.load_dataset(
-            recipe.dataset,
-            recipe.subset,
-            split=recipe.split,
-            revision=recipe.revision,
-            data_files=recipe.data_files,
-            streaming=True,
-        )
-        yield from stream.shuffle(seed=recipe.seed, buffer_size=recipe.buffer)
-    except DemosError:
-        raise
-    except Exception as error:  # the hub, its mirrors, file formats: all raise their own
-        reason = str(error).strip().partition("\n")[0]
-        raise DemosError(
-            f"the data set {recipe.dataset} cannot be read ({type(error).__name__}: {reason}); "
-            "check the name and the network, log in with `hf auth login` if it is gated, or fetch "
-            "its files elsewhere and give them with --data-files"
-        ) from None
 
 
 class _Templates:
@@ -243,12 +206,12 @@ class _Templates:
         except self._errors as error:
             columns = ", ".join(row)
             raise DemosError(
-                f"a row of {self._recipe.dataset} does not fit the recipe: {error} (its columns: "
-                f"{columns})"
+                f"a row of {self._recipe.source.name} does not fit the recipe: {error} "
+                f"(its columns: {columns})"
             ) from None
         if not all(m.get("content") or m.get("tool_calls") for m in messages):
             return None
-        return line | {"source": self._recipe.dataset}
+        return line
 
     def _written(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         messages = []

@@ -106,10 +106,11 @@ def generate(
     lines, counts = [], Counter[str]()
     for demo, prompt, key in zip(demos, prompts, keys, strict=True):
         answer = record.answers.get(key)
-        state = "failed" if answer is None else _state(answer, demo, check)
+        line = {} if answer is None else _line(demo, prompt, answer)
+        state = "failed" if answer is None else _state(answer, line, check)
         counts[state] += 1
-        if answer is not None and state == KEPT:
-            lines.append(_line(demo, prompt, answer))
+        if state == KEPT:
+            lines.append(line)
     if failure and counts["failed"] == len(demos):
         raise DemosError(failure)
     return Generated(tuple(lines), dict(counts), failure)
@@ -146,14 +147,18 @@ def _answers(
         stopped.set()
 
 
-def _state(answer: Answer, demo: Demo, check: bool) -> str:
+def _state(answer: Answer, line: Mapping[str, Any], check: bool) -> str:
     if answer.refused:
         return "refused"
     if answer.finish == "length":
         return "truncated"
     if not answer.content and not answer.tool_calls:
         return "empty"
-    spec = demo.metadata.get("check")
+    try:
+        Demo.from_json(line)
+    except DemosError:  # such as tool calls with arguments that are not JSON
+        return "wrong"
+    spec = line.get("check")
     if check and isinstance(spec, Mapping) and spec.get("kind") in checks.KINDS:
         return "wrong" if checks.check(answer.content, spec) else KEPT
     return KEPT

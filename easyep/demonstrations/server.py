@@ -17,6 +17,7 @@ _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 # What every other request would meet as well.
 _FINAL = {401, 403, 404}
 _LONGEST_WAIT = 60.0
+_LARGEST_REPLY = 1 << 26  # bytes; the longest answers have some hundred thousand
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,17 @@ class Server:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
-        body = json.dumps(request).encode()
+        sent = json.dumps(request).encode()
         try:
-            asked = urllib.request.Request(self.endpoint, data=body, headers=headers)
+            asked = urllib.request.Request(self.endpoint, data=sent, headers=headers)
         except ValueError as error:
             raise DemosError(f"{self.url!r} is no address of a server: {error}") from None
         try:
             with urllib.request.urlopen(asked, timeout=self.timeout) as response:
-                return json.loads(response.read())
+                body = response.read(_LARGEST_REPLY + 1)
+                if len(body) > _LARGEST_REPLY:
+                    raise UnavailableError("the reply has no end")
+                return json.loads(body)
         except urllib.error.HTTPError as error:
             reason = f"HTTP {error.code}: {_reason(error)}"
             if error.code in _PASSING:
@@ -123,7 +127,7 @@ class Server:
             raise UnavailableError(f"no answer within {self.timeout:g} s") from None
         except (ConnectionError, http.client.HTTPException) as error:
             raise UnavailableError(f"the connection broke off ({type(error).__name__})") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UnavailableError("what came back is not JSON") from None
 
 
@@ -166,10 +170,13 @@ def _parse(reply: Any) -> Answer:
         told = message.get("reasoning_content") or message.get("reasoning") or ""
         if not isinstance(content, str) or not isinstance(told, str):
             raise TypeError
-        calls = tuple(message.get("tool_calls") or ())
+        (content + told).encode()  # half of a surrogate pair is no text
+        calls = tuple(
+            {**call, "function": {**call["function"]}} for call in message.get("tool_calls") or ()
+        )
         refusal = message.get("refusal")
         finish = str(choice.get("finish_reason") or "stop")
-    except (KeyError, IndexError, TypeError, AttributeError):
+    except (KeyError, IndexError, TypeError, AttributeError, UnicodeEncodeError):
         raise UnavailableError("what came back is no chat completion") from None
     if finish == "length" and not told and "<think>" in content and "</think>" not in content:
         return Answer("", content.replace("<think>", "", 1).strip(), calls, finish)

@@ -7,6 +7,7 @@ import pytest
 from easyep import cli
 from easyep.artifacts import Demo
 from easyep.demonstrations import building
+from easyep.demonstrations.sources import local_files
 from easyep.errors import ArtifactError, DemosError, UnknownNameError
 from easyep.recipe import read_yaml
 
@@ -82,7 +83,7 @@ def test_ready_recipes_fit_the_columns_of_their_data_sets(name, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(ROWS[name]) + "\n" for _ in range(3)))
     read = building.BuildRecipe.from_mapping(read_yaml(building.recipe_file(name)))
-    changed = {**vars(read), **building.local_files([str(rows)]), "count": 2}
+    changed = {**vars(read), **vars(local_files([str(rows)])), "count": 2}
     lines = list(building.build(building.BuildRecipe(**changed)))
     assert len(lines) == 2
     messages = Demo.from_json(lines[0]).content["messages"]

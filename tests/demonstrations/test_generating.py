@@ -64,6 +64,18 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, b"<html>not json")
         elif step == "shape":
             self._send(200, b'{"choices": []}')
+        elif step == "deep":
+            self._send(200, b"[" * 100_000)
+        elif step == "half":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b'{"choices": [')
+        elif step == "stall":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            time.sleep(2)
         elif isinstance(step, int):
             self._send(step, b'{"error": {"message": "no luck"}}', {"Retry-After": "0"})
         else:
@@ -106,8 +118,18 @@ def prompts(*questions, **metadata) -> list[Demo]:
     ]
 
 
+GARBLED = [
+    {"content": "half of a pair: \ud800"},
+    {"content": 5},
+    {"content": "a", "reasoning": ["b"]},
+    {"tool_calls": 3},
+    {"tool_calls": "f"},
+]
+STATUS = [408, 429, 500, 502, 503, 529]
+
+
 @pytest.mark.parametrize(
-    "trouble", ["drop", "hang", "garbage", "shape", 408, 429, 500, 502, 503, 529]
+    "trouble", ["drop", "hang", "stall", "half", "garbage", "shape", "deep", *GARBLED, *STATUS]
 )
 def test_what_passes_is_tried_again(api, trouble):
     started = api(q=[trouble, trouble])
@@ -191,16 +213,17 @@ def test_bad_answers_are_left_out_and_counted(api, tmp_path):
         empty=[{"content": "<think>hm</think>"}],
         broken=[400],
         wrong=[{"content": "the answer is 5"}],
+        calls=[{"tool_calls": [{"function": {"name": "f", "arguments": '{"a": '}}]}],
         right=[{"content": "so $\\boxed{\\frac{8}{2}}$"}],
     )
     demos = [
-        *prompts("cut", "thinks", "filtered", "refused", "empty", "broken"),
+        *prompts("cut", "thinks", "filtered", "refused", "empty", "broken", "calls"),
         *prompts("wrong", "right", check={"kind": "math", "answer": "4"}),
         *prompts("free"),
     ]
     made = generating.generate(demos, server(started).answer, tmp_path / "j", check=True)
     assert made.counts == {
-        "kept": 2, "truncated": 2, "refused": 2, "empty": 1, "failed": 1, "wrong": 1,
+        "kept": 2, "truncated": 2, "refused": 2, "empty": 1, "failed": 1, "wrong": 2,
     }  # fmt: skip
     assert [line["messages"][0]["content"] for line in made.lines] == ["right", "free"]
     assert "HTTP 400" in made.failure

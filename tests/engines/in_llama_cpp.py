@@ -31,13 +31,18 @@ def missing() -> str | None:
 
 def in_llama_cpp(path: Path, scratch: Path, prompts: Prompts = PROMPTS) -> Greedy:
     """What llama.cpp generates after each prompt from the checkpoint in `path`, in float32."""
-    model, asked, output = (scratch / name for name in ("model.gguf", "prompts.json", "out.npz"))
-    convert = [SCRIPTS / "convert.py", _converter(), path, "--outfile", model, "--outtype", "f32"]
-    _run(*convert)
+    asked, output = scratch / "prompts.json", scratch / "out.npz"
+    model = convert(path, scratch / "model.gguf")
     asked.write_text(json.dumps(prompts))
     _run(SCRIPTS / "generate.py", model, asked, NEW_TOKENS, output)
     with np.load(output) as saved:
         return Greedy(saved["tokens"], saved["logits"])
+
+
+def convert(path: Path, output: Path) -> Path:
+    """The checkpoint in `path` as a GGUF file in float32."""
+    _run(SCRIPTS / "convert.py", _converter(), path, "--outfile", output, "--outtype", "f32")
+    return output
 
 
 def _converter() -> Path:
