@@ -121,6 +121,17 @@ def test_a_streaming_run_that_was_cut_short_goes_on(
     assert torch.is_inference_mode_enabled() is False
 
 
+def test_a_limit_of_the_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (memory.taken() + (1 << 40), 0))
+    assert memory.available() < 1 << 40
+    allowed = memory._of_this_process("VmData") + 5000
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (allowed, 0))
+    assert memory.available() <= 5000
+    assert memory.taken() > 10**7
+
+
 @pytest.mark.parametrize(("version", "folder"), [(2, ""), (1, "memory")])
 def test_file_contents_do_not_count_as_taken(tmp_path: Path, version: int, folder: str) -> None:
     names = {

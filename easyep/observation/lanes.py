@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from easyep import memory
+
 # A lane's Python frames are few; the default of 8 MiB of address space for each would add up.
 STACK_BYTES = 2 * 1024 * 1024
 
@@ -83,6 +85,7 @@ class Lane:
 
     def _wait(self, what: Any) -> Any:
         self.waiting_for = what
+        memory.give_back_idle_threads()
         self._told.release()
         self._go.acquire()
         if self._stop:

@@ -1,6 +1,11 @@
+import sys
 import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 
 from easyep.observation.lanes import Lane, in_lane, wait
 
@@ -62,3 +67,37 @@ def test_code_knows_whether_it_runs_in_a_lane() -> None:
     Lane(lambda: seen.append(in_lane())).resume()
     assert seen == [True]
     assert not in_lane()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_a_lane_that_waits_has_no_idle_threads() -> None:
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    numbers = torch.ones(400, 400)
+    seen: list[int] = []
+
+    def work() -> None:
+        torch.set_num_threads(4)  # of this thread
+        _ = numbers @ numbers
+        seen.append(threads())
+        wait("something")
+
+    lanes = [Lane(work) for _ in range(4)]
+    waiting = []
+    for lane in lanes:
+        lane.resume()
+        waiting.append(settled(threads, seen[-1] - 3))
+    for lane in lanes:
+        lane.stop()
+    first = waiting[0]  # the first brings threads that all share
+    assert waiting == [first, first + 1, first + 2, first + 3]
+    assert [at_work - at_rest for at_work, at_rest in zip(seen, waiting, strict=True)] == [3] * 4
+
+
+def settled(count: Callable[[], int], expected: int) -> int:
+    """What `count` gives when it has come to `expected`, or does not within five seconds."""
+    end = time.monotonic() + 5
+    while (found := count()) != expected and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
