@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from easyep import demonstrations, loading
 from easyep.artifacts import Observations, TokenSequence
 from easyep.errors import DemosError
-from easyep.observing import Run, observe_domain
+from easyep.observing import observe_runs
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner
+from easyep.runs import Run
 from easyep.source import Source
+from easyep.streams import LayerFinished
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -107,11 +109,13 @@ def calibrate(
     criteria: Sequence[str] = (),
     work_dir: Path | None = None,
     output: Path | None = None,
+    on_layer_finished: LayerFinished | None = None,
     progress: Progress = SILENT,
 ) -> list[Observations]:
     """Observe every domain of a recipe, in its order.
 
-    The model is loaded once, and only if some domain is not saved yet.
+    The model is loaded once, and only if some domain is not saved yet; where it is streamed, its
+    files are read once for all domains.
 
     Args:
         recipe: what to observe, and how.
@@ -120,6 +124,8 @@ def calibrate(
             large to be kept; none given means every one that sums are enough for.
         work_dir: where observations are saved, and looked for first.
         output: instead of that, the directory that the only domain is saved as.
+        on_layer_finished: is told of each layer that streaming finishes, with what is kept of it
+            of each domain, if all domains are streamed now (`streams.LayerFinished`).
 
     Raises:
         EasyEPError: a subclass says what is wrong with the demonstrations or the model.
@@ -127,16 +133,18 @@ def calibrate(
     shown = list(demonstrations_of(recipe, source))
     model = _Model(recipe, source)
     runner = choose_runner(recipe, source)
-    return [
-        observe_domain(
-            Run(recipe, source, domain.name, tuple(sequences), tuple(criteria), runner),
-            model.get,
-            work_dir=work_dir,
-            output=output,
-            progress=progress,
-        )
+    runs = [
+        Run(recipe, source, domain.name, tuple(sequences), tuple(criteria), runner)
         for domain, sequences in shown
     ]
+    return observe_runs(
+        runs,
+        model.get,
+        work_dir=work_dir,
+        output=output,
+        on_layer_finished=on_layer_finished,
+        progress=progress,
+    )
 
 
 class _Model:

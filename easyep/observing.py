@@ -1,120 +1,147 @@
-"""One domain's run: what is saved is not redone, and what was begun is gone on with."""
+"""Observations of domains: what is saved is not redone, what was begun is gone on with."""
 
-import hashlib
-import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from easyep.artifacts import Observations, ObservedDemo, TokenSequence
+from easyep.artifacts import Observations, ObservedDemo
 from easyep.artifacts.journal import Journal, journal
 from easyep.errors import ArtifactError, ObservationError, OutputError
-from easyep.loading import usable_device
 from easyep.progress import SILENT, Progress
-from easyep.recipe import Recipe
-from easyep.records import FullStore, RecordPlan, SumStore, plan_records
-from easyep.source import Source
+from easyep.records import FullStore, RecordPlan, SumStore
+from easyep.runs import Run
+from easyep.streams import LayerFinished, stream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@dataclass(frozen=True)
-class Run:
-    """What is to be observed.
-
-    Attributes:
-        recipe: how.
-        source: the model.
-        domain: the domain's name.
-        sequences: its demonstrations.
-        criteria: those that must be possible if only sums are kept.
-        runner: ``"memory"`` or ``"stream"``.
-    """
-
-    recipe: Recipe
-    source: Source
-    domain: str
-    sequences: tuple[TokenSequence, ...]
-    criteria: tuple[str, ...]
-    runner: str = "memory"
-
-    @property
-    def mtp_layers(self) -> tuple[int, ...]:
-        """The multi-token-prediction layers that are observed too."""
-        scored = self.source.mtp_mode(self.recipe.mtp) == "score" and self.runner == "memory"
-        return tuple(self.source.layout.mtp_layers) if scored else ()
-
-    @property
-    def layers(self) -> list[int]:
-        """All layers that must be observed."""
-        return sorted([*self.source.layout.moe_layers, *self.mtp_layers])
-
-    def plan(self, place: Path | None) -> RecordPlan:
-        """What the run keeps, saved on the disk of `place` or in memory."""
-        return plan_records(
-            self.recipe.records,
-            self.criteria,
-            tokens=sum(map(len, self.sequences)),
-            layers=len(self.layers),
-            router=self.source.router,
-            place=place,
-        )
-
-    def key(self, criteria: tuple[str, ...] = ()) -> str:
-        """Tells apart observations of different things, and sums for different criteria."""
-        made_from = {
-            "model": {**self.source.identity.to_json(), "name": ""},
-            "demos": [sequence.sha256 for sequence in self.sequences],
-            "dtype": self.recipe.dtype,
-            "device": self.recipe.device,
-            "mtp": bool(self.mtp_layers),
-            **({"criteria": sorted(criteria)} if criteria else {}),
-        }
-        return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def observe_domain(
-    run: Run,
+def observe_runs(
+    runs: Sequence[Run],
     model: "Callable[[], PreTrainedModel]",
     *,
     work_dir: Path | None = None,
     output: Path | None = None,
+    on_layer_finished: LayerFinished | None = None,
     progress: Progress = SILENT,
-) -> Observations:
-    """Observe one domain.
+) -> list[Observations]:
+    """Observe domains: those that are streamed in one pass, others one after the other.
 
     Args:
-        run: what.
-        model: loads the model; called only if something has to be run.
+        runs: what, one for each domain, all by the same runner.
+        model: loads the model; called only if something has to be run whole.
         work_dir, output: where the observations are saved, as in `calibrate`.
+        on_layer_finished: is told of the layers that streaming finishes, as in `streams.stream`;
+            not called where what some runs observed is saved already.
 
     Raises:
         EasyEPError: a subclass says what could not be observed or saved.
     """
-    place = output if output is not None else work_dir
-    plan = run.plan(place)
-    key = run.key(() if plan.full else plan.criteria)
-    saved = output
-    if output is None and work_dir is not None:
-        saved = work_dir / "observations" / f"{run.domain}-{key}"
-        if (found := _whole(saved)) is not None:
-            return found
+    found: dict[int, Observations] = {}
+    begun: dict[int, _Place] = {}
+    for number, run in enumerate(runs):
+        place = _Place.of(run, work_dir, output)
+        whole = _whole(place.saved) if place.saved is not None and output is None else None
+        if whole is not None:
+            found[number] = whole
+        else:
+            begun[number] = place
+    told = on_layer_finished if len(begun) == len(runs) else None
+    together = all(runs[number].runner == "stream" for number in begun)
+    for group in [list(begun)] if together and begun else [[number] for number in begun]:
+        places = [begun[number] for number in group]
+        observed = _observe([runs[number] for number in group], places, model, told, progress)
+        found.update(zip(group, observed, strict=True))
+    return [found[number] for number in range(len(runs))]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one run's observations go.
+
+    Attributes:
+        plan: what is kept of them.
+        key: names the journal.
+        saved: the folder that they are saved as; None = they stay in memory.
+        shared: whether other runs may save the same there.
+    """
+
+    plan: RecordPlan
+    key: str
+    saved: Path | None
+    shared: bool
+
+    @classmethod
+    def of(cls, run: Run, work_dir: Path | None, output: Path | None) -> "_Place":
+        plan = run.plan(output if output is not None else work_dir)
+        key = run.key(() if plan.full else plan.criteria)
+        saved = output
+        if output is None and work_dir is not None:
+            saved = work_dir / "observations" / f"{run.domain}-{key}"
+        # Each runner goes on with what it has begun itself.
+        return cls(plan, f"{key}.{run.runner}", saved, output is None)
+
+
+def _observe(
+    runs: Sequence[Run],
+    places: Sequence[_Place],
+    model: "Callable[[], PreTrainedModel]",
+    on_layer_finished: LayerFinished | None,
+    progress: Progress,
+) -> list[Observations]:
+    """Run, and save, what is not saved yet."""
     with ExitStack() as stack:
-        kept = None
-        if saved is not None:  # each runner goes on with what it has begun itself
-            kept = stack.enter_context(journal(saved, f"{key}.{run.runner}"))
-        observations = _observe(run, plan, kept, model, progress)
-        _say_gaps(observations, progress)
-        if saved is None:
-            return observations
-        _save(observations, saved, shared=output is None)
-        assert kept is not None
-        kept.remove()
-    return Observations.load(saved)
+        journals: list[Journal | None] = []
+        stores: list[FullStore | SumStore] = []
+        for run, place in zip(runs, places, strict=True):
+            kept, router = None, run.source.router
+            if place.saved is not None:
+                kept = stack.enter_context(journal(place.saved, place.key))
+            journals.append(kept)
+            full = place.plan.full
+            stores.append(
+                FullStore(router, kept) if full else SumStore(router, place.plan.criteria, kept)
+            )
+            progress.say(_announcement(run.domain, place.plan))
+        if runs[0].runner == "stream":
+            state = journals[0].file("state") if journals[0] is not None else None
+            dtype = stream(
+                runs, stores, state, on_layer_finished=on_layer_finished, progress=progress
+            )
+        else:
+            (run,), (store,) = runs, stores
+            dtype = _run_whole(run, store, model(), progress)
+        observed = []
+        for run, store, place, kept in zip(runs, stores, places, journals, strict=True):
+            observations = _observations(run, store, dtype)
+            _say_gaps(observations, progress)
+            if place.saved is not None:
+                _save(observations, place.saved, shared=place.shared)
+                assert kept is not None
+                kept.remove()
+                observations = Observations.load(place.saved)
+            observed.append(observations)
+    return observed
+
+
+def _observations(run: Run, store: FullStore | SumStore, dtype: str) -> Observations:
+    _check_layers(run, store.layers())
+    fields: dict[str, Any] = {
+        "model": run.source.identity,
+        "router": run.source.router,
+        "domain": run.domain,
+        "demos": tuple(
+            ObservedDemo(s.sha256, len(s), int(s.is_response.sum()), s.cut) for s in run.sequences
+        ),
+        "runner": run.runner,
+        "dtype": dtype,
+    }
+    if isinstance(store, FullStore):
+        return Observations(layers=store.layers(), **fields)
+    return Observations.summed(store.layers(), **fields)
 
 
 def _say_gaps(observations: Observations, progress: Progress) -> None:
@@ -142,37 +169,6 @@ def _announcement(domain: str, plan: RecordPlan) -> str:
     return f"{domain}: {size} and is not kept, only sums for {', '.join(plan.criteria)}"
 
 
-def _observe(
-    run: Run,
-    plan: RecordPlan,
-    kept: Journal | None,
-    load: "Callable[[], PreTrainedModel]",
-    progress: Progress,
-) -> Observations:
-    router = run.source.router
-    store: FullStore | SumStore
-    store = FullStore(router, kept) if plan.full else SumStore(router, plan.criteria, kept)
-    progress.say(_announcement(run.domain, plan))
-    if run.runner == "stream":
-        dtype = _stream(run, store, kept, progress)
-    else:
-        dtype = _run_whole(run, store, load(), progress)
-    _check_layers(run, store.layers())
-    fields: dict[str, Any] = {
-        "model": run.source.identity,
-        "router": router,
-        "domain": run.domain,
-        "demos": tuple(
-            ObservedDemo(s.sha256, len(s), int(s.is_response.sum()), s.cut) for s in run.sequences
-        ),
-        "runner": run.runner,
-        "dtype": dtype,
-    }
-    if isinstance(store, FullStore):
-        return Observations(layers=store.layers(), **fields)
-    return Observations.summed(store.layers(), **fields)
-
-
 def _run_whole(
     run: Run, store: FullStore | SumStore, model: "PreTrainedModel", progress: Progress
 ) -> str:
@@ -188,38 +184,6 @@ def _run_whole(
         stream=run.source.architecture.observation.stream,
         batch_size=run.recipe.batch_size,
         title=f"Observing {run.domain}",
-        progress=progress,
-    )
-    return str(model.dtype).removeprefix("torch.")
-
-
-def _stream(run: Run, store: FullStore | SumStore, kept: Journal | None, progress: Progress) -> str:
-    """Run the model layer by layer from its files; the type that it computed in."""
-    from easyep.observation.stream_state import StreamState
-    from easyep.observation.streaming import run_streaming
-    from easyep.observation.weights.partial import PartialModel
-
-    if run.source.mtp_mode(run.recipe.mtp) == "score":
-        for layer in run.source.layout.mtp_layers:
-            progress.say(
-                f"the multi-token-prediction layer {layer} is not observed when streaming; it "
-                "follows the last layer's choice"
-            )
-    model = PartialModel(
-        run.source.checkpoint,
-        run.source.layout,
-        dtype=run.recipe.dtype,
-        device=usable_device(run.recipe.device),
-        trust_remote_code=run.recipe.trust_remote_code,
-    )
-    run_streaming(
-        model,
-        run.sequences,
-        store.add_layer,
-        stream=run.source.architecture.observation.stream,
-        state=StreamState(kept.file("state")) if kept is not None else None,
-        done=store.layers(),
-        title=f"Streaming {run.domain}",
         progress=progress,
     )
     return str(model.dtype).removeprefix("torch.")

@@ -117,6 +117,12 @@ class FullStore:
         else:
             self._parts[layer] = [small]
 
+    def layer(self, index: int) -> RoutedTokens:
+        """The record of all tokens of one layer."""
+        if self._journal is not None:
+            return _Joined(self._journal)[index]
+        return RoutedTokens.concatenate(self._parts[index])
+
     def layers(self) -> Mapping[int, RoutedTokens]:
         """Layer index -> record of all tokens; from a journal, read when asked for."""
         if self._journal is not None:
@@ -154,6 +160,10 @@ class SumStore:
         self._totals[layer] = found
         if self._journal is not None:
             self._journal.add_layer(layer, found.arrays)
+
+    def layer(self, index: int) -> LayerSums:
+        """The sums over all tokens of one layer."""
+        return self._totals[index]
 
     def layers(self) -> Mapping[int, LayerSums]:
         """Layer index -> sums over all tokens."""

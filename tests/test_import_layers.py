@@ -32,6 +32,8 @@ ORDER = [
     ],
     ["recipe", "overlap", "records"],
     ["runners"],
+    ["runs"],
+    ["streams"],
     ["observing"],
     ["calibration", "deciding"],
     ["planning"],

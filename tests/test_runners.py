@@ -1,6 +1,7 @@
 """Which runner is taken, and that the whole way works with both."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 from click.testing import CliRunner
 
 from easyep import memory, pipeline
+from easyep.artifacts import Observations
+from easyep.calibration import calibrate
 from easyep.checkpoint.files import Checkpoint
 from easyep.cli import app
 from easyep.errors import UnsupportedModelError
@@ -161,3 +164,76 @@ def test_the_plan_says_how_the_model_would_be_run(
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0
     assert expected in result.output
+
+
+STREAMED = {"n_demos": 3, "mtp": "drop", "device": "cpu", "runner": "stream"}
+
+
+@pytest.mark.parametrize("records", ["full", "none"])
+def test_domains_in_one_pass_are_observed_as_one_by_one(
+    tmp_path: Path, records: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from easyep.observation.weights.partial import PartialModel
+
+    choices = {**STREAMED, "records": records}
+    read: list[str] = []
+    original = PartialModel.read_experts
+    monkeypatch.setattr(
+        PartialModel,
+        "read_experts",
+        lambda self, layer, ids: (
+            read.extend(f"{layer}/{i}" for i in ids) or original(self, layer, ids)
+        ),
+    )
+    recipe = Recipe("demo", domain=("math", "code"), **choices)
+    told: dict[int, Any] = {}
+    both = calibrate(
+        recipe,
+        Source.open("demo"),
+        work_dir=tmp_path / "work",
+        on_layer_finished=told.__setitem__,
+    )
+    assert len(read) == len(set(read))  # each expert once
+    for number, domain in enumerate(["math", "code"]):
+        alone = pipeline.observe("demo", domain=domain, output=tmp_path / domain, **choices)
+        assert both[number].demos == alone.demos
+        assert list(told) == sorted(alone.layers)
+        folder = next((tmp_path / "work" / "observations").glob(f"{domain}-*"))
+        for file in (tmp_path / domain).glob("*.safetensors"):
+            assert (folder / file.name).read_bytes() == file.read_bytes()
+        for layer in alone.layers:
+            kept = told[layer][number]
+            whole = alone.layers[layer] if alone.sums is None else alone.sums[layer]
+            mine = kept.arrays if alone.sums is not None else kept.arrays()
+            theirs = whole.arrays if alone.sums is not None else whole.arrays()
+            assert mine.keys() == theirs.keys()
+            assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_what_another_pass_remembered_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from easyep.observation.weights.partial import PartialModel
+
+    loaded: list[int] = []
+    original = PartialModel.load_layer
+
+    def breaks(self: PartialModel, layer: int) -> None:
+        loaded.append(layer)
+        if layer == 3 and loaded.count(3) == 1:
+            raise KeyboardInterrupt
+        original(self, layer)
+
+    def observed(*domains: str) -> list[Observations]:
+        recipe = Recipe("demo", domain=domains, **STREAMED)  # type: ignore[arg-type]
+        return calibrate(recipe, Source.open("demo"), work_dir=tmp_path)
+
+    monkeypatch.setattr(PartialModel, "load_layer", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        observed("math", "code")
+    observed("math")  # other demonstrations were under way: from the beginning
+    assert loaded == [0, 1, 2, 3, 0, 1, 2, 3, 4]
+    observed("math", "code")  # math is saved
+    assert loaded[9:] == [0, 1, 2, 3, 4]
+    observed("math", "code")
+    assert len(loaded) == 14

@@ -21,10 +21,12 @@ class StreamState:
 
     Args:
         path: the file.
+        key: of the run; what another run remembered there is passed over.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: str = "") -> None:
         self._path = path
+        self._key = key
 
     def save(self, layer: int, outputs: Sequence[Any]) -> None:
         """Remember that `layer` is finished, in place of the layer before.
@@ -47,7 +49,7 @@ class StreamState:
                     tensors[f"{number}/{place}"] = leaf.detach().cpu().contiguous().clone()
         temporary = self._path.with_name(self._path.name + ".new")
         with writing(self._path):
-            about = {"layer": str(layer), "forms": json.dumps(forms)}
+            about = {"layer": str(layer), "forms": json.dumps(forms), "key": self._key}
             save_file(tensors, temporary, metadata=about)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
@@ -58,6 +60,8 @@ class StreamState:
         try:
             with safe_open(self._path, "pt", device=str(device)) as file:
                 about = file.metadata()
+                if about["key"] != self._key:
+                    return None
                 outputs = []
                 for number, (form, present) in enumerate(json.loads(about["forms"])):
                     leaves = [

@@ -1,0 +1,66 @@
+"""One domain's run: what is to be observed, and what tells it apart from others."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from easyep.artifacts import TokenSequence
+from easyep.recipe import Recipe
+from easyep.records import RecordPlan, plan_records
+from easyep.source import Source
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be observed.
+
+    Attributes:
+        recipe: how.
+        source: the model.
+        domain: the domain's name.
+        sequences: its demonstrations.
+        criteria: those that must be possible if only sums are kept.
+        runner: ``"memory"`` or ``"stream"``.
+    """
+
+    recipe: Recipe
+    source: Source
+    domain: str
+    sequences: tuple[TokenSequence, ...]
+    criteria: tuple[str, ...]
+    runner: str = "memory"
+
+    @property
+    def mtp_layers(self) -> tuple[int, ...]:
+        """The multi-token-prediction layers that are observed too."""
+        scored = self.source.mtp_mode(self.recipe.mtp) == "score" and self.runner == "memory"
+        return tuple(self.source.layout.mtp_layers) if scored else ()
+
+    @property
+    def layers(self) -> list[int]:
+        """All layers that must be observed."""
+        return sorted([*self.source.layout.moe_layers, *self.mtp_layers])
+
+    def plan(self, place: Path | None) -> RecordPlan:
+        """What the run keeps, saved on the disk of `place` or in memory."""
+        return plan_records(
+            self.recipe.records,
+            self.criteria,
+            tokens=sum(map(len, self.sequences)),
+            layers=len(self.layers),
+            router=self.source.router,
+            place=place,
+        )
+
+    def key(self, criteria: tuple[str, ...] = ()) -> str:
+        """Tells apart observations of different things, and sums for different criteria."""
+        made_from = {
+            "model": {**self.source.identity.to_json(), "name": ""},
+            "demos": [sequence.sha256 for sequence in self.sequences],
+            "dtype": self.recipe.dtype,
+            "device": self.recipe.device,
+            "mtp": bool(self.mtp_layers),
+            **({"criteria": sorted(criteria)} if criteria else {}),
+        }
+        return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]

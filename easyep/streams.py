@@ -1,0 +1,85 @@
+"""Several domains' runs in one pass over the checkpoint's files, layer by layer."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+from easyep.artifacts import LayerSums, RoutedTokens
+from easyep.loading import usable_device
+from easyep.progress import SILENT, Progress
+from easyep.records import FullStore, SumStore
+from easyep.runs import Run
+
+# Told of each MoE layer when all demonstrations have passed it: its index, and what is kept of it
+# of each run, in their order, on the disk already where the runs are saved.
+LayerFinished = Callable[[int, Sequence[RoutedTokens | LayerSums]], None]
+
+
+def stream(
+    runs: Sequence[Run],
+    stores: Sequence[FullStore | SumStore],
+    state: Path | None,
+    *,
+    on_layer_finished: LayerFinished | None = None,
+    progress: Progress = SILENT,
+) -> str:
+    """Run the demonstrations of all runs together: each weight is read once.
+
+    Args:
+        runs: of one recipe.
+        stores: take the records, one for each run.
+        state: the file that remembers the last finished layer; None = nothing is remembered.
+        on_layer_finished: is told of each layer that this call finishes. After a kill the layer
+            that it was told of last may come again, no layer before that does.
+
+    Returns:
+        The type that the model computed in.
+
+    Raises:
+        EasyEPError: a subclass says what could not be read or recorded.
+    """
+    from easyep.observation.stream_state import StreamState
+    from easyep.observation.streaming import run_streaming
+    from easyep.observation.weights.partial import PartialModel
+
+    recipe, source = runs[0].recipe, runs[0].source
+    if source.mtp_mode(recipe.mtp) == "score":
+        for layer in source.layout.mtp_layers:
+            progress.say(
+                f"the multi-token-prediction layer {layer} is not observed when streaming; it "
+                "follows the last layer's choice"
+            )
+    model = PartialModel(
+        source.checkpoint,
+        source.layout,
+        dtype=recipe.dtype,
+        device=usable_device(recipe.device),
+        trust_remote_code=recipe.trust_remote_code,
+    )
+    bounds = list(accumulate((len(run.sequences) for run in runs), initial=0))
+
+    def keep(layer: int, whole: RoutedTokens) -> None:
+        for store, (first, end) in zip(stores, pairwise(bounds), strict=True):
+            own = whole.where((whole.demo >= first) & (whole.demo < end))
+            store.add_layer(layer, replace(own, demo=own.demo - first))
+        if on_layer_finished is not None:
+            on_layer_finished(layer, [store.layer(layer) for store in stores])
+
+    run_streaming(
+        model,
+        [sequence for run in runs for sequence in run.sequences],
+        keep,
+        stream=source.architecture.observation.stream,
+        state=StreamState(state, _key(runs)) if state is not None else None,
+        done=set.intersection(*(set(store.layers()) for store in stores)),
+        title=f"Streaming {', '.join(run.domain for run in runs)}",
+        progress=progress,
+    )
+    return str(model.dtype).removeprefix("torch.")
+
+
+def _key(runs: Sequence[Run]) -> str:
+    """Tells apart passes of other demonstrations, or in another order."""
+    return hashlib.sha256("/".join(run.key() for run in runs).encode()).hexdigest()[:12]
