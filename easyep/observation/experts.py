@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
 
+from easyep.observation.row_norms import row_norms
+
 IMPLEMENTATION = "easyep_recorder"
 _TAP = "_easyep_tap"
 
@@ -149,7 +151,7 @@ def computed(
     routed: Tensor = grouped_mm_experts_forward(inside, hidden_states, top_k_index, top_k_weights)
     # The rows were sorted by expert; the same sort says whose each is.
     order = torch.sort(top_k_index.reshape(-1)).indices
-    norms = torch.linalg.vector_norm(inside.outputs, dim=-1, dtype=torch.float32)
+    norms = row_norms(inside.outputs)
     return routed, torch.empty_like(norms).scatter_(0, order, norms).view(top_k_index.shape)
 
 

@@ -1,5 +1,6 @@
 """Observation of a model that fits into memory."""
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from easyep.artifacts import RoutedTokens, TokenSequence
 from easyep.errors import ObservationError
 from easyep.loading import quietly
 from easyep.observation.decoder import decoder_layers, find_decoder
+from easyep.observation.device_record import DeviceRecord
+from easyep.observation.learning import ENOUGH_TOKENS
 from easyep.observation.recorder import Recorder
 from easyep.progress import SILENT, Progress
 
@@ -61,7 +64,7 @@ def run_in_memory(
     layers: dict[int, nn.Module] = dict(enumerate(decoder_layers(decoder)))
     if mtp is not None:
         layers |= {len(layers) + i: layer.mtp_block for i, layer in enumerate(mtp.layers)}
-    parts: dict[int, RoutedTokens] = {}
+    parts: dict[int, DeviceRecord] = {}
     recorder = Recorder(layers, parts.__setitem__, stream=stream)
     if not recorder.moe_layers:
         raise ObservationError(
@@ -72,17 +75,26 @@ def run_in_memory(
     with ExitStack() as context:
         context.enter_context(recorder.attached())
         task = context.enter_context(progress.task(title, total, "tokens"))
+        run = _runner(model, decoder, recorder, mtp)
+        if todo:
+            longest = max((sequences[demo] for demo in todo), key=len)
+            run([0], [_start_of(longest)], False)
+        waiting: deque[tuple[list[int], dict[int, DeviceRecord]]] = deque()
+
+        def take() -> None:
+            demos, records = waiting.popleft()
+            keep(demos, {index: record.fetch() for index, record in records.items()})
+            task.advance(sum(len(sequences[demo]) for demo in demos))
+
         for start in range(0, len(todo), batch_size):
             demos = todo[start : start + batch_size]
-            rows = [sequences[demo] for demo in demos]
-            ids, mask = _pad(rows, model.device)
-            with recorder.batch(demos, rows, first=0, width=ids.shape[1]):
-                output = decoder(input_ids=ids, attention_mask=mask, use_cache=False)
-            if mtp is not None:
-                _run_mtp(mtp, recorder, demos, rows, ids, output.last_hidden_state)
-            keep(demos, dict(parts))
+            run(demos, [sequences[demo] for demo in demos], True)
+            waiting.append((demos, dict(parts)))
             parts.clear()
-            task.advance(sum(len(row) for row in rows))
+            if len(waiting) > 1:  # kept while the device computes the next batch
+                take()
+        while waiting:
+            take()
 
 
 def observe_in_memory(
@@ -99,6 +111,26 @@ def observe_in_memory(
     return {index: RoutedTokens.concatenate(parts[index]) for index in sorted(parts)}
 
 
+def _runner(
+    model: "PreTrainedModel", decoder: nn.Module, recorder: Recorder, mtp: "MtpModel | None"
+) -> Callable[[Sequence[int], Sequence[TokenSequence], bool], None]:
+    """Runs some demonstrations, by number and content, recorded or not."""
+
+    def run(demos: Sequence[int], rows: Sequence[TokenSequence], recorded: bool) -> None:
+        ids, mask = _pad(rows, model.device)
+        with recorder.batch(demos, rows, first=0, width=ids.shape[1], recorded=recorded):
+            output = decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+        if mtp is not None:
+            _run_mtp(mtp, recorder, demos, rows, ids, output.last_hidden_state, recorded)
+
+    return run
+
+
+def _start_of(sequence: TokenSequence) -> TokenSequence:
+    """What the recorder learns the layers' ways from, before the first batch."""
+    return TokenSequence(sequence.input_ids[:ENOUGH_TOKENS], sequence.is_response[:ENOUGH_TOKENS])
+
+
 def _run_mtp(
     mtp: "MtpModel",
     recorder: Recorder,
@@ -106,19 +138,22 @@ def _run_mtp(
     rows: Sequence[TokenSequence],
     ids: Tensor,
     hidden: Tensor,
+    recorded: bool,
 ) -> None:
     """Run the MTP layers with the true next tokens, as in training.
 
     Args:
         ids: [B, T] token ids.
         hidden: [B, T, H], the main model's last hidden states, after its final norm.
+        recorded: as in `Recorder.batch`.
     """
     positions = torch.arange(ids.shape[1], device=ids.device)[None].expand(len(rows), -1)
     for depth in range(len(mtp.layers)):
         hidden, ahead = hidden[:, :-1], slice(depth + 1, None)
         if not hidden.shape[1]:
             return
-        with recorder.batch(demos, rows, first=depth + 1, width=hidden.shape[1]):
+        width = hidden.shape[1]
+        with recorder.batch(demos, rows, first=depth + 1, width=width, recorded=recorded):
             hidden = mtp.forward_layer(
                 depth, hidden, positions[:, ahead], None, input_ids=ids[:, ahead]
             )

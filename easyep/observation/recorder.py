@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from easyep.artifacts import TokenSequence
+from easyep.observation.device_record import Rows
 from easyep.observation.tap import BATCH, Batch, LayerTap, Sink
 from easyep.observation.watchers import find_experts
 
@@ -51,7 +52,13 @@ class Recorder:
 
     @contextmanager
     def batch(
-        self, demos: Sequence[int], tokens: Sequence[TokenSequence], first: int, width: int
+        self,
+        demos: Sequence[int],
+        tokens: Sequence[TokenSequence],
+        first: int,
+        width: int,
+        *,
+        recorded: bool = True,
     ) -> Iterator[None]:
         """What the rows of the batch that this thread runs within this context are.
 
@@ -60,6 +67,8 @@ class Recorder:
             tokens: the demonstrations themselves.
             first: the position in its demonstration that a row's first token has.
             width: tokens per row, right padding included.
+            recorded: whether the sink gets what the layers do; else they only find out how their
+                experts reach the residual stream, which takes longer than a pass should.
         """
         valid = torch.zeros(len(demos), width, dtype=torch.bool)
         demo = torch.zeros(len(demos), width, dtype=torch.int32)
@@ -69,7 +78,8 @@ class Recorder:
             valid[row, :length] = True
             demo[row] = number
             response[row, :length] = torch.from_numpy(sequence.is_response[first:])
-        before = BATCH.set(Batch(valid.reshape(-1), demo.reshape(-1), response.reshape(-1)))
+        rows = Rows(valid.reshape(-1), demo.reshape(-1), response.reshape(-1))
+        before = BATCH.set(Batch(rows, recorded))
         try:
             yield
         finally:

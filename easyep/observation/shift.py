@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from easyep.observation.row_norms import pieces, row_norms
+
 
 def residual_shift(before: Tensor, routed: Tensor) -> Tensor:
     """s = 1 - cos(h, h + r) of every token.
@@ -19,11 +21,15 @@ def residual_shift(before: Tensor, routed: Tensor) -> Tensor:
     Returns:
         float32 [T].
     """
-    before = before.float()
-    after = before + routed.float()
-    sizes = [torch.linalg.vector_norm(h, dim=-1, keepdim=True) for h in (before, after)]
+    return torch.cat([_shift(h, r) for h, r in zip(pieces(before), pieces(routed), strict=True)])
+
+
+def _shift(before: Tensor, routed: Tensor) -> Tensor:
+    after = before.float() + routed
+    sizes, sizes_after = row_norms(before), row_norms(after)
     tiny = torch.finfo(torch.float32).tiny
-    difference = after.div_(sizes[1].clamp_min(tiny)).sub_(before / sizes[0].clamp_min(tiny))
-    shift = torch.linalg.vector_norm(difference, dim=-1).square() / 2
-    one_is_zero = ((sizes[0] == 0) != (sizes[1] == 0)).squeeze(-1)
-    return torch.where(one_is_zero, 1.0, shift)
+    # h' is brought to the length of h, and not both to 1: one pass over memory less.
+    longer = sizes / sizes_after.clamp_min(tiny)
+    distance = row_norms(torch.addcmul(before, after, longer[:, None], value=-1))
+    shift = (distance / sizes.clamp_min(tiny)).square() / 2
+    return torch.where((sizes == 0) != (sizes_after == 0), 1.0, shift)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from easyep.observation.experts import single_outputs
+from easyep.observation.row_norms import row_norms
 from easyep.observation.weights.partial import PartialModel
 
 
@@ -96,5 +97,5 @@ def _answer(
     if not len(token):
         return
     outputs = single_outputs(experts, call.hidden_states[token], mine[token, slot], parameters)
-    call.norms[token, slot] = torch.linalg.vector_norm(outputs, dim=-1, dtype=torch.float32)
+    call.norms[token, slot] = row_norms(outputs)
     call.routed.index_add_(0, token, (outputs * call.weights[token, slot, None]).float())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from easyep import memory
 from easyep.artifacts import RoutedTokens, TokenSequence
 from easyep.errors import ObservationError
+from easyep.observation.device_record import DeviceRecord
 from easyep.observation.experts import COMPUTE
 from easyep.observation.lanes import Lane, wait
 from easyep.observation.recorder import Recorder
@@ -64,7 +65,7 @@ def run_streaming(
     """
     if not sequences or any(len(sequence) == 0 for sequence in sequences):
         raise ObservationError("there are no demonstrations to run, or one has no tokens")
-    parts: dict[int, list[RoutedTokens]] = {}
+    parts: dict[int, list[DeviceRecord]] = {}
     recorder = Recorder(
         dict(enumerate(model.layers)),
         lambda layer, part: parts.setdefault(layer, []).append(part),
@@ -96,7 +97,8 @@ def run_streaming(
         for layer in todo:
             _run_layer(model, layer, lanes, expert_bytes)
             if layer in parts:
-                keep(layer, RoutedTokens.concatenate(parts.pop(layer)))
+                records = [part.fetch() for part in parts.pop(layer)]
+                keep(layer, RoutedTokens.concatenate(records))
             if state is not None and layer < len(model.layers) - 1:
                 state.save(layer, [outputs[number] for number in range(len(lanes))])
             task.advance(tokens)

@@ -6,27 +6,32 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from easyep.artifacts import RoutedTokens
 from easyep.errors import ObservationError
 from easyep.observation.calls import Call, first_tensor
+from easyep.observation.device_record import DeviceRecord, Rows
 from easyep.observation.experts import Routes, Watcher
 from easyep.observation.learning import ENOUGH_TOKENS, Pass, UnexplainedError, candidates, learn
 from easyep.observation.path import Path, Stream, one_stream, scaled
 from easyep.observation.shift import residual_shift
 
-Sink = Callable[[int, RoutedTokens], None]
+Sink = Callable[[int, DeviceRecord], None]
 
 
 @dataclass
 class Batch:
-    """The tokens of the forward pass that runs in this thread, all [T], padding included."""
+    """The forward pass that runs in this thread.
 
-    valid: Tensor
-    demo: Tensor
-    is_response: Tensor
+    Attributes:
+        rows: whose its rows are.
+        recorded: whether what the layers do is handed on; else they only learn from it.
+        passes: layer -> what was seen of it so far.
+        silent: as in `Tap`.
+    """
+
+    rows: Rows
+    recorded: bool = True
     passes: dict[int, "Seen"] = field(default_factory=dict)
     silent: bool = False
 
@@ -183,7 +188,8 @@ class LayerTap:
             assert given is not None
             self._see(self._learn(seen, given, batch))
         assert self._path is not None
-        self._record(self._path, seen, seen.routes, batch)
+        if batch.recorded:
+            self._record(self._path, seen, seen.routes, batch.rows)
         del batch.passes[self.index]
 
     def _learn(self, seen: Seen, output: Tensor, batch: Batch) -> Path:
@@ -198,7 +204,7 @@ class LayerTap:
             block=seen.block,
             children=[call for call in seen.outside if call.module in children],
             output=output,
-            tokens=batch.valid.nonzero()[:ENOUGH_TOKENS, 0].to(output.device),
+            tokens=batch.rows.valid.nonzero()[:ENOUGH_TOKENS, 0].to(output.device),
         )
         try:
             with self.silence():
@@ -210,8 +216,8 @@ class LayerTap:
                 "name the stream (docs/adding-an-architecture.md)"
             ) from None
 
-    def _record(self, path: Path, seen: Seen, routes: Routes, batch: Batch) -> None:
-        """Hand on what the layer did with one batch; padding is left out."""
+    def _record(self, path: Path, seen: Seen, routes: Routes, rows: Rows) -> None:
+        """Hand on what the layer did with one batch. Nothing here waits for the device."""
         calls = [*seen.inside, *seen.outside]
         stream = seen.streams.get(path.stream)
         if stream is None and path.stream is not None:
@@ -219,29 +225,13 @@ class LayerTap:
             stream = next(call.sources[place] for call in calls if call.module is module)
         assert stream is not None
         added = path.added(routes.routed, calls)
-        if not len(batch.valid) == len(routes.ids) == len(added):
+        if not len(rows.valid) == len(routes.ids) == len(added):
             raise ObservationError(
                 f"layer {self.index} routed {len(routes.ids)} tokens of a batch of "
-                f"{len(batch.valid)}"
+                f"{len(rows.valid)}"
             )
         h = one_stream(stream, added.shape[-1], len(added))
         shift = residual_shift(scaled(h, path.stream_factor), scaled(added, path.added_factor))
-        none = (routes.weights == 0) | (routes.ids < 0)
-        none |= routes.ids >= getattr(self.experts, "num_experts", routes.ids.max() + 1)
-        weights = routes.weights.float() * path.factor
-        here = batch.valid.to(h.device)
-        self._sink(
-            self.index,
-            RoutedTokens(
-                expert_ids=_array(routes.ids.masked_fill(none, 0)[here].to(torch.int32)),
-                weights=_array(weights.masked_fill(none, 0.0)[here]),
-                output_norms=_array(routes.norms.masked_fill(none, 0.0)[here].float()),
-                residual_shift=_array(shift[here]),
-                demo=batch.demo[batch.valid].numpy(),
-                is_response=batch.is_response[batch.valid].numpy(),
-            ),
-        )
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.cpu().numpy()
+        weights = scaled(routes.weights.float(), path.factor)
+        experts = getattr(self.experts, "num_experts", None)
+        self._sink(self.index, DeviceRecord(routes, weights, shift, rows, experts))

@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from easyep.artifacts import RoutedTokens, TokenSequence
+from easyep.artifacts import TokenSequence
 from easyep.criteria import CRITERIA, Layer
 from easyep.errors import ObservationError
 from easyep.loading import load_model
+from easyep.observation.device_record import DeviceRecord
 from easyep.observation.in_memory import observe_in_memory
 from easyep.observation.recorder import Recorder
 from easyep.observation.shift import residual_shift
@@ -64,7 +65,7 @@ def test_record_and_scores_equal_the_float64_reference(model):
 def test_recording_leaves_the_logits_bit_equal(family, dtype, tmp_path: Path):
     model = load_model(build(family, tmp_path / family), dtype=dtype, device="cpu")
     ids = torch.from_numpy(sequence(24, 64).input_ids)[None]
-    records: dict[int, list[RoutedTokens]] = {}
+    records: dict[int, list[DeviceRecord]] = {}
     recorder = Recorder(
         dict(enumerate(model.get_decoder().layers)),
         lambda index, record: records.setdefault(index, []).append(record),
@@ -78,7 +79,7 @@ def test_recording_leaves_the_logits_bit_equal(family, dtype, tmp_path: Path):
     assert torch.equal(plain, observed)
     assert torch.equal(plain, after)
     assert sorted(records) == recorder.moe_layers
-    assert all(len(record) == 24 for (record,) in records.values())
+    assert all(len(record.fetch()) == 24 for (record,) in records.values())
 
 
 def test_later_tokens_do_not_change_earlier_records(model):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from easyep.observation.experts import Routes, Tap
+from easyep.observation.row_norms import row_norms
 
 
 class JetMoeWatcher:
@@ -28,7 +29,7 @@ class JetMoeWatcher:
             order, tokens, gates, sizes, logits = routed[0]
             numbers = torch.arange(len(sizes), device=output.device)
             of_rows = numbers.repeat_interleave(torch.tensor(sizes, device=output.device))
-            norms = torch.linalg.vector_norm(output, dim=-1, dtype=torch.float32)
+            norms = row_norms(output)
             shape = (len(logits), router.top_k)
             weighted = output * gates[:, None]
             total = torch.zeros(len(logits), output.shape[-1], dtype=output.dtype)

@@ -13,8 +13,12 @@ from torch import Tensor, nn
 
 from easyep.observation.calls import rows
 from easyep.observation.experts import Routes, Tap
+from easyep.observation.row_norms import row_norms
 
 NAMES = ("DbrxExperts", "LongcatFlashExperts", "Step3p7Experts")
+# How Longcat-Flash says how many of its experts have weights. Further ones behind them return their
+# input: they cannot be pruned, and are left out like a shared expert.
+_COUNT = "num_routed_experts"
 _PRODUCTS = (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
 
 
@@ -34,31 +38,19 @@ class OwnLoopWatcher:
 
         def after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
             weights, (hidden, ids, _) = noticed.pop(), args
-            passed_on = _passed_on(module, rows(hidden), ids, weights.as_subclass(Tensor))
+            given, routed = weights.as_subclass(Tensor), rows(output)
+            count = getattr(module, _COUNT, None)
+            if count is not None:
+                passed_on = given.masked_fill(ids < count, 0.0).sum(-1, keepdim=True) * rows(hidden)
+                given, routed = given.masked_fill(ids >= count, 0.0), routed - passed_on
             if tap.silent:
-                return passed_on.view_as(output).to(output.dtype)
-            routed = rows(output) - passed_on
-            given = weights.masked_fill(ids >= _count(module, ids), 0.0)
+                without = passed_on if count is not None else torch.zeros_like(output)
+                return without.view_as(output).to(output.dtype)
             tap.tell(Routes(ids, given, weights.norms, routed))
             return None
 
         undo.callback(experts.register_forward_pre_hook(before).remove)
         undo.callback(experts.register_forward_hook(after).remove)
-
-
-def _count(experts: nn.Module, ids: Tensor) -> int:
-    """The number of experts that have weights.
-
-    Longcat-Flash has further ones behind them that return their input. They cannot be pruned, and
-    are left out like a shared expert.
-    """
-    return int(getattr(experts, "num_routed_experts", ids.max() + 1))
-
-
-def _passed_on(experts: nn.Module, hidden: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
-    """What experts without weights add, [T, H]."""
-    without = ids >= _count(experts, ids)
-    return weights.masked_fill(~without, 0.0).sum(-1, keepdim=True) * hidden
 
 
 class _Noticing(Tensor):
@@ -87,6 +79,6 @@ class _Noticing(Tensor):
         if func in _PRODUCTS:
             weights, outputs = args if isinstance(args[0], cls) else args[::-1]
             if weights.part is not None:
-                sizes = torch.linalg.vector_norm(outputs, dim=-1, dtype=torch.float32)
+                sizes = row_norms(outputs)
                 weights.norms[weights.part] = sizes
         return result
