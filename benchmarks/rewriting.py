@@ -1,18 +1,18 @@
 """How fast a checkpoint is rewritten, as a ratio to `cp` of as many bytes in the same run.
 
-    python benchmarks/rewriting.py --gigabytes 1 --rounds 5 --folder /somewhere/with/room
+    python benchmarks/rewriting.py --folder /somewhere/with/room --output result.json
     python benchmarks/rewriting.py --plan-only      # DeepSeek-V3's shape, headers only
 
 Both sides end with their files on disk (fsync); rewriting has hashed them besides. Times are
 medians of interleaved rounds; "warm" has the source in memory, "cold" has it dropped from there
-first. What was measured is in `results/`.
+first. "read_bytes" is what the kernel counted as fetched from the disk for the process, in the
+cold rounds. What was measured is in `results/`.
 """
 
 import argparse
 import json
 import os
 import platform
-import random
 import shutil
 import statistics
 import subprocess
@@ -21,104 +21,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from easyep.architectures.spec import find_architecture
-from easyep.artifacts.selection import Selection
+from synthetic import deepseek, selection, write
+
 from easyep.checkpoint.files import Checkpoint
-from easyep.checkpoint.headers import build_header, bytes_of
-from easyep.checkpoint.layout import resolve
-
-Form = tuple[str, tuple[int, ...]]
-
-
-def deepseek(layers: int, experts: int, hidden: int, inner: int) -> dict[str, Form]:
-    """Names, types and shapes of a block-FP8 DeepSeek-V3, attention simplified."""
-    tensors: dict[str, Form] = {"model.embed_tokens.weight": ("BF16", (1024, hidden))}
-
-    def quantised(name: str, rows: int, columns: int) -> None:
-        tensors[f"{name}.weight"] = ("F8_E4M3", (rows, columns))
-        tensors[f"{name}.weight_scale_inv"] = ("F32", (-(-rows // 128), -(-columns // 128)))
-
-    for layer in range(layers):
-        prefix = f"model.layers.{layer}."
-        for part in ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"):
-            quantised(f"{prefix}self_attn.{part}", 576, hidden)
-        if layer < 3:
-            quantised(f"{prefix}mlp.up_proj", inner, hidden)
-            continue
-        tensors[f"{prefix}mlp.gate.weight"] = ("BF16", (experts, hidden))
-        tensors[f"{prefix}mlp.gate.e_score_correction_bias"] = ("F32", (experts,))
-        for expert in range(experts):
-            for part in ("gate_proj", "up_proj", "down_proj"):
-                rows, columns = (hidden, inner) if part == "down_proj" else (inner, hidden)
-                quantised(f"{prefix}mlp.experts.{expert}.{part}", rows, columns)
-    tensors["lm_head.weight"] = ("BF16", (1024, hidden))
-    return tensors
-
-
-def write(path: Path, tensors: dict[str, Form], layers: int, experts: int, *, data: bool) -> None:
-    """A checkpoint in shards of about a 163rd each (at least 64 MB); without `data`, sparse."""
-    total = sum(bytes_of(*form) for form in tensors.values())
-    limit = max(64_000_000, total // 163)
-    shards: list[dict[str, Form]] = [{}]
-    size = 0
-    for name, form in tensors.items():
-        if size > limit:
-            shards.append({})
-            size = 0
-        shards[-1][name] = form
-        size += bytes_of(*form)
-    weight_map = {}
-    block = random.Random(0).randbytes(1 << 20)
-    for number, shard in enumerate(shards, start=1):
-        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        weight_map.update(dict.fromkeys(shard, file))
-        # As the reference writer orders them: wide types first, then by name.
-        order = sorted(shard, key=lambda name: (-bytes_of(shard[name][0], (1,)), name))
-        with open(path / file, "wb") as out:
-            out.write(build_header(((n, *shard[n]) for n in order), {"format": "pt"}))
-            left = sum(bytes_of(*form) for form in shard.values())
-            if not data:
-                out.truncate(out.tell() + left)
-                continue
-            while left:
-                left -= out.write(block[: min(left, len(block))])
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (path / "model.safetensors.index.json").write_text(json.dumps(index))
-    config = {
-        "model_type": "deepseek_v3",
-        "num_hidden_layers": layers,
-        "n_routed_experts": experts,
-        "num_experts_per_tok": 8,
-        "n_group": 8,
-        "topk_group": 4,
-        "first_k_dense_replace": 3,
-        "num_nextn_predict_layers": 0,
-    }
-    (path / "config.json").write_text(json.dumps(config, indent=2))
-
-
-def selection(path: Path) -> Selection:
-    """Half of the experts, at random in each group."""
-    checkpoint = Checkpoint.open(path)
-    layout = resolve(checkpoint, find_architecture(checkpoint.config))
-    router, rng = layout.router, random.Random(1)
-    size = router.num_experts // router.n_group
-
-    def experts() -> tuple[int, ...]:
-        blocks = (range(g * size, (g + 1) * size) for g in range(router.n_group))
-        return tuple(sorted(e for block in blocks for e in rng.sample(block, size // 2)))
-
-    return Selection(
-        model=checkpoint.identity("benchmark"),
-        num_experts=router.num_experts,
-        keep=router.num_experts // 2,
-        groups="balanced",
-        criterion="random",
-        layers={layer: experts() for layer in layout.moe_layers},
-    )
-
 
 REWRITE = """
 import resource, sys, time
@@ -128,7 +35,7 @@ start = time.perf_counter()
 rewrite(sys.argv[1], Selection.load(sys.argv[2]), sys.argv[3], max_shard_size=int(sys.argv[4]))
 seconds = time.perf_counter() - start
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss)
+print(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss, used.ru_inblock * 512)
 """
 
 COPY = """
@@ -141,16 +48,26 @@ for folder, _, files in os.walk(sys.argv[2]):
         os.fsync(descriptor)
 seconds = time.perf_counter() - start
 used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-print(seconds, sum(each.ru_utime + each.ru_stime for each in used), used[1].ru_maxrss)
+print(seconds, sum(each.ru_utime + each.ru_stime for each in used), used[1].ru_maxrss,
+      sum(each.ru_inblock for each in used) * 512)
 """
 
 
-def measured(code: str, *arguments: Path | int) -> tuple[float, float, int]:
-    """Seconds, seconds of CPU and peak memory (KiB) of `code` in a process of its own."""
+class Used(NamedTuple):
+    """What a process took: seconds, seconds of all cores, KiB at its peak, bytes from the disk."""
+
+    seconds: float
+    cpu: float
+    memory: int
+    read_bytes: int
+
+
+def measured(code: str, *arguments: Path | int) -> Used:
+    """Run `code` in a process of its own."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds, cpu, memory = done.stdout.split()
-    return float(seconds), float(cpu), int(memory)
+    seconds, cpu, memory, read_bytes = done.stdout.split()
+    return Used(float(seconds), float(cpu), int(memory), int(read_bytes))
 
 
 def evict(path: Path) -> None:
@@ -204,11 +121,11 @@ def compare(folder: Path, gigabytes: float, rounds: int, shard_size: int) -> dic
 def _medians(
     folder: Path, chosen: tuple[Path, Path], rounds: int, shard_size: int, *, cold: bool
 ) -> dict[str, Any]:
-    steps: dict[str, Callable[[], tuple[float, float, int]]] = {
+    steps: dict[str, Callable[[], Used]] = {
         "rewrite": lambda: measured(REWRITE, *chosen, folder / "out", shard_size),
         "cp": lambda: measured(COPY, folder / "model", folder / "out"),
     }
-    found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in steps}
+    found: dict[str, list[Used]] = {name: [] for name in steps}
     for number in range(rounds + 1):
         for name, step in steps.items():
             if cold:
@@ -218,17 +135,22 @@ def _medians(
             if number:  # the first round brings both sides into the page cache
                 found[name].append(result)
             shutil.rmtree(folder / "out")
-    seconds = {name: [each[0] for each in all_of] for name, all_of in found.items()}
-    ratios = [ours / theirs for ours, theirs in zip(*seconds.values(), strict=True)]
-    return {
-        **{f"{name}_seconds": _rounded(statistics.median(each)) for name, each in seconds.items()},
-        **{
-            f"{name}_cpu_seconds": _rounded(statistics.median(each[1] for each in all_of))
+
+    def median(what: str) -> dict[str, float]:
+        return {
+            name: statistics.median(getattr(each, what) for each in all_of)
             for name, all_of in found.items()
-        },
-        "ratio": _rounded(statistics.median(seconds["rewrite"]) / statistics.median(seconds["cp"])),
-        "ratio_of_each_round": [_rounded(each) for each in ratios],
-        "peak_rss_mb": round(max(each[2] for each in found["rewrite"]) / 1024, 1),
+        }
+
+    seconds, cpu, read_bytes = median("seconds"), median("cpu"), median("read_bytes")
+    each_round = zip(found["rewrite"], found["cp"], strict=True)
+    return {
+        **{f"{name}_seconds": _rounded(value) for name, value in seconds.items()},
+        **{f"{name}_cpu_seconds": _rounded(value) for name, value in cpu.items()},
+        **{f"{name}_read_bytes": int(value) for name, value in read_bytes.items() if cold},
+        "ratio": _rounded(seconds["rewrite"] / seconds["cp"]),
+        "ratio_of_each_round": [_rounded(ours.seconds / cp.seconds) for ours, cp in each_round],
+        "peak_rss_mb": round(max(each.memory for each in found["rewrite"]) / 1024, 1),
     }
 
 
@@ -299,20 +221,32 @@ def machine(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the source")
+    parser.add_argument(
+        "--gigabytes", type=float, nargs="+", default=[2.0, 6.0], help="sizes of the source"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shard-size", type=int, default=5_000_000_000, help="bytes of one file")
     parser.add_argument(
-        "--folder", type=Path, default=None, help="where to write; needs 3x the size"
+        "--folder", type=Path, default=None, help="where to write; needs 2.5x the largest size"
     )
+    parser.add_argument("--output", type=Path, default=None, help="the result, as JSON")
     parser.add_argument("--plan-only", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        if options.plan_only:
-            facts = plan_only(Path(folder))
-        else:
-            facts = compare(Path(folder), options.gigabytes, options.rounds, options.shard_size)
-        print(json.dumps({**facts, "machine": machine(Path(folder))}, indent=2))
+    facts: dict[str, Any] = {}
+    for size in ["plan"] if options.plan_only else options.gigabytes:
+        with tempfile.TemporaryDirectory(dir=options.folder) as name:
+            folder = Path(name)
+            if options.plan_only:
+                facts |= plan_only(folder)
+            else:
+                found = compare(folder, size, options.rounds, options.shard_size)
+                facts[f"{size:g} GB"] = found
+                print(f"{size:g} GB: {json.dumps(found)}", file=sys.stderr, flush=True)
+            facts["machine"] = machine(folder)
+    text = json.dumps(facts, indent=2) + "\n"
+    if options.output is not None:
+        options.output.write_text(text, encoding="utf-8")
+    print(text, end="")
 
 
 if __name__ == "__main__":

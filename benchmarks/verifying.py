@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rewriting import deepseek, selection, write
+from synthetic import deepseek, selection, write
 
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.rewriting import rewrite

@@ -62,8 +62,22 @@ class Sources:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
         while self._open:
             os.close(self._open.popitem()[1])
+
+    def expect(self, each: Range) -> None:
+        """Have the disk read a range that is asked for soon; does not wait for it.
+
+        Raises:
+            CheckpointError: the file is gone or has changed its size.
+        """
+        if hasattr(os, "posix_fadvise"):
+            descriptor = self._descriptor(each.shard)
+            os.posix_fadvise(descriptor, each.begin, each.nbytes, os.POSIX_FADV_WILLNEED)
 
     def read_into(self, buffer: memoryview, shard: str, offset: int) -> int:
         """Fill `buffer` from `offset` of a shard as far as one call reads; the bytes read.
@@ -97,6 +111,9 @@ class Sources:
             self._open.move_to_end(shard)
             return self._open[shard]
         descriptor = os.open(checked_file(self._root, shard), os.O_RDONLY)
+        if hasattr(os, "posix_fadvise"):
+            # The kernel would read on behind each range, into experts that are not asked for.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         if len(self._open) >= MAX_OPEN:
             os.close(self._open.popitem(last=False)[1])
         self._open[shard] = descriptor

@@ -32,7 +32,7 @@ from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.manifest import manifest_document
 from easyep.checkpoint.planning import MAX_SHARD_BYTES, Plan, plan
 from easyep.checkpoint.renumbering import renaming
-from easyep.checkpoint.shard_writing import write_shards
+from easyep.checkpoint.shard_writing import ShardWriter
 from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD
 from easyep.checkpoint.target import check_room, check_target, told_leftovers
 from easyep.checkpoint.work_folder import WorkFolder, work_folder
@@ -147,9 +147,11 @@ def _write_weights(
     source = work.checkpoint
     left = [shard for shard in work.shards if shard.name not in place.finished]
     with progress.task("writing", sum(shard.file_bytes for shard in left), "bytes") as task:
+        writer = ShardWriter(left, place.files, source, target, finished=place.note, task=task)
         try:
-            write_shards(left, place.files, source, target, finished=place.note, task=task)
+            writer.write({shard.name: shard.tensors for shard in left})
         finally:
+            writer.close()
             changed = resuming.has_changed(source, stamps)
             if changed:
                 place.keep_only(set())

@@ -1,59 +1,51 @@
 """The weight files of a plan, written: byte ranges copied, and hashed on the way.
 
-Hashing takes as long as copying, and the hash of a file is made from its beginning to its end. So
-two threads share a file: each copies the next block, and hashes what is there to be hashed if the
-other does not. Where there are more cores, several files are written at a time.
+Hashing takes twice as long as copying, and the hash of a file is made from its beginning to its
+end. So as many files are written side by side as there are cores, each copied and hashed by one
+thread, block by block. A thread without a file of its own helps another one's: it copies the next
+blocks there while they are hashed. No two threads write to one file at a time: they would wait
+for each other in the kernel.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from threading import Condition, Event, Lock
+from threading import Condition
 
 from easyep.atomic import writing
-from easyep.checkpoint.copying import Range, Sources, merged
+from easyep.checkpoint.blocks import BLOCK_BYTES, Block, blocks, contents
+from easyep.checkpoint.copying import Range, Sources
 from easyep.checkpoint.disk import reserve, start_writing
 from easyep.checkpoint.files import Checkpoint
-from easyep.checkpoint.output_files import OutputShard
+from easyep.checkpoint.output_files import OutputShard, OutputTensor
 from easyep.checkpoint.proofreading import cores
-from easyep.errors import CheckpointError
 from easyep.progress import Task
 
-# Read, then written: what stays in the cache of a core meanwhile.
-PIECE_BYTES = 128 * 1024
+# So many blocks of a file may wait for their hash.
+WAITING = 4
 
-# Taken by a thread at a time. So many blocks of a file may wait for the hash that its threads
-# seldom wait for each other.
-BLOCK_BYTES = 1024 * 1024
-BLOCKS = 8
-THREADS_PER_FILE = 2
+# The disk reads so far ahead of what is copied.
+AHEAD_BYTES = 16 * 1024 * 1024
 
 # After so many bytes the disk begins to write them, while the next ones are copied.
 WRITE_BACK_BYTES = 32 * 1024 * 1024
 
 # More files at a time are not faster on any disk, and would lie scattered on a slow one.
 MAX_AT_A_TIME = 4
+MAX_THREADS = 8
+
+Finished = Callable[[str, int, str], None]
 
 
 class _StoppedError(Exception):
     """Another file could not be written, so this one is not needed any more."""
 
 
-def write_shards(
-    shards: Sequence[OutputShard],
-    folder: Path,
-    source: Checkpoint,
-    target: Path,
-    *,
-    finished: Callable[[str, int, str], None],
-    task: Task,
-) -> None:
-    """Write weight files to `folder`, the room for all of them reserved before the first byte.
+class ShardWriter:
+    """Weight files that are written to a folder, in one go or a few tensors at a time.
 
     Args:
         shards: the files.
@@ -64,229 +56,253 @@ def write_shards(
         task: told of every byte.
 
     Raises:
-        CheckpointError: the source is gone or has changed.
-        OutputError: `target` cannot be written.
+        OutputError: there is no room for all files; it is reserved before the first byte.
     """
-    for shard in shards:
-        with writing(target):
-            descriptor = os.open(folder / shard.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            try:
-                reserve(descriptor, shard.file_bytes)
-            finally:
-                os.close(descriptor)
-    stop, shared = Event(), _Shared(task)
-
-    def write(shard: OutputShard) -> None:
-        sha256 = _write(shard, folder, source, target, shared, stop)
-        finished(shard.name, shard.file_bytes, sha256)
-
-    with ThreadPoolExecutor(at_a_time()) as pool:
-        futures = [pool.submit(write, shard) for shard in shards]
-        try:
-            for future in as_completed(futures):
-                error = future.exception()
-                if error is not None and not isinstance(error, _StoppedError):
-                    raise error
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def at_a_time() -> int:
-    """How many weight files are written at once."""
-    return max(1, min(MAX_AT_A_TIME, cores() // THREADS_PER_FILE))
-
-
-class _Shared:
-    """Lets several threads report to one task."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._lock = Lock()
-
-    def advance(self, amount: int = 1) -> None:
-        with self._lock:
-            self._task.advance(amount)
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """The bytes of a file from `offset` on: its `number`-th block, from the `parts` in order."""
-
-    number: int
-    offset: int
-    parts: tuple[Range | bytes, ...]
-
-
-def _blocks(parts: Iterable[Range | bytes]) -> Iterator[_Block]:
-    """A file's bytes in blocks of `BLOCK_BYTES`; the last one may be smaller."""
-    number, offset = 0, 0
-    found: list[Range | bytes] = []
-    room = BLOCK_BYTES
-    for part in parts:
-        left = part
-        while size := _size(left):
-            taken, left = _cut(left, min(size, room))
-            found.append(taken)
-            room -= _size(taken)
-            if not room:
-                yield _Block(number, offset, tuple(found))
-                number, offset, found, room = number + 1, offset + BLOCK_BYTES, [], BLOCK_BYTES
-    if found:
-        yield _Block(number, offset, tuple(found))
-
-
-def _size(part: Range | bytes) -> int:
-    return part.nbytes if isinstance(part, Range) else len(part)
-
-
-def _cut(part: Range | bytes, at: int) -> tuple[Range | bytes, Range | bytes]:
-    """The first `at` bytes and the others."""
-    if isinstance(part, bytes):
-        return part[:at], part[at:]
-    middle = part.begin + at
-    return Range(part.shard, part.begin, middle), Range(part.shard, middle, part.end)
-
-
-def _parts(shard: OutputShard, sources: Sources) -> Iterator[Range | bytes]:
-    """What a file consists of: its header, ranges of the source, and values that were changed."""
-    yield shard.header
-    for change, tensors in groupby(shard.tensors, key=lambda tensor: tensor.change):
-        if change is None:
-            yield from merged(each for tensor in tensors for each in tensor.ranges)
-            continue
-        for tensor in tensors:
-            data = change(sources.read(tensor.ranges))
-            if len(data) != tensor.nbytes:
-                raise CheckpointError(
-                    f"tensor {tensor.name!r} needs {tensor.nbytes} bytes as {tensor.dtype} "
-                    f"{list(tensor.shape)}, but its new values take {len(data)}"
-                )
-            yield data
-
-
-def _write(
-    shard: OutputShard, folder: Path, source: Checkpoint, target: Path, task: Task, stop: Event
-) -> str:
-    """Write one file and wait until it is on disk; its SHA-256."""
-    with ExitStack() as stack:
-        with writing(target):
-            descriptor = os.open(folder / shard.name, os.O_WRONLY | os.O_NOFOLLOW)
-        stack.callback(os.close, descriptor)
-        sources = stack.enter_context(Sources(source.path, source.shards.values()))
-        file = _File(descriptor, _blocks(_parts(shard, sources)), source, target, task, stop)
-        with ThreadPoolExecutor(THREADS_PER_FILE) as pool:
-            threads = [pool.submit(file.work) for _ in range(THREADS_PER_FILE)]
-            try:
-                for thread in as_completed(threads):
-                    thread.result()
-            except BaseException:
-                stop.set()
-                raise
-        with writing(target):
-            os.fsync(descriptor)
-        return file.hash.hexdigest()
-
-
-class _File:
-    """A file while several threads write it."""
 
     def __init__(
         self,
-        descriptor: int,
-        blocks: Iterator[_Block],
+        shards: Sequence[OutputShard],
+        folder: Path,
         source: Checkpoint,
         target: Path,
+        *,
+        finished: Finished,
         task: Task,
-        stop: Event,
     ) -> None:
-        self.hash = hashlib.sha256()
-        self._descriptor = descriptor
-        self._blocks = blocks
-        self._source = source
-        self._target = target
+        self._finished = finished
         self._task = task
-        self._stop = stop
-        self._taking = Lock()
-        self._state = Condition()  # guards what follows
-        self._free = [memoryview(bytearray(BLOCK_BYTES)) for _ in range(BLOCKS)]
-        self._copied: dict[int, tuple[memoryview, int]] = {}  # block -> its buffer, its bytes
-        self._hashing = False
-        self._hashed = 0  # blocks
-        self._size = 0  # of these blocks, in bytes
-        self._started = 0  # up to where the disk was told to write
+        self._state = Condition()  # guards what follows, and the state of the files
+        self._waiting: deque[_File] = deque()
+        self._open: list[_File] = []
+        self._error: BaseException | None = None
+        self._files = {
+            each.name: _File(each, folder / each.name, source, target) for each in shards
+        }
+        for file in self._files.values():
+            file.reserve()
 
-    def work(self) -> None:
-        """Copy and hash blocks until there are none left to be copied."""
-        with Sources(self._source.path, self._source.shards.values()) as sources:
-            while True:
-                # First room, then a block: one that was taken never waits for those behind it.
-                buffer = self._take_buffer()
-                block = self._take_block()
-                if block is None:
-                    return
-                self._hash_copied(block, buffer, self._copy(block, buffer, sources))
+    def write(self, tensors: Mapping[str, Sequence[OutputTensor]]) -> None:
+        """Go on with files; those that become complete are on disk when this returns.
 
-    def _take_buffer(self) -> memoryview:
+        Args:
+            tensors: for each of some files the tensors that come next in it.
+
+        Raises:
+            CheckpointError: the source is gone or has changed.
+            OutputError: the target cannot be written.
+        """
+        for name, some in tensors.items():
+            self._files[name].expect(some)
+            self._waiting.append(self._files[name])
+        threads = min(cores(), MAX_THREADS, len(self._waiting) * 2)
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            working = [pool.submit(self._work) for _ in range(threads)]
+            try:
+                for each in as_completed(working):
+                    each.result()
+            except BaseException as error:
+                self._stop(error)
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Close the files; those that are not complete stay as they are."""
+        for file in self._files.values():
+            file.close()
+
+    def _stop(self, error: BaseException) -> None:
         with self._state:
-            while not self._free:
-                self._state.wait(timeout=0.1)
-                if self._stop.is_set():
+            if self._error is None or isinstance(self._error, _StoppedError):
+                self._error = error
+            self._state.notify_all()
+
+    def _work(self) -> None:
+        """Take one step after the other until none is left."""
+        mine: _File | None = None
+        try:
+            while (taken := self._next_step(mine)) is not None:
+                mine, step = taken
+                step(mine)
+        except BaseException as error:
+            self._stop(error)
+            raise
+
+    def _next_step(self, mine: "_File | None") -> "tuple[_File, Callable[[_File], None]] | None":
+        """What a thread is to do next; it goes on with the file it was at if it can.
+
+        Returns:
+            None when nothing is left to be done.
+        """
+        with self._state:
+            while True:
+                if self._error is not None:
                     raise _StoppedError
-            return self._free.pop()
+                order = [mine] if mine in self._open and mine is not None else []
+                helped = [file for file in self._open if file is not mine]
+                for file in order:
+                    if step := self._step_of(file):
+                        return file, step
+                if self._waiting and len(self._open) < min(MAX_AT_A_TIME, cores()):
+                    self._open.append(self._waiting.popleft())
+                    helped.insert(0, self._open[-1])
+                for file in helped:
+                    if step := self._step_of(file):
+                        return file, step
+                if not self._open:
+                    return None
+                self._state.wait()
 
-    def _take_block(self) -> _Block | None:
-        with self._taking:
-            if self._stop.is_set():
-                raise _StoppedError
-            return next(self._blocks, None)
+    def _step_of(self, file: "_File") -> "Callable[[_File], None] | None":
+        """The step that `file` has for one more thread."""
+        if file.copied and not file.hashing:
+            file.hashing = True
+            return self._hash
+        if file.free and not file.copying and not file.all_copied:
+            file.copying = True
+            return self._copy
+        return None
 
-    def _copy(self, block: _Block, buffer: memoryview, sources: Sources) -> int:
-        """Read the parts of a block into `buffer` and write them; their bytes."""
-        filled = written = 0
-        for part in block.parts:
+    def _copy(self, file: "_File") -> None:
+        buffer = file.free.pop()
+        size = file.copy(buffer)
+        with self._state:
+            file.copying = False
+            if size:
+                file.copied.append((buffer, size))
+            else:
+                file.all_copied = True
+                file.free.append(buffer)
+            # The last block may have been hashed before it was known to be the last.
+            last = not size and not file.copied and not file.hashing
+            file.hashing = file.hashing or last
+            self._state.notify_all()
+        if last:
+            self._end(file)
+
+    def _hash(self, file: "_File") -> None:
+        buffer, size = file.copied.popleft()
+        file.hash.update(buffer[:size])
+        self._task_advance(size)
+        with self._state:
+            file.free.append(buffer)
+            last = file.all_copied and not file.copied
+            file.hashing = last
+            self._state.notify_all()
+        if last:
+            self._end(file)
+
+    def _end(self, file: "_File") -> None:
+        """All that was to be written is written; only one thread comes here."""
+        if file.complete:
+            self._finished(file.shard.name, file.size, file.sync())
+            file.close()
+        with self._state:
+            file.hashing = False
+            self._open.remove(file)
+            self._state.notify_all()
+
+    def _task_advance(self, amount: int) -> None:
+        with self._state:
+            self._task.advance(amount)
+
+
+class _File:
+    """A file while it is written. Its public fields are guarded by the writer."""
+
+    def __init__(self, shard: OutputShard, path: Path, source: Checkpoint, target: Path) -> None:
+        self.shard = shard
+        self.size = shard.file_bytes
+        self.hash = hashlib.sha256()
+        self.copying = self.hashing = self.all_copied = False
+        self.free: list[memoryview] = []
+        self.copied: deque[tuple[memoryview, int]] = deque()
+        self._path = path
+        self._target = target
+        self._sources = Sources(source.path, source.shards.values())
+        self._descriptor = -1
+        self._blocks: Iterator[Block] = iter(())
+        self._ahead: deque[Block] = deque()
+        self._written = self._started = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte is there."""
+        return self._written == self.size
+
+    def reserve(self) -> None:
+        """Make the file, its room on disk its own."""
+        with writing(self._target):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            descriptor = os.open(self._path, flags, 0o666)
+            try:
+                reserve(descriptor, self.size)
+            finally:
+                os.close(descriptor)
+
+    def expect(self, tensors: Sequence[OutputTensor]) -> None:
+        """Take these tensors next, behind the header if nothing is there yet."""
+
+        def parts() -> Iterator[Range | bytes]:
+            if not self._written:
+                yield self.shard.header
+            yield from contents(tensors, self._sources)
+
+        self._blocks = blocks(parts())
+        self.all_copied = False
+        if self._descriptor < 0:
+            with writing(self._target):
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW)
+        if not self.free:
+            self.free = [memoryview(bytearray(BLOCK_BYTES)) for _ in range(WAITING)]
+
+    def copy(self, buffer: memoryview) -> int:
+        """Read the next block into `buffer` and write it; its bytes, 0 behind the last."""
+        self._look_ahead()
+        if not self._ahead:
+            return 0
+        filled = 0
+        for part in self._ahead.popleft().parts:
             if isinstance(part, bytes):
                 buffer[filled : filled + len(part)] = part
                 filled += len(part)
                 continue
             at = part.begin
             while at < part.end:
-                room = min(part.end - at, PIECE_BYTES)
-                count = sources.read_into(buffer[filled : filled + room], part.shard, at)
+                room = buffer[filled : filled + part.end - at]
+                count = self._sources.read_into(room, part.shard, at)
                 at, filled = at + count, filled + count
-                if filled - written >= PIECE_BYTES:
-                    self._write(buffer[written:filled], block.offset + written)
-                    written = filled
-        self._write(buffer[written:filled], block.offset + written)
+        self._write(buffer[:filled])
         return filled
 
-    def _write(self, data: memoryview, offset: int) -> None:
+    def _look_ahead(self) -> None:
+        """Have the disk read what is copied soon, and nothing that lies between."""
+        while len(self._ahead) <= AHEAD_BYTES // BLOCK_BYTES:
+            block = next(self._blocks, None)
+            if block is None:
+                return
+            for part in block.parts:
+                if isinstance(part, Range):
+                    self._sources.expect(part)
+            self._ahead.append(block)
+
+    def _write(self, data: memoryview) -> None:
         with writing(self._target):
             while data:
-                count = os.pwrite(self._descriptor, data, offset)
-                data, offset = data[count:], offset + count
+                count = os.pwrite(self._descriptor, data, self._written)
+                data, self._written = data[count:], self._written + count
+        if self._written - self._started >= WRITE_BACK_BYTES:
+            start_writing(self._descriptor, self._started, self._written)
+            self._started = self._written
 
-    def _hash_copied(self, block: _Block, buffer: memoryview, size: int) -> None:
-        """Hash the blocks whose turn it is, unless the other thread does."""
-        with self._state:
-            self._copied[block.number] = (buffer, size)
-            if self._hashing:
-                return
-            self._hashing = True
-        while True:
-            with self._state:
-                if self._hashed not in self._copied:
-                    self._hashing = False
-                    return
-                buffer, size = self._copied.pop(self._hashed)
-            self.hash.update(buffer[:size])
-            with self._state:
-                self._hashed += 1
-                self._size += size
-                self._free.append(buffer)
-                self._state.notify()
-            self._task.advance(size)
-            if self._size - self._started >= WRITE_BACK_BYTES:
-                start_writing(self._descriptor, self._started, self._size)
-                self._started = self._size
+    def sync(self) -> str:
+        """Wait until the file is on disk; its SHA-256."""
+        with writing(self._target):
+            os.fsync(self._descriptor)
+        return self.hash.hexdigest()
+
+    def close(self) -> None:
+        self._sources.close()
+        self.free = []
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

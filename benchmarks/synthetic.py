@@ -1,0 +1,101 @@
+"""Checkpoints of DeepSeek-V3's form in any size, and random selections for them."""
+
+import json
+import random
+from pathlib import Path
+
+from easyep.architectures.spec import find_architecture
+from easyep.artifacts.selection import Selection
+from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.headers import build_header, bytes_of
+from easyep.checkpoint.layout import resolve
+
+Form = tuple[str, tuple[int, ...]]
+
+
+def deepseek(layers: int, experts: int, hidden: int, inner: int) -> dict[str, Form]:
+    """Names, types and shapes of a block-FP8 DeepSeek-V3, attention simplified."""
+    tensors: dict[str, Form] = {"model.embed_tokens.weight": ("BF16", (1024, hidden))}
+
+    def quantised(name: str, rows: int, columns: int) -> None:
+        tensors[f"{name}.weight"] = ("F8_E4M3", (rows, columns))
+        tensors[f"{name}.weight_scale_inv"] = ("F32", (-(-rows // 128), -(-columns // 128)))
+
+    for layer in range(layers):
+        prefix = f"model.layers.{layer}."
+        for part in ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"):
+            quantised(f"{prefix}self_attn.{part}", 576, hidden)
+        if layer < 3:
+            quantised(f"{prefix}mlp.up_proj", inner, hidden)
+            continue
+        tensors[f"{prefix}mlp.gate.weight"] = ("BF16", (experts, hidden))
+        tensors[f"{prefix}mlp.gate.e_score_correction_bias"] = ("F32", (experts,))
+        for expert in range(experts):
+            for part in ("gate_proj", "up_proj", "down_proj"):
+                rows, columns = (hidden, inner) if part == "down_proj" else (inner, hidden)
+                quantised(f"{prefix}mlp.experts.{expert}.{part}", rows, columns)
+    tensors["lm_head.weight"] = ("BF16", (1024, hidden))
+    return tensors
+
+
+def write(path: Path, tensors: dict[str, Form], layers: int, experts: int, *, data: bool) -> None:
+    """A checkpoint in shards of about a 163rd each (at least 64 MB); without `data`, sparse."""
+    total = sum(bytes_of(*form) for form in tensors.values())
+    limit = max(64_000_000, total // 163)
+    shards: list[dict[str, Form]] = [{}]
+    size = 0
+    for name, form in tensors.items():
+        if size > limit:
+            shards.append({})
+            size = 0
+        shards[-1][name] = form
+        size += bytes_of(*form)
+    weight_map = {}
+    block = random.Random(0).randbytes(1 << 20)
+    for number, shard in enumerate(shards, start=1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        weight_map.update(dict.fromkeys(shard, file))
+        # As the reference writer orders them: wide types first, then by name.
+        order = sorted(shard, key=lambda name: (-bytes_of(shard[name][0], (1,)), name))
+        with open(path / file, "wb") as out:
+            out.write(build_header(((n, *shard[n]) for n in order), {"format": "pt"}))
+            left = sum(bytes_of(*form) for form in shard.values())
+            if not data:
+                out.truncate(out.tell() + left)
+                continue
+            while left:
+                left -= out.write(block[: min(left, len(block))])
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    config = {
+        "model_type": "deepseek_v3",
+        "num_hidden_layers": layers,
+        "n_routed_experts": experts,
+        "num_experts_per_tok": 8,
+        "n_group": 8,
+        "topk_group": 4,
+        "first_k_dense_replace": 3,
+        "num_nextn_predict_layers": 0,
+    }
+    (path / "config.json").write_text(json.dumps(config, indent=2))
+
+
+def selection(path: Path) -> Selection:
+    """Half of the experts, at random in each group."""
+    checkpoint = Checkpoint.open(path)
+    layout = resolve(checkpoint, find_architecture(checkpoint.config))
+    router, rng = layout.router, random.Random(1)
+    size = router.num_experts // router.n_group
+
+    def experts() -> tuple[int, ...]:
+        blocks = (range(g * size, (g + 1) * size) for g in range(router.n_group))
+        return tuple(sorted(e for block in blocks for e in rng.sample(block, size // 2)))
+
+    return Selection(
+        model=checkpoint.identity("benchmark"),
+        num_experts=router.num_experts,
+        keep=router.num_experts // 2,
+        groups="balanced",
+        criterion="random",
+        layers={layer: experts() for layer in layout.moe_layers},
+    )

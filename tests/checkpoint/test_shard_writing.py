@@ -1,0 +1,152 @@
+"""Weight files written by any number of threads, at once or piece by piece."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from easyep.checkpoint import blocks, shard_writing
+from easyep.checkpoint.copying import Sources
+from easyep.checkpoint.planning import Plan, plan
+from easyep.checkpoint.shard_writing import ShardWriter
+from easyep.errors import CheckpointError, OutputError
+from tests.checkpoint.conftest import Chooser
+from tests.checkpoint.raw_files import deepseek_fp8
+
+
+@pytest.fixture
+def work(tmp_path: Path, choose: Chooser) -> Plan:
+    path = deepseek_fp8(tmp_path / "m")
+    return plan(path, choose(path), max_shard_size=60_000)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (blocks, shard_writing):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 1000)
+
+
+def expected(work: Plan) -> dict[str, bytes]:
+    """The files, from the whole source in memory."""
+    source = {name: (work.checkpoint.path / name).read_bytes() for name in work.checkpoint.shards}
+    return {
+        shard.name: shard.header
+        + b"".join(
+            source[each.shard][each.begin : each.end]
+            for tensor in shard.tensors
+            for each in tensor.ranges
+        )
+        for shard in work.shards
+    }
+
+
+class Written:
+    """A folder that is written to, and what was told of it."""
+
+    def __init__(self, work: Plan, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.finished: dict[str, tuple[int, str]] = {}
+        self.bytes = 0
+        self.writer = ShardWriter(
+            work.shards, folder, work.checkpoint, folder, finished=self.note, task=self
+        )
+
+    def note(self, name: str, size: int, sha256: str) -> None:
+        self.finished[name] = size, sha256
+
+    def advance(self, amount: int = 1) -> None:
+        self.bytes += amount
+
+    def check(self, files: dict[str, bytes]) -> None:
+        assert {name: (self.folder / name).read_bytes() for name in files} == files
+        assert self.finished == {
+            name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()
+        }
+        assert self.bytes == sum(map(len, files.values()))
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_files_are_the_same_with_any_number_of_threads(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(shard_writing, "cores", lambda: cores)
+    assert len(work.shards) > 2
+    written = Written(work, tmp_path / "out")
+    written.writer.write({shard.name: shard.tensors for shard in work.shards})
+    written.writer.close()
+    written.check(expected(work))
+
+
+@pytest.mark.parametrize("step", [1, 3, 40])
+def test_files_are_the_same_a_few_tensors_at_a_time(work: Plan, tmp_path: Path, step: int) -> None:
+    written = Written(work, tmp_path / "out")
+    for at in range(0, max(len(shard.tensors) for shard in work.shards), step):
+        parts = {shard.name: shard.tensors[at : at + step] for shard in work.shards}
+        written.writer.write({name: some for name, some in parts.items() if some})
+        done = {each.name for each in work.shards if len(each.tensors) <= at + step}
+        assert written.finished.keys() == done
+    written.writer.close()
+    written.check(expected(work))
+
+
+def test_room_is_reserved_before_the_first_byte(work: Plan, tmp_path: Path) -> None:
+    written = Written(work, tmp_path / "out")
+    assert {path.name for path in written.folder.iterdir()} == {s.name for s in work.shards}
+    with pytest.raises(OutputError, match="exists"):
+        ShardWriter(
+            work.shards,
+            written.folder,
+            work.checkpoint,
+            tmp_path / "out",
+            finished=written.note,
+            task=written,
+        )
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_the_first_error_stops_all_threads(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(shard_writing, "cores", lambda: cores)
+    reads = []
+    read_into: Callable[..., Any] = Sources.read_into
+
+    def failing(self: Sources, *arguments: Any) -> int:
+        reads.append(arguments)
+        if len(reads) == 20:
+            raise CheckpointError("gone")
+        return int(read_into(self, *arguments))
+
+    monkeypatch.setattr(Sources, "read_into", failing)
+    written = Written(work, tmp_path / "out")
+    with pytest.raises(CheckpointError, match="gone"):
+        written.writer.write({shard.name: shard.tensors for shard in work.shards})
+    written.writer.close()
+    assert len(reads) < 20 + 4 * cores
+    assert len(written.finished) < len(work.shards)
+
+
+def test_only_the_kept_ranges_are_asked_from_the_disk(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advised: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _fd, *rest: advised.append(rest))
+    written = Written(work, tmp_path / "out")
+    written.writer.write({shard.name: shard.tensors for shard in work.shards})
+    written.writer.close()
+    written.check(expected(work))
+    ahead = [size for _, size, advice in advised if advice == os.POSIX_FADV_WILLNEED]
+    assert sum(ahead) == work.bytes_after
+    assert sum(advice == os.POSIX_FADV_RANDOM for *_, advice in advised) > 0
+
+
+def test_nothing_to_write_is_nothing_done(work: Plan, tmp_path: Path) -> None:
+    written = Written(work, tmp_path / "out")
+    written.writer.write({})
+    written.writer.close()
+    assert not written.finished
+    assert not written.bytes
