@@ -64,11 +64,15 @@ def forms(
 
 
 def shows(text: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> bool:
-    """Whether a rendering has the last thinking, the tools and every call with its arguments."""
+    """Whether a rendering has what was asked, the tools and every call with its arguments."""
     for tool in tools:
-        if json.dumps(tool.get("function", tool).get("name", ""), ensure_ascii=False) not in text:
+        function = tool.get("function", tool)
+        told = (function.get("name", ""), function.get("description", ""))
+        if not all(_has(text, part.strip()) for part in told):
             return False
     for message in messages:
+        if message["role"] in ("system", "user") and not _has(text, message["content"].strip()):
+            return False
         for call in message.get("tool_calls") or ():
             function = call.get("function", call)
             arguments = _as_object(function["arguments"])
@@ -91,7 +95,7 @@ def pieces(message: Mapping[str, Any]) -> Iterator[list[str]]:
         function = call.get("function", call)
         yield [function["name"]]
         for value in _as_object(function["arguments"]).values():
-            yield _written(value)
+            yield written(value)
 
 
 def last_thought(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -186,10 +190,10 @@ def _as_json(arguments: Any) -> str:
 
 
 def _has(text: str, value: Any) -> bool:
-    return any(form in text for form in _written(value))
+    return any(form in text for form in written(value))
 
 
-def _written(value: Any) -> list[str]:
+def written(value: Any) -> list[str]:
     """How templates write a value: text as it is or as JSON, with or without escapes."""
     plain = [value] if isinstance(value, str) else []
     return [*plain, *(json.dumps(value, ensure_ascii=a) for a in (False, True))]

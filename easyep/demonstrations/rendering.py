@@ -1,5 +1,6 @@
 """Demonstrations -> token sequences, through the model's own tokenizer and chat template."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from easyep.errors import DemosError
 
 DemoOrder = Literal["random", "longest"]
 DEMO_ORDERS: tuple[DemoOrder, ...] = ("random", "longest")
+_OPEN_MARK = re.compile(r"<[^<>\s]*$")
 
 
 def render(
@@ -153,20 +155,61 @@ def _spans(
         return text
 
     whole = rendered(len(messages))
-    spans, before = [], ""
-    for i, message in enumerate(messages):
-        if message["role"] == "assistant":
-            # What precedes the answer, as serving writes it. A template may render earlier
-            # turns otherwise once later ones follow: the common beginning is what it kept.
-            before = rendered(i, add_generation_prompt=True) if i else ""
-            start = _common(before, whole)
-            alone = rendered(i + 1)
-            turn = alone[_common(before, alone) :]
-            spans.append((start, start + _turn_end(whole[start:], turn, message)))
-    last = messages[-1]
-    if last["role"] == "assistant" and not last.get("tool_calls"):
-        return _with_whole_answer(whole, spans, last.get("content"), before)
+    prompts = {
+        i: rendered(i, add_generation_prompt=True) if i else ""
+        for i, message in enumerate(messages)
+        if message["role"] == "assistant"
+    }
+    last = len(messages) - 1
+    if last in prompts:
+        whole = _as_asked(prompts[last], whole, messages[:last], options["enable_thinking"])
+    spans = []
+    for i, before in prompts.items():
+        # What precedes the answer, as serving writes it. A template may render earlier
+        # turns otherwise once later ones follow: the common beginning is what it kept.
+        start = _answer_start(before, whole, messages[:i])
+        alone = rendered(i + 1)
+        turn = alone[_answer_start(before, alone, messages[:i]) :]
+        spans.append((start, start + _turn_end(whole[start:], turn, messages[i])))
+    if last in prompts and not messages[last].get("tool_calls"):
+        return _with_whole_answer(whole, spans, messages[last].get("content"), prompts[last])
     return whole, spans
+
+
+def _as_asked(before: str, whole: str, asked: Sequence[Mapping[str, Any]], thinking: bool) -> str:
+    """The conversation with what serving writes before the last answer, where that differs.
+
+    Once it is answered a template may write the question otherwise, or leave out the empty
+    thinking with which it told the model not to think.
+    """
+    start, common = _answer_start(before, whole, asked), _common(before, whole)
+    told = not thinking and common < len(before) and not before.rstrip().endswith("<think>")
+    if start <= common and not told:
+        return whole
+    turn = whole[start:]
+    return before + turn[_overlap(before, turn) :]
+
+
+def _answer_start(before: str, whole: str, asked: Sequence[Mapping[str, Any]]) -> int:
+    """Where in `whole` the answer begins that follows the messages `asked`.
+
+    Args:
+        before: what serving writes before the answer.
+        whole: a conversation that has it.
+    """
+    start = _common(before, whole)
+    if start < len(before) and (mark := _OPEN_MARK.search(before[:start])):
+        start = mark.start()  # <think> and </think> have no beginning in common
+    question = str(asked[-1].get("content") or "").strip() if asked else ""
+    for form in conversation.written(question) if question else ():
+        there = before.rfind(form) + len(form)
+        if form in before and form in whole and start < there:
+            # The two differ before the question already, such as by a system prompt that moves
+            # to the last one. What closes the question is the same.
+            pieces = whole.split(form)[: before.count(form)]
+            here = len(form.join(pieces)) + len(form)
+            return here + _common(before[there:], whole[here:])
+    return start
 
 
 def _turn_end(rest: str, turn: str, message: Mapping[str, Any]) -> int:
@@ -201,10 +244,15 @@ def _with_whole_answer(
         answer: the content of the last message.
         before: what serving writes before that answer.
     """
-    if not isinstance(answer, str) or answer.strip() in whole[spans[-1][0] :]:
+    if not isinstance(answer, str):
+        return whole, spans
+    turn = whole[spans[-1][0] :]
+    opening = turn[: turn.find(answer.strip())] if answer.strip() in turn else None
+    # A template may open the thinking, or write empty thinking, before that of the content.
+    twice = answer.startswith("<think>") and (opening or before).rstrip().endswith("think>")
+    if opening is not None and not twice:
         return whole, spans
     # What the template kept of the answer is its end; what follows that closes the turn.
-    turn = whole[spans[-1][0] :]
     kept = next(
         (end for i in range(len(answer)) if (end := answer[i:].strip()) and end in turn), None
     )
@@ -212,11 +260,14 @@ def _with_whole_answer(
         raise DemosError("the chat template drops the last answer; give prompt and response")
     closing = turn[turn.index(kept) + len(kept) :]
     # Serving may have opened the thinking already.
-    overlap = next(
-        (n for n in range(min(len(before), len(answer)), 0, -1) if before.endswith(answer[:n])), 0
-    )
-    text = before + answer[overlap:] + closing
+    text = before + answer[_overlap(before, answer) :] + closing
     return text, [*spans[:-1], (len(before), len(text))]
+
+
+def _overlap(one: str, other: str) -> int:
+    """The length of the longest end of one text that is a beginning of the other."""
+    longest = min(len(one), len(other))
+    return next((n for n in range(longest, 0, -1) if one.endswith(other[:n])), 0)
 
 
 def _common(one: str, other: str) -> int:

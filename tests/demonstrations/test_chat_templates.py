@@ -1,7 +1,8 @@
 """Demonstrations through chat templates of six families.
 
 The files in `templates/` were written for these tests after the published formats: they write the
-same marks, drop the same things and refuse the same types as the families' own.
+same marks, drop the same things and refuse the same types as the families' own;
+`test_published_templates` compares them where those are at hand.
 """
 
 from pathlib import Path
@@ -141,6 +142,59 @@ def test_json_arguments_do_as_well(family, tokenizer):
     assert shown(tokenizer, messages, "thinking", [TOOL]) == shown(
         tokenizer, CALLED, "thinking", [TOOL]
     )
+
+
+LATE_SYSTEM = (
+    "{% set said = messages[0].content if messages[0].role == 'system' %}"
+    "{% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}[Q]"
+    "{{ said ~ '. ' if said and loop.last }}{{ m.content }}[/Q]{% else %}{{ m.content }};"
+    "{% endif %}{% endfor %}"
+)
+CLOSED = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}|{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{{ '<think></think>' if not enable_thinking }}{% endif %}"
+)
+OPENED = (
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}<think></think>{% endif %}"
+    "{{ m.content }}|{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "style", "end", "answers"),
+    [
+        # Mistral's: the system prompt stands in the last question, as long as it is the last.
+        (
+            LATE_SYSTEM, "plain",
+            "[Q]What is 2 + 3?[/Q]It is 5.;[Q]Be brief.. And 4 + 4?[/Q]It is 8.;",
+            "It is 5.;It is 8.;",
+        ),
+        # Gemma's and others: serving says with empty thinking that there is to be none.
+        (CLOSED, "plain", "<assistant><think></think>It is 8.|", "It is 5.|It is 8.|"),
+        # Kimi's: an answer in the past has empty thinking before what the content holds.
+        (
+            OPENED, "thinking", "<assistant><think>\nsecond\nthought\n</think>\n\nIt is 8.|",
+            "<think></think>It is 5.|<think>\nsecond\nthought\n</think>\n\nIt is 8.|",
+        ),
+    ],
+)  # fmt: skip
+def test_what_serving_writes_differently_before_an_answer(tokenizer, template, style, end, answers):
+    tokenizer.chat_template = template
+    text, response = shown(tokenizer, ASKED, style)
+    assert text.endswith(end)
+    assert response == answers
+
+
+def test_tools_that_are_described_in_another_language_than_json(tokenizer):
+    tokenizer.chat_template = (
+        "{% for t in tools or [] %}// {{ t.function.description }}\ntype {{ t.function.name }};"
+        "{% endfor %}{% for m in messages %}<{{ m.role }}>{{ m.content or '' }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}"
+        "{% endfor %}|{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    text, response = shown(tokenizer, CALLED, "plain", [TOOL])
+    assert text.startswith("// Find a price.\ntype look_up;<user>")
+    assert response == 'look_up{"item": "tea", "n": 2}|It costs 3.50.|'
 
 
 def test_tool_results_of_one_turn_alternate(tokenizer):
