@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from easyep.artifacts import Demo, Observations, RoutedTokens, Scores, Selection
     from easyep.criteria import criterion
     from easyep.errors import EasyEPError
+    from easyep.evaluation.throughput.bench import bench
     from easyep.mixing import mix
     from easyep.overlap import Stability, stability
     from easyep.pipeline import observe, prune, rewrite, verify
@@ -38,6 +39,7 @@ __all__ = [
     "Scores",
     "Selection",
     "Stability",
+    "bench",
     "criterion",
     "evaluate",
     "inspect",
@@ -57,6 +59,7 @@ _HOMES = {
     "artifacts": ["Demo", "Observations", "RoutedTokens", "Scores", "Selection"],
     "criteria": ["criterion"],
     "errors": ["EasyEPError"],
+    "evaluation.throughput.bench": ["bench"],
     "mixing": ["mix"],
     "overlap": ["Stability", "stability"],
     "pipeline": ["observe", "prune", "rewrite", "verify"],
