@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from easyep.artifacts import Demo, Observations, RoutedTokens, Scores, Selection
     from easyep.criteria import criterion
     from easyep.errors import EasyEPError
-    from easyep.evaluation.throughput.bench import bench
+    from easyep.evaluation.paired import differences
+    from easyep.measuring import evaluate
     from easyep.mixing import mix
     from easyep.overlap import Stability, stability
     from easyep.pipeline import observe, prune, rewrite, verify
     from easyep.planning import plan
-    from easyep.queries import evaluate, inspect, read_mask
+    from easyep.queries import inspect, read_mask
     from easyep.recipe import Recipe
     from easyep.scoring import score
     from easyep.selection import select
@@ -39,8 +40,8 @@ __all__ = [
     "Scores",
     "Selection",
     "Stability",
-    "bench",
     "criterion",
+    "differences",
     "evaluate",
     "inspect",
     "mix",
@@ -59,12 +60,13 @@ _HOMES = {
     "artifacts": ["Demo", "Observations", "RoutedTokens", "Scores", "Selection"],
     "criteria": ["criterion"],
     "errors": ["EasyEPError"],
-    "evaluation.throughput.bench": ["bench"],
+    "evaluation.paired": ["differences"],
+    "measuring": ["evaluate"],
     "mixing": ["mix"],
     "overlap": ["Stability", "stability"],
     "pipeline": ["observe", "prune", "rewrite", "verify"],
     "planning": ["plan"],
-    "queries": ["evaluate", "inspect", "read_mask"],
+    "queries": ["inspect", "read_mask"],
     "recipe": ["Recipe"],
     "scoring": ["score"],
     "selection": ["select"],

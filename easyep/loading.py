@@ -1,8 +1,9 @@
 """Checkpoint -> transformers model, with every weight accounted for."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ def load_model(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
+    settings: Mapping[tuple[str, ...], Any] | None = None,
 ) -> "PreTrainedModel":
     """Load a causal language model for inference.
 
@@ -29,6 +31,7 @@ def load_model(
         dtype: a name of `recipe.DTYPES`; ``"auto"`` takes the checkpoint's own.
         device: ``"auto"`` (the first accelerator, else the CPU) or a torch device.
         trust_remote_code: run Python code that lies in the checkpoint.
+        settings: entries of the configuration, by their paths, that replace its own.
 
     Raises:
         CheckpointError: the checkpoint lacks weights, or has some that the model has no place for.
@@ -41,11 +44,14 @@ def load_model(
     with quietly():
         try:
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+            for (*sections, key), value in (settings or {}).items():
+                setattr(reduce(getattr, sections, config), key, value)
             model, info = model_class(config, trust_remote_code).from_pretrained(
                 path,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
+                **({"config": config} if settings else {}),
             )
         except (ValueError, KeyError, ImportError) as error:
             raise UnsupportedModelError(

@@ -1,4 +1,4 @@
-"""Single questions about a model: what is in it, whether something fits it, what it can do."""
+"""Single questions about a model: what is in it, whether something fits it."""
 
 import os
 from collections.abc import Sequence
@@ -7,10 +7,7 @@ from easyep.artifacts import Scores, Selection
 from easyep.artifacts.files import read_json, read_json_list
 from easyep.checkpoint import inspection
 from easyep.errors import ArtifactError
-from easyep.evaluation import accuracy
-from easyep.evaluation.tasks import default_tasks
 from easyep.models import resolve
-from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.selection import from_mask, select
 from easyep.source import Source
@@ -29,45 +26,6 @@ def inspect(model: PathLike, keep: Sequence[float] = inspection.FRACTIONS) -> in
         EasyEPError: a subclass says what is wrong with it.
     """
     return inspection.inspect(resolve(os.fspath(model)).path, keep)
-
-
-def evaluate(
-    model: PathLike,
-    tasks: Sequence[str] | None = None,
-    *,
-    dtype: str = "auto",
-    device: str = "auto",
-    batch_size: int = 16,
-    limit: int | None = None,
-    num_fewshot: int | None = None,
-    trust_remote_code: bool = False,
-    progress: Progress = SILENT,
-) -> accuracy.Accuracy:
-    """Measure accuracy with lm-evaluation-harness.
-
-    Args:
-        model: a directory, a short name, or a repository id.
-        tasks: names of `eval/tasks/` or of lm-eval; by default those that easyep has for the
-            model, or for the one that a pruned checkpoint came from.
-        dtype, device, trust_remote_code: as in `Recipe`.
-        batch_size, limit, num_fewshot: as in `easyep.evaluation.accuracy.evaluate`.
-
-    Raises:
-        EasyEPError: a subclass says what is wrong with the model or the tasks.
-    """
-    found = resolve(os.fspath(model))
-    return accuracy.evaluate_checkpoint(
-        found.path,
-        tasks if tasks is not None else default_tasks(found),
-        dtype=dtype,
-        device=device,
-        batch_size=batch_size,
-        limit=limit,
-        num_fewshot=num_fewshot,
-        trust_remote_code=trust_remote_code,
-        title=f"Evaluating {found.name}",
-        progress=progress,
-    )
 
 
 def read_mask(path: PathLike, model: PathLike, *, groups: str = Recipe.groups) -> Selection:

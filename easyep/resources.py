@@ -6,7 +6,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def folder(name: str) -> Path:
-    """The folder `name`: ``calibration_data``, ``recipes``, ``eval/data`` or ``eval/tasks``.
+    """The folder `name`: ``calibration_data``, ``recipes``, ``eval`` or one inside of that.
 
     A wheel carries these folders inside the package; an editable install finds them beside it.
     """

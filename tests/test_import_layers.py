@@ -21,6 +21,7 @@ ORDER = [
     ["artifacts"],
     ["models", "loading", "criteria", "checkpoint", "mixing"],
     ["source"],
+    ["masking"],
     [
         "demonstrations",
         "observation",
@@ -37,7 +38,7 @@ ORDER = [
     ["observing"],
     ["calibration", "deciding"],
     ["planning"],
-    ["pipeline", "queries"],
+    ["pipeline", "queries", "measuring"],
     ["study"],
     ["cli"],
     ["__main__"],
@@ -45,7 +46,7 @@ ORDER = [
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 
 HEAVY = {"torch", "transformers", "lm_eval", "datasets", "accelerate"}
-RUNS_MODELS = {"observation", "demo_model"}
+RUNS_MODELS = {"observation", "demo_model", "masking"}
 
 
 def modules() -> list[Path]:

@@ -79,6 +79,7 @@ class Definition:
         observation: what the recorder cannot find out by itself.
         silent_mtp: numbers of MTP layers that transformers passes over in silence, True = all; it
             knows those of the released models only, and reports any other as unexpected.
+        second_routers: paths of the second set's routers in transformers' model; None = no such.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Definition:
     engines: Mapping[str, EngineNotes] = field(default_factory=dict)
     observation: ObservationNotes = field(default_factory=ObservationNotes)
     silent_mtp: tuple[int, ...] | bool = ()
+    second_routers: re.Pattern[str] | None = None
 
     @property
     def second(self) -> Stack | None:
@@ -178,7 +180,8 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
     _only(table, TOP_KEYS, "the file")
     config = table.get("config", {})
     _only(config, {*NUMBERS, "defaults", "grouped_if", "group_best", "moe_layers"}, "[config]")
-    _only(table.get("transformers", {}), {"silent_mtp"}, "[transformers]")
+    transformers = table.get("transformers", {})
+    _only(transformers, {"silent_mtp", "second_routers"}, "[transformers]")
     summary, model_types = str(table.get("summary", "")), tuple(table["model_types"])
     if "refuse" in table:
         return Definition(name, summary, model_types, refuse=str(table["refuse"]))
@@ -193,7 +196,7 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
     settings = {key for rule in rules for key in (rule.rows_per_expert, rule.tail)}
     known = {*NUMBERS, *vars(MoeLayers()), *(key for key in settings if isinstance(key, str))}
     _only(config.get("defaults", {}), known, "[config.defaults]")
-    silent = table.get("transformers", {}).get("silent_mtp", ())
+    silent = transformers.get("silent_mtp", ())
     return Definition(
         name,
         summary,
@@ -214,6 +217,7 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
             for engine, notes in table.get("engines", {}).items()
         },
         silent_mtp=silent if isinstance(silent, bool) else tuple(silent),
+        second_routers=_optional(transformers, "second_routers"),
     )
 
 

@@ -1,31 +1,74 @@
 """`easyep eval`: what a model can do."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from easyep import models
 from easyep.atomic import check_file
 from easyep.cli import options
-from easyep.cli.console import print_json, print_table, progress_bars
+from easyep.cli.console import print_json, print_table, progress_bars, say
+from easyep.demonstrations.conversation import STYLES
 from easyep.recipe import DTYPES
 
+BACKENDS = "hf|vllm|sglang|local-completions|local-chat-completions"
 
-@click.command("eval", epilog="\b\nExample:\n  easyep eval demo-math --against demo")
+
+@click.command(
+    "eval",
+    epilog="\b\nExamples:\n  easyep eval demo-math --against demo\n"
+    "  easyep eval Qwen/Qwen3-30B-A3B --suite math --backend vllm --output eval/results",
+)
 @click.argument("model", metavar="DIR")
 @click.option(
     "--tasks",
     metavar="A,B,...",
     help="Tasks of eval/tasks/ or of lm-eval. [default: those that easyep has for the model]",
 )
-@click.option("--against", metavar="M", help="Evaluate this model too and show the difference.")
+@click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    metavar="NAME",
+    help="The usual tasks of a domain (eval/suites.yaml); repeatable.",
+)
+@click.option(
+    "--against", metavar="M", help="Evaluate this model too, and test the difference by items."
+)
+@click.option(
+    "--selection",
+    metavar="FILE",
+    help="Evaluate the model as if it were pruned: other experts are masked, nothing is written.",
+)
+@click.option(
+    "--backend",
+    metavar=BACKENDS,
+    default="hf",
+    show_default=True,
+    help="Where the model runs, as lm-eval calls it; hf is this process.",
+)
+@click.option(
+    "--model-args",
+    metavar="A=B,...",
+    default="",
+    help="Further arguments of lm-eval's model class; a server's base_url.",
+)
+@click.option(
+    "--gen-kwargs", metavar="A=B,...", default="", help="Over the tasks' settings of generation."
+)
+@click.option(
+    "--style",
+    metavar="|".join(STYLES),
+    help="Whether the model may think before it answers. [default: auto with --suite, else as "
+    "the chat template has it]",
+)
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     metavar="N",
-    default=16,
-    show_default=True,
-    help="Items at a time.",
+    help="Items at a time. [default: 16 in this process, else what the engine takes]",
 )
 @click.option(
     "--num-fewshot",
@@ -44,68 +87,120 @@ from easyep.recipe import DTYPES
     show_default=True,
     help="What it computes in; auto is the checkpoint's own type.",
 )
+@click.option(
+    "--confirm-run-unsafe-code",
+    is_flag=True,
+    help="Run code that the model wrote, on this machine; code tasks need it.",
+)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code in the checkpoint.")
-@click.option("--output", metavar="FILE", help="Write the numbers there as JSON.")
+@click.option(
+    "--work-dir", metavar="DIR", help="Keep what is measured there; again, it goes on from there."
+)
+@click.option(
+    "--output",
+    metavar="DIR|FILE.json",
+    help="A folder gets results and samples in lm-eval's own form, a file the numbers.",
+)
 @options.common
 def eval_command(
     model: str,
     tasks: str | None,
     against: str | None,
-    batch_size: int,
-    num_fewshot: int | None,
-    limit: int | None,
-    device: str,
-    dtype: str,
-    trust_remote_code: bool,
+    selection: str | None,
+    model_args: str,
+    gen_kwargs: str,
     output: str | None,
     as_json: bool,
     quiet: bool,
     debug: bool,
+    **choices: Any,
 ) -> None:
     """Measure accuracy with lm-evaluation-harness."""
+    if choices["dtype"] not in DTYPES:
+        raise click.UsageError(
+            f"--dtype must be one of {', '.join(DTYPES)}, not {choices['dtype']!r}"
+        )
+    if choices["style"] not in (None, *STYLES):
+        raise click.UsageError(
+            f"--style must be one of {', '.join(STYLES)}, not {choices['style']!r}"
+        )
+    if output is not None:
+        check_file(Path(output) if output.endswith(".json") else Path(output) / "results.json")
     from easyep.artifacts.files import write_json
-    from easyep.evaluation.tasks import default_tasks
-    from easyep.queries import evaluate
+    from easyep.evaluation.paired import differences
+    from easyep.evaluation.saving import save
+    from easyep.measuring import evaluate
 
-    if dtype not in DTYPES:
-        raise click.UsageError(f"--dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    if output is not None:
-        check_file(output)
-    chosen = tasks.split(",") if tasks else default_tasks(models.resolve(model))
+    label = model if selection is None else f"{model}, masked"
+    models = {label: (model, selection)} | ({against: (against, None)} if against else {})
+    if against == label:
+        raise click.UsageError("--against is the model itself")
+    wanted = {
+        "tasks": tasks.split(",") if tasks else None,
+        "model_args": _arguments(model_args),
+        "gen_kwargs": _arguments(gen_kwargs),
+        **choices,
+    }
+    measured = {}
     with progress_bars(quiet) as progress:
-        measured = {
-            name: evaluate(
-                name,
-                chosen,
-                dtype=dtype,
-                device=device,
-                batch_size=batch_size,
-                limit=limit,
-                num_fewshot=num_fewshot,
-                trust_remote_code=trust_remote_code,
-                progress=progress,
-            )
-            for name in (model, against)
-            if name is not None
-        }
-    found = {name: accuracy.to_json() for name, accuracy in measured.items()}
-    if output is not None:
+        for name, (which, chosen) in models.items():
+            measured[name] = evaluate(which, selection=chosen, progress=progress, **wanted)
+            if output is not None and not output.endswith(".json"):
+                say(f"{save(measured[name], Path(output), name)}: in lm-eval's form")
+    found: dict[str, Any] = {name: accuracy.to_json() for name, accuracy in measured.items()}
+    paired = differences(measured[label], measured[against]) if against else ()
+    if against:
+        found["differences"] = [each.to_json() for each in paired]
+    if output is not None and output.endswith(".json"):
         write_json(output, found)
     if as_json:
         print_json(found)
         return
+    if against:
+        _print_differences(label, against, measured, paired)
+        return
+    rows = [
+        [r.task, r.metric, r.samples, _percent(r.value, r.stderr)] for r in measured[label].shown
+    ]
+    print_table("", ["task", "metric", "items", label.rpartition("/")[2]], rows)
+
+
+def _print_differences(label: str, against: str, measured: Any, paired: Sequence[Any]) -> None:
+    others = {(r.task, r.metric): r for r in measured[against].results}
+    pairs = {(d.task, d.metric): d for d in paired}
     rows = []
-    for i, result in enumerate(measured[model].results):
-        row = [result.task, result.metric, result.samples, _percent(result.value, result.stderr)]
-        if against is not None:
-            other = measured[against].results[i]
-            row += [
+    for result in measured[label].shown:
+        key = (result.task, result.metric)
+        if key not in pairs:
+            continue
+        pair, other = pairs[key], others[key]
+        rows.append(
+            [
+                *(result.task, result.metric, result.samples),
+                _percent(result.value, result.stderr),
                 _percent(other.value, other.stderr),
-                f"{100 * (result.value - other.value):+.1f}",
+                f"{100 * pair.difference:+.1f}"
+                + (f" ± {100 * pair.stderr:.1f}" if pair.stderr is not None else ""),
+                f"{pair.p:.2g}" if pair.p is not None else "",
+                f"{pair.better} : {pair.worse}" if pair.test else "",
             ]
-        rows.append(row)
-    columns = ["task", "metric", "items", Path(model).name]
-    print_table("", columns + ([Path(against).name, "difference"] if against else []), rows)
+        )
+    columns = ["task", "metric", "items", label.rpartition("/")[2], Path(against).name]
+    print_table("", [*columns, "difference", "p", "better : worse"], rows)
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """``a=1,b=x``: numbers, true and false are what they look like, all else is text."""
+    found: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise click.UsageError(f"{part!r} is not of the form NAME=VALUE")
+        try:
+            found[name.strip()] = json.loads(value.lower() if value in ("True", "False") else value)
+        except ValueError:
+            found[name.strip()] = value
+    return found
 
 
 def _percent(value: float, stderr: float | None) -> str:

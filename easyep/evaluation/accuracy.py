@@ -1,28 +1,16 @@
-"""Accuracy on tasks, through EleutherAI's lm-evaluation-harness."""
+"""The nouns of evaluation: what lm-eval measured on a model's tasks."""
 
-import contextlib
-import io
-import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from easyep import loading
-from easyep.errors import EvaluationError, MissingDependencyError
-from easyep.evaluation import tasks as task_files
-from easyep.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
 class TaskAccuracy:
-    """One metric of one task.
+    """One metric of one task, or of a group of tasks.
 
     Attributes:
-        task: the task's name.
+        task: the name of the task or group.
         metric: metric and filter as lm-eval names them, ``"exact_match,answer"``.
         value: the metric, in [0, 1] for accuracies.
         stderr: its standard error as lm-eval computes it; None where it gives none.
@@ -45,10 +33,13 @@ class Accuracy:
     Attributes:
         results: one entry per task and metric.
         settings: everything that the numbers depend on besides model and tasks.
+        harness: what lm-eval gave, in its own form: ``results``, ``groups``, ``configs``,
+            ``versions``, ``samples`` and more. Not part of `to_json`.
     """
 
     results: tuple[TaskAccuracy, ...]
     settings: dict[str, Any]
+    harness: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         return {"results": [asdict(result) for result in self.results], "settings": self.settings}
@@ -58,134 +49,37 @@ class Accuracy:
         """What `to_json` made."""
         return cls(tuple(TaskAccuracy(**r) for r in value["results"]), value["settings"])
 
-
-def evaluate(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    tasks: Sequence[str],
-    *,
-    batch_size: int = 16,
-    limit: int | None = None,
-    num_fewshot: int | None = None,
-    title: str = "Evaluating",
-    progress: Progress = SILENT,
-) -> Accuracy:
-    """Evaluate a loaded model.
-
-    The chat template is applied wherever the tokenizer has one.
-
-    Args:
-        model: a causal language model, pruned or not, masked or not.
-        tokenizer: its tokenizer.
-        tasks: names of `eval/tasks/` or of lm-eval.
-        batch_size: items at a time.
-        limit: only the first so many items of each task; for trying things out.
-        num_fewshot: examples before each item; None leaves it to the task.
-
-    Raises:
-        MissingDependencyError: lm-eval is not installed.
-        EvaluationError: a task is unknown or cannot be run.
-    """
-    try:
-        with _calm():
-            import lm_eval
-            from lm_eval.models.huggingface import HFLM
-            from lm_eval.tasks import TaskManager
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"evaluation needs lm-eval ({error}): pip install 'easyep[eval]'"
-        ) from None
-    own, others = task_files.find(tasks)
-    if not own and not others:
-        raise EvaluationError("give at least one task")
-    chat = bool(getattr(tokenizer, "chat_template", None))
-    results: list[TaskAccuracy] = []
-    with _calm():
-        # Without its defaults lm-eval is ready at once; with them it reads thousands of files.
-        manager = TaskManager(include_defaults=bool(others))
-        unknown = [name for name in others if name not in manager.all_tasks]
-        if unknown:
-            raise EvaluationError(
-                f"unknown task {', '.join(unknown)}: easyep has "
-                f"{', '.join(task_files.local_tasks())}; `lm-eval ls tasks` lists lm-eval's own"
-            )
-        harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-        with progress.task(title, len(own) + len(others), "tasks") as bar:
-            for name, task in [*((t["task"], t) for t in own), *zip(others, others, strict=True)]:
-                try:
-                    loaded = manager.load([task])
-                    _set_fewshot(loaded["tasks"].values(), num_fewshot)
-                    # Not simple_evaluate: it spends seconds per call on describing the machine.
-                    measured = lm_eval.evaluate(
-                        lm=harness,
-                        task_dict=loaded,
-                        limit=limit,
-                        bootstrap_iters=100,
-                        log_samples=False,
-                        apply_chat_template=chat,
-                    )
-                except (ValueError, KeyError, OSError, AssertionError) as error:
-                    raise EvaluationError(f"lm-eval cannot run {name}: {error}") from error
-                results += _results(measured)
-                bar.advance()
-    return Accuracy(
-        results=tuple(results),
-        settings={
-            "lm_eval": lm_eval.__version__,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "apply_chat_template": chat,
-            "num_fewshot": num_fewshot,
-            "limit": limit,
-        },
-    )
+    @property
+    def shown(self) -> tuple[TaskAccuracy, ...]:
+        """The results without those of tasks whose group is there."""
+        groups = self.harness.get("group_subtasks", {})
+        counted = {result.task for result in self.results}
+        inside = {task for group, parts in groups.items() if group in counted for task in parts}
+        return tuple(result for result in self.results if result.task not in inside)
 
 
-def evaluate_checkpoint(
-    path: Path,
-    tasks: Sequence[str],
-    *,
-    dtype: str = "auto",
-    device: str = "auto",
-    batch_size: int = 16,
-    limit: int | None = None,
-    num_fewshot: int | None = None,
-    trust_remote_code: bool = False,
-    title: str = "Evaluating",
-    progress: Progress = SILENT,
-) -> Accuracy:
-    """Load a checkpoint and evaluate it; the arguments are those of `load_model` and `evaluate`."""
-    model = loading.load_model(
-        path, dtype=dtype, device=device, trust_remote_code=trust_remote_code
-    )
-    tokenizer = loading.load_tokenizer(path, trust_remote_code=trust_remote_code)
-    return evaluate(
-        model,
-        tokenizer,
-        tasks,
-        batch_size=batch_size,
-        limit=limit,
-        num_fewshot=num_fewshot,
-        title=title,
-        progress=progress,
-    )
+def merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What lm-eval gave for several tasks, as if it had run them together."""
+    together: dict[str, Any] = {}
+    for measured in found:
+        for key, value in measured.items():
+            if isinstance(value, dict):
+                together.setdefault(key, {}).update(value)
+            else:
+                together[key] = value
+    return together
 
 
-def _set_fewshot(tasks: Iterable[Any], num_fewshot: int | None) -> None:
-    """As lm-eval's own entry point does: a task that is defined with 0 examples keeps them."""
-    for task in tasks:
-        defined = task.get_config("num_fewshot")
-        if defined is None or (num_fewshot is not None and defined != 0):
-            task.set_config(key="num_fewshot", value=num_fewshot or 0)
-        task.set_fewshot_seed(seed=1234)
-
-
-def _results(measured: dict[str, Any]) -> Iterator[TaskAccuracy]:
-    for task, metrics in sorted(measured["results"].items()):
-        if task not in measured["n-samples"]:
-            continue  # a group: the sum of its tasks
+def results_of(measured: Mapping[str, Any]) -> Iterator[TaskAccuracy]:
+    """Every metric of every task and group in what lm-eval gave."""
+    groups = measured.get("group_subtasks", {})
+    counts = {task: int(n["effective"]) for task, n in measured["n-samples"].items()}
+    for task, metrics in {**measured["results"], **measured.get("groups", {})}.items():
+        parts = [task] if task in counts else leaves(task, groups)
+        items = sum(counts.get(part, 0) for part in parts)
         for name, value in metrics.items():
             metric, _, kind = name.partition(",")
-            if not kind or metric.endswith("_stderr"):
+            if not kind or metric.endswith("_stderr") or not isinstance(value, (int, float)):
                 continue
             stderr = metrics.get(f"{metric}_stderr,{kind}")
             yield TaskAccuracy(
@@ -193,18 +87,14 @@ def _results(measured: dict[str, Any]) -> Iterator[TaskAccuracy]:
                 metric=name,
                 value=float(value),
                 stderr=None if stderr in (None, "N/A") else float(stderr),
-                samples=int(measured["n-samples"][task]["effective"]),
+                samples=items,
                 version=str(measured["versions"].get(task, "")),
             )
 
 
-@contextlib.contextmanager
-def _calm() -> Iterator[None]:
-    """Without lm-eval's log lines and bars; ours write to a stream of their own."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(previous)
+def leaves(group: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """The tasks of a group, also those of groups inside of it."""
+    if group not in groups or not groups[group]:
+        yield group
+    for part in groups.get(group, ()):
+        yield from leaves(part, groups)

@@ -12,7 +12,8 @@ from easyep.artifacts import Selection
 from easyep.artifacts.files import read_json, write_json
 from easyep.errors import ArtifactError
 from easyep.evaluation import tasks
-from easyep.evaluation.accuracy import Accuracy, evaluate_checkpoint
+from easyep.evaluation.accuracy import Accuracy
+from easyep.evaluation.evaluating import evaluate_checkpoint
 from easyep.source import Source
 from easyep.study.design import Study
 

@@ -9,9 +9,9 @@ import torch
 
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.rewriting import rewrite
-from tests.checkpoint.masking import follow_tables, mask
+from easyep.masking import mask
+from easyep.source import Source
 from tests.tiny_models import RUNNABLE, build, load
-from tests.tiny_models.settings import load_settings
 
 Sources = Callable[[str], Path]
 Chooser = Callable[..., Selection]
@@ -29,11 +29,12 @@ def assert_same(family: str, path: Path, selection: Selection, out: Path, **conf
     original = load(family, path, **config)
     untouched = logits_of(original)
     pruned = load(family, rewrite(path, selection, out).path)
-    mask(original, load_settings()[family], selection)
-    follow_tables(original, pruned, load_settings()[family], selection)
-    expected = logits_of(original)
+    source = Source.open(path)
+    with mask(original, selection, source.architecture, source.layout):
+        expected = logits_of(original)
     torch.testing.assert_close(logits_of(pruned), expected, rtol=1e-4, atol=1e-4)
     assert (expected - untouched).abs().max() > 0.05, "the mask changed nothing"
+    torch.testing.assert_close(logits_of(original), untouched, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("family", RUNNABLE)
@@ -74,7 +75,8 @@ def test_greedy_tokens_after_reload(
 ) -> None:
     selection = choose(source(family))
     original = load(family, source(family))
-    mask(original, load_settings()[family], selection)
+    model = Source.open(source(family))
+    mask(original, selection, model.architecture, model.layout)
     pruned = load(family, rewrite(source(family), selection, tmp_path / "out").path)
     ids = torch.tensor([[2, 3, 4]])
     settings = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}

@@ -15,8 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.rewriting import rewrite
-from tests.checkpoint.masking import mask
-from tests.tiny_models.settings import load_settings
+from easyep.masking import mask
+from easyep.source import Source
 
 FAMILY = "longcat_flash"
 
@@ -56,8 +56,9 @@ def test_a_pruned_checkpoint_computes_what_the_masked_original_does(
     selection = choose(source(FAMILY))
     original = load(source(FAMILY))
     untouched = logits_of(original)
-    mask(original, load_settings()[FAMILY], selection)
-    expected = logits_of(original)
+    model = Source.open(source(FAMILY))
+    with mask(original, selection, model.architecture, model.layout):
+        expected = logits_of(original)
     pruned = load(rewrite(source(FAMILY), selection, tmp_path / "out").path)
     torch.testing.assert_close(logits_of(pruned), expected, rtol=1e-4, atol=1e-4)
     assert (expected - untouched).abs().max() > 0.05

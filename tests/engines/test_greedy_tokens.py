@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from easyep.checkpoint.verification import verify
-from tests.checkpoint.masking import mask
+from easyep.masking import mask
+from easyep.source import Source
 from tests.engines.cases import Checkpoints
 from tests.engines.greedy import assert_same, in_transformers
 from tests.tiny_models import load
-from tests.tiny_models.settings import load_settings
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +17,8 @@ def test_as_the_masked_original_and_again_once_verified(checkpoints: Checkpoints
     case, selection = checkpoints.case, checkpoints.selection
     original = load(case.family, checkpoints.source, **case.masked)
     untouched = in_transformers(original)
-    mask(original, load_settings()[case.family], selection)
+    source = Source.open(checkpoints.source)
+    mask(original, selection, source.architecture, source.layout)
     expected = in_transformers(original)
     assert not np.array_equal(expected.tokens, untouched.tokens), "the mask changed nothing"
 

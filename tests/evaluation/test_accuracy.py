@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+import easyep
 from easyep.errors import EvaluationError, MissingDependencyError
-from easyep.evaluation.accuracy import Accuracy, evaluate, evaluate_checkpoint
+from easyep.evaluation.accuracy import Accuracy
+from easyep.evaluation.evaluating import evaluate_checkpoint, evaluate_model
 from easyep.evaluation.tasks import default_tasks
 from easyep.loading import load_model, load_tokenizer
 from easyep.models import resolve
@@ -25,13 +27,15 @@ def demo():
 
 
 def test_the_demo_model_can_do_what_it_was_trained_for(demo):
-    measured = evaluate(*demo, ["easyep_demo_math", "easyep_demo_tools"], batch_size=40, limit=40)
-    assert [result.task for result in measured.results] == ["easyep_demo_math", "easyep_demo_tools"]
+    tasks = ["easyep_demo_math", "easyep_demo_tools"]
+    measured = evaluate_model(*demo, tasks, batch_size=40, limit=40)
+    assert [result.task for result in measured.results] == tasks
     for result in measured.results:
         assert result.metric == "exact_match,answer"
         assert result.samples == 40
         assert result.value >= 0.7
         assert result.stderr is not None
+    assert measured.settings["dtype"] == "float32"
     assert Accuracy.from_json(json.loads(json.dumps(measured.to_json()))) == measured
 
 
@@ -47,15 +51,16 @@ def test_pruning_for_a_domain_keeps_it_and_loses_others(pruned):
 
 def test_unknown_tasks(demo):
     with pytest.raises(EvaluationError, match=r"unknown task no_such_task.*easyep_demo_math"):
-        evaluate(*demo, ["no_such_task"])
+        evaluate_model(*demo, ["no_such_task"])
     with pytest.raises(EvaluationError, match="at least one"):
-        evaluate(*demo, [])
+        evaluate_model(*demo, [])
 
 
 def test_without_lm_eval(demo, monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     with pytest.raises(MissingDependencyError, match=r"easyep\[eval\]"):
-        evaluate(*demo, ["easyep_demo_math"])
+        evaluate_model(*demo, ["easyep_demo_math"])
 
 
 def test_the_command(capsys, pruned, tmp_path):
@@ -64,7 +69,50 @@ def test_the_command(capsys, pruned, tmp_path):
     code, out, _ = run(capsys, *words, *options, "--output", tmp_path / "e.json")
     assert code == 0
     assert "difference" in out
-    assert set(json.loads((tmp_path / "e.json").read_text())) == {str(pruned.path), "demo"}
+    found = json.loads((tmp_path / "e.json").read_text())
+    assert set(found) == {str(pruned.path), "demo", "differences"}
+    (pair,) = found["differences"]
+    assert pair["items"] == 8
+    assert pair["test"] == "mcnemar"
+
+
+def test_wrong_usage(capsys):
+    for words in (["--backend", "tgi"], ["--model-args", "nonsense"], ["--style", "loud"]):
+        code, _, err = run(capsys, "eval", "demo", "--limit", "1", "--quiet", *words)
+        assert code in (1, 2)
+        assert words[1] in err
+    code, _, err = run(capsys, "eval", "demo", "--backend", "local-completions", "--quiet")
+    assert code == 1
+    assert "base_url=http" in err
+
+
+def test_finished_tasks_are_not_measured_again(tmp_path, monkeypatch):
+    settings = {"limit": 4, "batch_size": 4, "dtype": "float32", "device": "cpu"}
+    first = easyep.evaluate("demo", ["easyep_demo_math"], work_dir=tmp_path, **settings)
+    monkeypatch.setattr("easyep.loading.load_model", None)  # nothing needs it
+    again = easyep.evaluate("demo", ["easyep_demo_math"], work_dir=tmp_path, **settings)
+    assert again == first
+    assert again.harness["samples"] == first.harness["samples"]
+    with pytest.raises(TypeError):  # other settings are another evaluation
+        easyep.evaluate("demo", ["easyep_demo_math"], work_dir=tmp_path, num_fewshot=1, **settings)
+
+
+def test_answers_of_an_unfinished_task_are_kept(tmp_path, monkeypatch):
+    """What an interrupted run has answered is there: here, the items of a smaller limit."""
+    from lm_eval.models.huggingface import HFLM
+
+    settings = {"batch_size": 4, "dtype": "float32", "device": "cpu", "work_dir": tmp_path}
+    easyep.evaluate("demo", ["easyep_demo_math"], limit=4, **settings)
+    answered = []
+    original = HFLM.generate_until
+
+    def counted(self, requests, *args, **kwargs):
+        answered.append(len(requests))
+        return original(self, requests, *args, **kwargs)
+
+    monkeypatch.setattr(HFLM, "generate_until", counted)
+    easyep.evaluate("demo", ["easyep_demo_math"], limit=6, **settings)
+    assert answered == [2]
 
 
 def test_tasks_are_known_from_the_manifest(pruned):
@@ -77,15 +125,30 @@ def test_models_without_tasks_of_their_own(tmp_path):
         default_tasks(resolve(str(tmp_path)))
 
 
-def test_the_stock_harness_runs_the_same_tasks(root, pruned, tmp_path):
+def test_the_stock_harness_gives_the_same_in_the_same_form(root, capsys, pruned, tmp_path):
+    """Results and samples, file by file and key by key."""
     script = root / "eval" / "lm_eval.sh"
+    stock, ours = tmp_path / "stock", tmp_path / "ours"
+    task, limit = "easyep_demo_math", "4"
     done = subprocess.run(
-        [script, pruned.path, "easyep_demo_math", "--limit", "4", "--output_path", tmp_path],
+        [script, pruned.path, task, "--limit", limit, "--output_path", stock, "--log_samples"],
         capture_output=True,
         text=True,
         env={**os.environ, "PATH": f"{sys.prefix}/bin:/usr/bin:/bin"},
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (results,) = tmp_path.rglob("results_*.json")
-    assert "exact_match,answer" in json.loads(results.read_text())["results"]["easyep_demo_math"]
+    words = ["eval", pruned.path, "--tasks", task, "--limit", limit, "--dtype", "float32"]
+    code, _, _ = run(capsys, *words, "--device", "cpu", "--output", ours, "--quiet")
+    assert code == 0
+    theirs, mine = (next(folder.rglob("results_*.json")) for folder in (stock, ours))
+    theirs, mine = json.loads(theirs.read_text()), json.loads(mine.read_text())
+    for key in ("versions", "n-shot", "n-samples", "higher_is_better", "task_hashes"):
+        assert mine[key] == theirs[key], key
+    for key, value in theirs["results"][task].items():
+        assert mine["results"][task][key] == value, key
+    theirs, mine = (next(folder.rglob("samples_*.jsonl")) for folder in (stock, ours))
+    theirs, mine = (
+        [json.loads(line) for line in file.read_text().splitlines()] for file in (theirs, mine)
+    )
+    assert mine == theirs
