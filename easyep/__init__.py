@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from easyep.criteria import criterion
     from easyep.errors import EasyEPError
     from easyep.evaluation.paired import differences
+    from easyep.evaluation.throughput.bench import bench
     from easyep.measuring import evaluate
     from easyep.mixing import mix
     from easyep.overlap import Stability, stability
@@ -40,6 +41,7 @@ __all__ = [
     "Scores",
     "Selection",
     "Stability",
+    "bench",
     "criterion",
     "differences",
     "evaluate",
@@ -61,6 +63,7 @@ _HOMES = {
     "criteria": ["criterion"],
     "errors": ["EasyEPError"],
     "evaluation.paired": ["differences"],
+    "evaluation.throughput.bench": ["bench"],
     "measuring": ["evaluate"],
     "mixing": ["mix"],
     "overlap": ["Stability", "stability"],

@@ -15,7 +15,8 @@
     ├── ObservationError          the model ran, but what it did cannot be recorded exactly
     ├── SelectionError            a budget or choice that the router could not work with
     ├── OutputError               the target exists, is not writable, or has no room
-    └── EvaluationError           a task or metric that cannot be evaluated
+    └── EvaluationError           a task or metric that cannot be evaluated, an engine that fails
+        └── MemoryExhaustedError  a batch that does not fit beside the model
 
 Each message says what is wrong, where, what would be valid and how to go on. The command line
 prints it as one message and exits with 1.
@@ -83,4 +84,8 @@ class OutputError(EasyEPError):
 
 
 class EvaluationError(EasyEPError):
-    """A task or metric cannot be evaluated."""
+    """A task or metric cannot be evaluated, or an engine fails."""
+
+
+class MemoryExhaustedError(EvaluationError):
+    """A batch does not fit into memory beside the model."""

@@ -103,5 +103,11 @@ def _openmp_pauses() -> list[Any]:
     return [each for each in found if each is not None]
 
 
-_OMP_PAUSE_SOFT = 1  # <omp.h>
+def give_back_freed() -> None:
+    """Hand what the C library holds of freed memory back to the kernel, where it can."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # <malloc.h> of glibc
+_OMP_PAUSE_SOFT = 1  # <omp.h>

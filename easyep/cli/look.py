@@ -100,7 +100,7 @@ def _formats(formats: Mapping[str, int], whole: int) -> str:
 
 
 @click.command("list", epilog="\b\nExample:\n  easyep list criteria")
-@click.argument("what", metavar="domains|criteria|architectures|models|engines")
+@click.argument("what", metavar="domains|criteria|architectures|models|engines|backends")
 @options.common
 def list_command(what: str, as_json: bool, quiet: bool, debug: bool) -> None:
     """List what easyep knows by name."""
@@ -110,6 +110,7 @@ def list_command(what: str, as_json: bool, quiet: bool, debug: bool) -> None:
         "architectures": _architectures,
         "models": _models,
         "engines": _engines,
+        "backends": _backends,
     }
     if what not in kinds:
         raise click.UsageError(f"list what? one of {', '.join(kinds)}, not {what!r}")
@@ -149,6 +150,12 @@ def _engines() -> tuple[list[str], list[tuple[object, ...]]]:
     from easyep.architectures.engines import ENGINES
 
     return ["name", "what it can load"], [(name, ENGINES[name].summary) for name in ENGINES]
+
+
+def _backends() -> tuple[list[str], list[tuple[object, ...]]]:
+    from easyep.evaluation.engines import BACKENDS, SUMMARIES
+
+    return ["name", "what it measures"], [(name, SUMMARIES.get(name, "")) for name in BACKENDS]
 
 
 def _models() -> tuple[list[str], list[tuple[object, ...]]]:

@@ -1,0 +1,243 @@
+"""Any server with OpenAI's completions API, under load, over the network."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from easyep import loading
+from easyep.errors import EvaluationError, MissingDependencyError
+from easyep.evaluation.engines.settings import EngineSettings
+from easyep.evaluation.throughput.timing import RequestTiming
+
+# Answers to a request that the server cannot understand: prompts of token ids, mostly.
+_NOT_UNDERSTOOD = (400, 422, 500)
+
+
+class Server:
+    """Opens connections to a server that is running already."""
+
+    def open(self, model: str, settings: EngineSettings) -> "ServerSession":
+        """Greet the server; `model` is the checkpoint that it serves, for its tokenizer.
+
+        Raises:
+            MissingDependencyError: aiohttp is not installed.
+            EvaluationError: no address is given, or nobody answers there.
+        """
+        try:
+            import aiohttp
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"measuring a server needs aiohttp ({error}): pip install 'easyep[bench]'"
+            ) from None
+        return ServerSession(aiohttp, model, settings)
+
+
+class ServerSession:
+    """A server; greedy, answers of fixed length, all requests of a round sent at once.
+
+    Prompts go as token ids where the server takes them, else as the text that the ids decode to,
+    whose length in tokens is about, not exactly, what was asked for.
+    """
+
+    def __init__(self, aiohttp: Any, model: str, settings: EngineSettings) -> None:
+        if not settings.base_url:
+            raise EvaluationError(
+                "the backend openai measures a running server: give its address, such as "
+                "--base-url http://localhost:8000"
+            )
+        self._aiohttp, self._path, self._settings = aiohttp, Path(model), settings
+        base = settings.base_url.rstrip("/")
+        self._base = base if base.endswith("/v1") else f"{base}/v1"
+        self._headers = {"Accept": "text/event-stream"}
+        if settings.api_key:
+            self._headers["Authorization"] = f"Bearer {settings.api_key}"
+        self._tokenizer: Any = None
+        self._model = settings.served_model_name or asyncio.run(self._first_model())
+        # Token ids first: they are as long as was asked for. One token more than one, to see that
+        # the server does stream.
+        try:
+            self._ask([[1, 2, 3]], 2)
+            self.takes_ids = True
+        except _NotUnderstoodError:
+            self._tokenizer = loading.load_tokenizer(
+                self._path, trust_remote_code=settings.trust_remote_code
+            )
+            self.takes_ids = False
+
+    def generate(self, prompts: list[list[int]], output_len: int) -> list[RequestTiming]:
+        """Answer prompts; see `Session.generate`."""
+        asked: list[Any] = list(prompts)
+        if not self.takes_ids:
+            asked = [self._text(prompt) for prompt in prompts]
+        return self._ask(asked, output_len)
+
+    def _text(self, prompt: list[int]) -> str:
+        """A text of about as many tokens: decoding and encoding again can give other ones."""
+        text = str(self._tokenizer.decode(prompt))
+        for _ in range(8):
+            found = self._tokenizer.encode(text, add_special_tokens=False)
+            if len(found) == len(prompt):
+                break
+            missing = prompt[: max(0, len(prompt) - len(found))]
+            text = str(self._tokenizer.decode(found[: len(prompt)] + missing))
+        return text
+
+    def peak_memory(self) -> int | None:
+        return None
+
+    def capacity(self, tokens: int) -> int | None:
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "engine": "openai",
+            "base_url": self._base,
+            "served_model_name": self._model,
+            "prompts": "ids" if self.takes_ids else "text",
+            "extra_body": dict(self._settings.extra_body),
+        }
+
+    def close(self) -> None:
+        pass
+
+    def _ask(self, prompts: list[Any], output_len: int) -> list[RequestTiming]:
+        async def together() -> list[RequestTiming]:
+            none = self._aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=600)
+            pool = self._aiohttp.TCPConnector(limit=0)
+            async with self._aiohttp.ClientSession(
+                headers=self._headers, timeout=none, connector=pool
+            ) as client:
+                tasks = [
+                    asyncio.ensure_future(self._one(client, prompt, output_len))
+                    for prompt in prompts
+                ]
+                try:
+                    return list(await asyncio.gather(*tasks))
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
+
+        return asyncio.run(together())
+
+    async def _one(self, client: Any, prompt: Any, output_len: int) -> RequestTiming:
+        body = {
+            "model": self._model,
+            "prompt": prompt,
+            "max_tokens": output_len,
+            "temperature": 0.0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "ignore_eos": True,  # vLLM, SGLang and llama-server know it
+            **self._settings.extra_body,
+        }
+        times: list[float] = []
+        told = _Told()
+        sent = time.perf_counter()
+        try:
+            async with client.post(f"{self._base}/completions", json=body) as response:
+                if response.status != 200:
+                    raise _refusal(self._base, response.status, await response.text())
+                async for line in response.content:
+                    if told.read(line, self._base):
+                        times.append(time.perf_counter())
+        except (self._aiohttp.ClientError, ConnectionError) as error:
+            raise EvaluationError(
+                f"{self._base} broke off an answer ({type(error).__name__}: {error})"
+            ) from None
+        except asyncio.TimeoutError:
+            raise EvaluationError(f"{self._base} sent nothing for ten minutes") from None
+        return RequestTiming(sent, told.arrivals(times, output_len, self._base))
+
+    async def _first_model(self) -> str:
+        try:
+            async with (
+                self._aiohttp.ClientSession(headers=self._headers) as client,
+                client.get(f"{self._base}/models") as response,
+            ):
+                listed = await response.json(content_type=None)
+            return str(listed["data"][0]["id"])
+        except (self._aiohttp.ClientError, OSError) as error:
+            raise EvaluationError(f"no server answers at {self._base}: {error}") from None
+        except (ValueError, KeyError, IndexError, TypeError):
+            raise EvaluationError(
+                f"{self._base}/models names no model; give --served-model-name"
+            ) from None
+
+
+class _NotUnderstoodError(EvaluationError):
+    """The server cannot read the request, which another form of prompt may change."""
+
+
+class _Told:
+    """What a stream of server-sent events said."""
+
+    def __init__(self) -> None:
+        self._tokens: int | None = None
+        self._finish: str | None = None
+        self._done = False
+
+    def read(self, line: bytes, base: str) -> bool:
+        """Take in a line; True if it brought a token.
+
+        Raises:
+            EvaluationError: it tells of an error, or is not what the API says.
+        """
+        text = line.strip()
+        if not text.startswith(b"data:"):
+            return False
+        data = text.removeprefix(b"data:").strip()
+        if data == b"[DONE]":
+            self._done = True
+            return False
+        try:
+            event = json.loads(data)
+            if "error" in event:
+                raise EvaluationError(f"{base} failed: {event['error']}")
+            if event.get("usage"):
+                self._tokens = int(event["usage"]["completion_tokens"])
+            if not event.get("choices"):
+                return False
+            choice = event["choices"][0]
+            self._finish = choice.get("finish_reason") or self._finish
+            # A token can be without text, as part of a letter; the end can be told of apart.
+            return bool(choice.get("text")) or not choice.get("finish_reason")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise EvaluationError(
+                f"{base} streams what is no completion: {data[:80].decode(errors='replace')!r}"
+            ) from None
+
+    def arrivals(
+        self, times: list[float], output_len: int, base: str
+    ) -> tuple[tuple[float, int], ...]:
+        """When tokens came; an event brings one, or more where a letter has several tokens.
+
+        Raises:
+            EvaluationError: the answer is not as long as it was to be, or was cut off.
+        """
+        tokens = self._tokens
+        if tokens is None and self._finish == "length":
+            tokens = output_len  # that is what the reason means
+        if not self._done and self._finish is None:
+            raise EvaluationError(f"{base} ended an answer in the middle")
+        if tokens != output_len:
+            raise EvaluationError(
+                f"{base} answered with {'some' if tokens is None else tokens} tokens, not "
+                f"{output_len}: it does not know ignore_eos; forbid the end of sequence with "
+                '--extra-body, such as \'{"logit_bias": {"2": -100}}\' where 2 is its id'
+            )
+        if not times:
+            raise EvaluationError(f"{base} streamed no text in {output_len} tokens")
+        each, more = divmod(tokens, len(times))
+        if not each:  # one event more than tokens, such as what was held back at the end
+            return (*((time, 1) for time in times[: tokens - 1]), (times[-1], 1))
+        # Tokens without text of their own are told of by no event; they are spread evenly.
+        return tuple((time, each + (i >= len(times) - more)) for i, time in enumerate(times))
+
+
+def _refusal(base: str, status: int, text: str) -> EvaluationError:
+    kind = _NotUnderstoodError if status in _NOT_UNDERSTOOD else EvaluationError
+    said = " ".join(text.split())[:300]
+    return kind(f"{base} refuses the request: HTTP {status}: {said or 'no reason given'}")

@@ -1,0 +1,1 @@
+"""How fast a model answers: prefill and decode apart, one model beside another."""

@@ -1,0 +1,250 @@
+"""`easyep.bench`: how fast a model is, alone or beside another."""
+
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from easyep import loading, models
+from easyep.checkpoint.files import parse_object, read_text
+from easyep.errors import CheckpointError, EvaluationError
+from easyep.evaluation.engines import EngineSettings, engine
+from easyep.evaluation.throughput.results import Gain, Point, gain
+from easyep.evaluation.throughput.sweep import Bench, Turn
+from easyep.evaluation.throughput.workload import (
+    Workload,
+    default_batch_sizes,
+    default_lengths,
+)
+from easyep.progress import SILENT, Progress
+
+PathLike = str | os.PathLike[str]
+
+# Looking for the largest batch ends here, if memory does not end it.
+LARGEST_IN_BUDGET = 4096
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What was measured. The two results answer different questions and are kept apart.
+
+    Attributes:
+        models: the names, the one of interest first.
+        points: at fixed batches, the same for both models.
+        gains: of the first model over the second, at fixed batches.
+        memory_budget: bytes that each model was given; None = that was not asked for.
+        within_memory: each model at the largest batch that fits that budget.
+        gains_within_memory: of the first model over the second, each at its own batch.
+        settings: what the numbers depend on, and for each model what its engine says.
+    """
+
+    models: tuple[str, ...]
+    points: tuple[Point, ...]
+    gains: tuple[Gain, ...]
+    memory_budget: int | None
+    within_memory: tuple[Point, ...]
+    gains_within_memory: tuple[Gain, ...]
+    settings: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "models": list(self.models),
+            "fixed_batch": {
+                "results": [point.to_json() for point in self.points],
+                "gains": [each.to_json() for each in self.gains],
+            },
+        }
+        if self.memory_budget is not None:
+            found["within_memory"] = {
+                "memory_budget_bytes": self.memory_budget,
+                "results": [point.to_json() for point in self.within_memory],
+                "gains": [each.to_json() for each in self.gains_within_memory],
+            }
+        return {**found, "settings": self.settings}
+
+
+def bench(
+    model: PathLike,
+    against: PathLike | None = None,
+    *,
+    backend: str = "transformers",
+    lengths: Sequence[tuple[int, int]] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    num_iters: int = 3,
+    num_iters_warmup: int = 1,
+    memory_budget: int | None = None,
+    one_at_a_time: bool = False,
+    seed: int = 0,
+    settings: EngineSettings | None = None,
+    against_settings: Mapping[str, Any] | None = None,
+    progress: Progress = SILENT,
+) -> Throughput:
+    """Measure prefill and decode throughput and latencies, of two models in turns.
+
+    Args:
+        model, against: directories, short names, or repository ids.
+        backend: a name of `easyep list backends`.
+        lengths: (input, output) tokens; by default 1K+1K, 1K+4K and 4K+1K, shorter ones without
+            an accelerator and where the model has fewer positions.
+        batch_sizes: requests at a time; by default 1, 2, 4, ... until memory ends.
+        num_iters, num_iters_warmup: rounds of each point that count, and rounds before.
+        memory_budget: bytes; each model is also measured at the largest batch that fits.
+        one_at_a_time: hold one model in memory, not both.
+        seed: of the prompts.
+        settings: how the engine runs both models.
+        against_settings: entries of `settings` that differ for the second: its server's address.
+
+    Raises:
+        EasyEPError: a model cannot be loaded, or an engine fails.
+    """
+    settings = settings or EngineSettings()
+    chosen = engine(backend)
+    names = [os.fspath(each) for each in (model, against) if each is not None]
+    if len(set(names)) < len(names):
+        raise EvaluationError(f"{model} cannot be measured against itself")
+    found = [models.resolve(name).path for name in names]
+    longest = [_positions(path) for path in found]
+    limit = min((each for each in longest if each is not None), default=None)
+    chosen_lengths = list(lengths or default_lengths(_has_accelerator(settings), limit))
+    _check_lengths(chosen_lengths, limit)
+    batches = sorted(set(batch_sizes or default_batch_sizes()))
+    needed = replace(
+        settings,
+        max_model_len=max(map(sum, chosen_lengths)),
+        max_batch_size=max(batches) if memory_budget is None else LARGEST_IN_BUDGET,
+        memory=memory_budget,
+    )
+    each_settings = [needed, replace(needed, **(against_settings or {}))]
+    runner = Bench(
+        {
+            name: partial(chosen.open, str(path), own)
+            for name, path, own in zip(names, found, each_settings, strict=False)
+        },
+        _vocabulary(found[-1], settings.trust_remote_code),
+        num_iters,
+        num_iters_warmup,
+        seed,
+        one_at_a_time,
+        progress,
+    )
+    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    try:
+        points = runner.measure(
+            [
+                [(name, Workload(*pair, batch)) for name in names]
+                for pair in chosen_lengths
+                for batch in batches
+            ]
+        )
+        within: list[Point] = []
+        if memory_budget is not None:
+            within = runner.measure(_within(runner, names, chosen_lengths, memory_budget))
+    finally:
+        runner.close()
+    return Throughput(
+        tuple(names),
+        tuple(points),
+        tuple(_gains(points, names)),
+        memory_budget,
+        tuple(within),
+        tuple(_gains(within, names)),
+        {
+            "date": started,
+            "backend": backend,
+            "processor": processor(),
+            "load_average": os.getloadavg()[0],
+            "num_iters": num_iters,
+            "num_iters_warmup": num_iters_warmup,
+            "seed": seed,
+            "one_at_a_time": one_at_a_time,
+            "engines": runner.described,
+        },
+    )
+
+
+def processor() -> str:
+    """What the machine says its processor is."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        named = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        named = platform.processor()
+    return f"{named}, {os.cpu_count()} cores"
+
+
+def _within(
+    runner: Bench, names: Sequence[str], lengths: Sequence[tuple[int, int]], budget: int
+) -> list[list[Turn]]:
+    """For each length the models at the largest batches that fit; without those that do not."""
+    groups: dict[tuple[int, int], list[Turn]] = {pair: [] for pair in lengths}
+    for name in names:
+        for pair in lengths:
+            batch = runner.largest_batch(name, pair, budget, LARGEST_IN_BUDGET)
+            if batch:
+                groups[pair].append((name, Workload(*pair, batch)))
+            else:
+                runner.progress.say(f"{name} does not fit the memory budget at {pair[0]}+{pair[1]}")
+    return list(groups.values())
+
+
+def _gains(points: Sequence[Point], names: Sequence[str]) -> list[Gain]:
+    """Neighbours of one group, the first model over the second."""
+    if len(names) < 2:
+        return []
+    found = []
+    for one, other in pairwise(points):
+        same = (one.workload.input_len, one.workload.output_len) == (
+            other.workload.input_len,
+            other.workload.output_len,
+        )
+        if (one.model, other.model) == tuple(names) and same:
+            found.append(gain(one, other))
+    return [each for each in found if each is not None]
+
+
+def _check_lengths(lengths: Sequence[tuple[int, int]], limit: int | None) -> None:
+    for pair in lengths:
+        if min(pair) < 1:
+            raise EvaluationError(f"lengths must be positive, not {pair[0]}+{pair[1]}")
+        if limit is not None and sum(pair) > limit:
+            raise EvaluationError(
+                f"{pair[0]}+{pair[1]} tokens are more than the model's {limit} positions"
+            )
+
+
+def _positions(path: Path) -> int | None:
+    """The positions that the model's configuration states."""
+    config = parse_object(read_text(path, "config.json"), "config.json")
+    inner = config.get("text_config")
+    for section in (config, inner if isinstance(inner, dict) else {}):
+        value = section.get("max_position_embeddings")
+        if type(value) is int and value > 0:
+            return value
+    return None
+
+
+def _vocabulary(path: Path, trust_remote_code: bool) -> list[int]:
+    """Token ids that both models know: all but the special ones, such as an end of sequence."""
+    config = parse_object(read_text(path, "config.json"), "config.json")
+    inner = config.get("text_config")
+    size = config.get("vocab_size") or (inner or {}).get("vocab_size")
+    try:
+        tokenizer = loading.load_tokenizer(path, trust_remote_code=trust_remote_code)
+        special = set(tokenizer.all_special_ids)
+        size = min(size or len(tokenizer), len(tokenizer))
+    except CheckpointError:
+        special = set()
+    if not size:
+        raise CheckpointError(f"{path} states no vocab_size, and has no tokenizer")
+    return [token for token in range(size) if token not in special]
+
+
+def _has_accelerator(settings: EngineSettings) -> bool:
+    if settings.base_url is not None:
+        return False  # unknown: start small
+    return bool(loading.usable_device(settings.device).type != "cpu")

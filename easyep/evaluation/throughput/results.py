@@ -1,0 +1,160 @@
+"""What was measured: points with their spread, and one model's gain over another.
+
+Names in JSON are those of `vllm bench serve`'s results, where it has the same quantity.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from easyep.evaluation.throughput.timing import RoundTiming, percentile
+from easyep.evaluation.throughput.workload import Workload
+
+PERCENTILES = (50, 90, 95, 99)
+LATENCIES = ("ttft", "tpot", "itl", "e2el")
+RATES = (
+    "prefill_throughput",
+    "decode_throughput",
+    "output_throughput",
+    "total_token_throughput",
+    "request_throughput",
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model under one workload.
+
+    Attributes:
+        model: what it is called.
+        workload: lengths and batch.
+        rounds: the repeats; none where memory ended.
+        peak_memory: bytes at most, where the engine tells.
+        ended: why there are no rounds.
+    """
+
+    model: str
+    workload: Workload
+    rounds: tuple[RoundTiming, ...]
+    peak_memory: int | None = None
+    ended: str = ""
+
+    def rate(self, name: str) -> float | None:
+        """The median over the rounds of one of `RATES`, per second; None where none tells."""
+        values = self._values(name)
+        return statistics.median(values) if values else None
+
+    def latency(self, name: str, share: float = 50) -> float | None:
+        """A percentile of one of `LATENCIES` over all requests of all rounds, seconds."""
+        values = self._pooled(name)
+        return percentile(values, share) if values else None
+
+    def to_json(self) -> dict[str, Any]:
+        workload = self.workload
+        found: dict[str, Any] = {
+            "model": self.model,
+            "random_input_len": workload.input_len,
+            "random_output_len": workload.output_len,
+            "max_concurrency": workload.batch_size,
+            "num_prompts": workload.batch_size,
+        }
+        if self.ended:
+            return {**found, "completed": 0, "ended": self.ended}
+        found |= {
+            "rounds": len(self.rounds),
+            "completed": sum(len(each.requests) for each in self.rounds),
+            "duration": statistics.median(each.duration for each in self.rounds),
+            "peak_memory_bytes": self.peak_memory,
+        }
+        for name in RATES:
+            values = self._values(name)
+            found[name] = self.rate(name)
+            found[f"std_{name}"] = statistics.stdev(values) if len(values) > 1 else None
+            found[f"{name}_rounds"] = values
+        for name in LATENCIES:
+            found |= _latencies(name, self._pooled(name))
+        return found
+
+    def _values(self, name: str) -> list[float]:
+        values = (getattr(each, name) for each in self.rounds)
+        return [value for value in values if value is not None]
+
+    def _pooled(self, name: str) -> list[float]:
+        values = [getattr(each, name) for one in self.rounds for each in one.requests]
+        if name == "itl":
+            return [gap for gaps in values for gap in gaps]
+        return [value for value in values if value is not None]
+
+
+def _latencies(name: str, seconds: Sequence[float]) -> dict[str, float | None]:
+    """Mean, median, standard deviation and percentiles, milliseconds."""
+    if not seconds:
+        return {}
+    numbers = {
+        f"mean_{name}_ms": statistics.fmean(seconds),
+        f"median_{name}_ms": statistics.median(seconds),
+        f"std_{name}_ms": statistics.pstdev(seconds),
+        **{f"p{share}_{name}_ms": percentile(seconds, share) for share in PERCENTILES},
+    }
+    return {key: 1000 * value for key, value in numbers.items()}
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How many times faster one model is than another under one pair of workloads.
+
+    Attributes:
+        model, against: the two.
+        workload: of the one.
+        other_workload: of the other: the same, or another batch where memory was the limit.
+        per_instance: rate -> ratio of the medians, for the rates that both have.
+        per_byte: the same, each divided by the memory that its model took at most: what counts
+            where the memory saved is used for something else. Empty where memory is not known.
+        spread: rate -> the smallest and largest ratio of rounds that were measured in one turn.
+    """
+
+    model: str
+    against: str
+    workload: Workload
+    other_workload: Workload
+    per_instance: dict[str, float]
+    per_byte: dict[str, float]
+    spread: dict[str, tuple[float, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "against": self.against,
+            "random_input_len": self.workload.input_len,
+            "random_output_len": self.workload.output_len,
+            "max_concurrency": self.workload.batch_size,
+            "against_max_concurrency": self.other_workload.batch_size,
+            "per_instance": self.per_instance,
+            "per_byte": self.per_byte,
+            "spread": {name: list(ends) for name, ends in self.spread.items()},
+        }
+
+
+def gain(one: Point, other: Point) -> Gain | None:
+    """What `one` gains over `other`; None where either ran out of memory."""
+    if one.ended or other.ended:
+        return None
+    per_instance, spread = {}, {}
+    for name in RATES:
+        mine, theirs = one.rate(name), other.rate(name)
+        if mine is None or theirs is None:
+            continue
+        per_instance[name] = mine / theirs
+        pairs = zip(one.rounds, other.rounds, strict=False)
+        found = [(getattr(a, name), getattr(b, name)) for a, b in pairs]
+        ratios = [a / b for a, b in found if a is not None and b is not None]
+        if ratios:
+            spread[name] = (min(ratios), max(ratios))
+    per_byte = {}
+    if one.peak_memory and other.peak_memory:
+        less = other.peak_memory / one.peak_memory
+        per_byte = {name: ratio * less for name, ratio in per_instance.items()}
+    return Gain(
+        one.model, other.model, one.workload, other.workload, per_instance, per_byte, spread
+    )

@@ -1,0 +1,52 @@
+"""What is asked of an engine: how many requests at a time, how long they are."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Input + output tokens as the field measures them: balanced, long answers, long prompts.
+LENGTHS: tuple[tuple[int, int], ...] = ((1024, 1024), (1024, 4096), (4096, 1024))
+
+LARGEST_BATCH = 256  # vLLM's own limit unless told otherwise
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One point of a sweep.
+
+    Attributes:
+        input_len: tokens of each prompt.
+        output_len: tokens of each answer; the end-of-sequence token does not end it earlier.
+        batch_size: requests sent together.
+    """
+
+    input_len: int
+    output_len: int
+    batch_size: int
+
+    def prompts(self, vocabulary: Sequence[int], seed: int) -> list[list[int]]:
+        """Random prompts, [batch_size][input_len] token ids from `vocabulary`.
+
+        The same seed gives the same prompts; no two share a beginning that an engine could keep
+        from one to the next, except by chance.
+        """
+        source = random.Random(f"{seed} {self}")
+        return [source.choices(vocabulary, k=self.input_len) for _ in range(self.batch_size)]
+
+
+def default_lengths(accelerator: bool, longest: int | None) -> list[tuple[int, int]]:
+    """`LENGTHS`, a sixteenth of them without an accelerator, and halved until `longest` holds all.
+
+    Args:
+        accelerator: whether the engine has one.
+        longest: positions that the model has; None = no limit is known.
+    """
+    scale = 1 if accelerator else 16
+    while longest is not None and scale < 512 and max(map(sum, LENGTHS)) // scale > longest:
+        scale *= 2
+    return [(max(2, a // scale), max(2, b // scale)) for a, b in LENGTHS]
+
+
+def default_batch_sizes() -> list[int]:
+    """1, 2, 4, ... up to `LARGEST_BATCH`; memory ends the sweep earlier."""
+    return [1 << power for power in range(LARGEST_BATCH.bit_length())]

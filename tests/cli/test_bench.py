@@ -1,0 +1,51 @@
+"""`easyep bench` as somebody types it."""
+
+import json
+
+import pytest
+
+from easyep import cli
+
+FAST = ["--lengths", "4+4", "--num-iters", "2", "--device", "cpu", "--dtype", "float32"]
+
+
+def run(capsys, *words) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+def test_two_models_in_one_run(capsys, pruned, tmp_path):
+    file = tmp_path / "throughput.json"
+    words = [pruned.path, "--against", "demo", "--batch-size", 2, "--output", file]
+    code, out, err = run(capsys, "bench", *words, *FAST)
+    assert code == 0, err
+    for title in ("At a fixed batch", "Latency", "Gain at a fixed batch"):
+        assert title in out
+    assert "within" not in out
+    found = json.loads(file.read_text())
+    points = found["fixed_batch"]["results"]
+    assert [point["model"] for point in points] == [str(pruned.path), "demo"]
+    assert all(point["completed"] == 4 for point in points)
+    assert all(point["decode_throughput"] > 0 for point in points)
+    weights = [each["weights_bytes"] for each in found["settings"]["engines"].values()]
+    assert weights[0] < weights[1]
+    assert list(found["fixed_batch"]["gains"][0]["per_instance"])[:2] == [
+        "prefill_throughput",
+        "decode_throughput",
+    ]
+
+
+def test_a_memory_budget_is_a_result_of_its_own(capsys):
+    budget = ["--memory-budget", "100kB", "--batch-size", 1]
+    code, out, err = run(capsys, "bench", "demo", *budget, *FAST, "--json")
+    assert code == 0
+    assert "does not fit the memory budget" in err
+    found = json.loads(out)
+    assert found["within_memory"] == {
+        "memory_budget_bytes": 100_000,
+        "results": [],
+        "gains": [],
+    }
+    assert len(found["fixed_batch"]["results"]) == 1
