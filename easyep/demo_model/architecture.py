@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
@@ -14,31 +18,77 @@ from easyep.demo_model.batches import attention_mask
 from easyep.demo_model.tokenizer import BEGIN, END, PAD, SPECIAL_TOKENS, VOCABULARY
 
 
-def configuration() -> DeepseekV3Config:
-    """DeepSeek-V3 with 4 MoE layers of 32 experts; 4.6 million parameters with the MTP layer."""
+@dataclass(frozen=True)
+class Size:
+    """A network that the training script can make.
+
+    Attributes:
+        dimensions: fields of the configuration.
+        peak_rate: AdamW's largest learning rate.
+    """
+
+    dimensions: Mapping[str, Any]
+    peak_rate: float
+
+
+SIZES: Mapping[str, Size] = {
+    # 4 MoE layers of 32 experts; 4.6 million parameters with the MTP layer.
+    "demo": Size(
+        {
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "moe_intermediate_size": 64,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "q_lora_rank": 64,
+            "kv_lora_rank": 48,
+            "qk_nope_head_dim": 16,
+            "qk_rope_head_dim": 16,
+            "v_head_dim": 32,
+            "n_routed_experts": 32,
+            "num_experts_per_tok": 4,
+            "n_group": 4,
+            "topk_group": 2,
+            "initializer_range": 0.05,
+        },
+        peak_rate=3e-3,
+    ),
+    # 8 MoE layers of 64 experts; 135 million parameters with the MTP layer. For a GPU.
+    "large": Size(
+        {
+            "hidden_size": 384,
+            "intermediate_size": 1024,
+            "moe_intermediate_size": 192,
+            "num_hidden_layers": 9,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 6,
+            "q_lora_rank": 192,
+            "kv_lora_rank": 96,
+            "qk_nope_head_dim": 32,
+            "qk_rope_head_dim": 32,
+            "v_head_dim": 64,
+            "n_routed_experts": 64,
+            "num_experts_per_tok": 6,
+            "n_group": 8,
+            "topk_group": 4,
+            "initializer_range": 0.03,
+        },
+        peak_rate=1e-3,
+    ),
+}
+
+
+def configuration(size: str = "demo") -> DeepseekV3Config:
+    """A DeepSeek-V3 with the dimensions of `SIZES[size]`."""
     return DeepseekV3Config(
+        **SIZES[size].dimensions,
         vocab_size=VOCABULARY,
-        hidden_size=128,
-        intermediate_size=256,
-        moe_intermediate_size=64,
-        num_hidden_layers=5,
         first_k_dense_replace=1,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        q_lora_rank=64,
-        kv_lora_rank=48,
-        qk_nope_head_dim=16,
-        qk_rope_head_dim=16,
-        v_head_dim=32,
-        n_routed_experts=32,
-        num_experts_per_tok=4,
         n_shared_experts=1,
-        n_group=4,
-        topk_group=2,
         routed_scaling_factor=2.5,
         norm_topk_prob=True,
         max_position_embeddings=2048,
-        initializer_range=0.05,
         tie_word_embeddings=False,
         num_nextn_predict_layers=1,
         pad_token_id=SPECIAL_TOKENS.index(PAD),

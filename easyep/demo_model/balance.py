@@ -24,7 +24,8 @@ class Balance:
     def __init__(self, network: nn.Module) -> None:
         self.routers = [m for m in network.modules() if isinstance(m, DeepseekV3TopkRouter)]
         #: [routers, experts], real tokens (no padding) that chose the expert since `clear`.
-        self.loads = torch.zeros(len(self.routers), self.routers[0].num_experts)
+        device = self.routers[0].weight.device
+        self.loads = torch.zeros(len(self.routers), self.routers[0].num_experts, device=device)
         self._real = torch.empty(0, dtype=torch.bool)
         for number, router in enumerate(self.routers):
             router.register_forward_hook(self._hook(number))
@@ -49,7 +50,8 @@ class Balance:
             chosen = output[2]
             # The MTP layer sees one position less per row than the main model.
             real = self._real if chosen.shape[0] == self._real.numel() else self._real[:, 1:]
-            chosen = chosen[real.reshape(-1)].reshape(-1)
-            self.loads[number] += torch.bincount(chosen, minlength=self.loads.shape[1])
+            # Neither a mask nor bincount: on a GPU both wait for what is under way.
+            each = real.reshape(-1, 1).expand(chosen.shape).to(self.loads.dtype)
+            self.loads[number].scatter_add_(0, chosen.reshape(-1), each.reshape(-1))
 
         return count

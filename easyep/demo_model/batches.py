@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +58,22 @@ class Batch:
     """float32, the weight of predicting this token."""
     texts: list[str]
     """The domain of each row."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch there."""
+        tensors = (self.ids, self.segments, self.positions, self.weights)
+        return Batch(*(t.to(device, non_blocking=True) for t in tensors), self.texts)
+
+
+def join(parts: Sequence[Batch]) -> Batch:
+    """The rows of several batches."""
+    return Batch(
+        torch.cat([part.ids for part in parts]),
+        torch.cat([part.segments for part in parts]),
+        torch.cat([part.positions for part in parts]),
+        torch.cat([part.weights for part in parts]),
+        [name for part in parts for name in part.texts],
+    )
 
 
 def texts(seed: int, process: int, step: int, name: str) -> Iterator[tuple[str, str]]:
@@ -132,10 +148,12 @@ def batch(tokenizer: Tokenizer, seed: int, process: int, step: int) -> Batch:
 
 def attention_mask(segments: torch.Tensor) -> torch.Tensor:
     """Additive mask [R, 1, T, T]: causal, and only within an item. Padding sees itself."""
-    length = segments.shape[1]
+    length, device = segments.shape[1], segments.device
     same = segments[:, :, None] == segments[:, None, :]
     real = (segments >= 0)[:, :, None] & (segments >= 0)[:, None, :]
-    itself = torch.eye(length, dtype=torch.bool)
-    allowed = (same & real & torch.ones(length, length, dtype=torch.bool).tril()) | itself
-    mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
+    itself = torch.eye(length, dtype=torch.bool, device=device)
+    causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    allowed = (same & real & causal) | itself
+    zeros = torch.zeros(allowed.shape, device=device)
+    mask = zeros.masked_fill(~allowed, torch.finfo(torch.float32).min)
     return mask[:, None]

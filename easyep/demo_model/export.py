@@ -38,7 +38,9 @@ def hub_tensors(network: Network) -> dict[str, torch.Tensor]:
     tensors[prefix + "shared_head.head.weight"] = main["lm_head.weight"]
     return {
         # Copies: safetensors refuses tensors that share memory.
-        name: value.detach().to(torch.float32 if name.endswith(BIAS) else torch.bfloat16).clone()
+        name: value.detach()
+        .to("cpu", torch.float32 if name.endswith(BIAS) else torch.bfloat16)
+        .clone()
         for name, value in tensors.items()
     }
 
@@ -71,7 +73,7 @@ def _shards(tensors: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
     return shards
 
 
-def export(network: Network, directory: Path) -> None:
+def export(network: Network, directory: Path, size: str = "demo") -> None:
     """Writes weights, index and configurations; the tokenizer's files are written elsewhere."""
     directory.mkdir(parents=True, exist_ok=True)
     tensors = hub_tensors(network)
@@ -85,7 +87,7 @@ def export(network: Network, directory: Path) -> None:
     total = sum(t.nbytes for t in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     _write_json(directory / "model.safetensors.index.json", index)
-    config = configuration()
+    config = configuration(size)
     _write_json(directory / "config.json", config.to_dict())
     generation = {
         "do_sample": False,

@@ -14,12 +14,12 @@ WEIGHT_DECAY = 0.05
 CLIP = 1.0
 
 
-def learning_rate(step: int, steps: int) -> float:
+def learning_rate(step: int, steps: int, peak: float = PEAK_RATE) -> float:
     """Linear warm-up, constant until 30 % of the run, then linear to 2 % of the peak."""
     if step < WARM_UP_STEPS:
-        return PEAK_RATE * (step + 1) / WARM_UP_STEPS
+        return peak * (step + 1) / WARM_UP_STEPS
     done = (step / max(steps, 1) - CONSTANT_SHARE) / (1 - CONSTANT_SHARE)
-    return PEAK_RATE * (1 - (1 - FINAL_SHARE) * min(max(done, 0.0), 1.0))
+    return peak * (1 - (1 - FINAL_SHARE) * min(max(done, 0.0), 1.0))
 
 
 class FlatAdamW:
@@ -28,9 +28,14 @@ class FlatAdamW:
     The gradient at the rounded weights moves the masters (straight-through), so the BF16 file that
     is exported in the end is the very network that was trained, not a rounding of it. All
     gradients lie in one vector, `gradient`, so that processes sum them in one call.
+
+    Args:
+        network: on the device where it is trained.
+        arithmetic: what the network computes in: float32 (its rounded values, the faster on a
+            CPU), or bfloat16 itself, for a GPU's matrix units.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, arithmetic: torch.dtype = torch.float32) -> None:
         named = list(network.named_parameters())
         matrices = [p for _, p in named if p.ndim >= 2]
         vectors = [p for _, p in named if p.ndim < 2]
@@ -38,15 +43,16 @@ class FlatAdamW:
         size = sum(p.numel() for p in parameters)
         decayed = sum(p.numel() for p in matrices)
         values = torch.cat([p.detach().flatten() for p in parameters]).float()
-        self.gradient = torch.zeros(size)
-        self._rounded = torch.empty(size)
+        self.gradient = torch.zeros(size, dtype=arithmetic, device=values.device)
+        self._wide = self.gradient.float()  # itself, where it is float32 already
+        self._rounded = torch.empty(size, dtype=arithmetic, device=values.device)
         self._masters = [
             nn.Parameter(values[:decayed].clone()),
             nn.Parameter(values[decayed:].clone()),
         ]
         spans = (slice(0, decayed), slice(decayed, size))
         for master, span in zip(self._masters, spans, strict=True):
-            master.grad = self.gradient[span]
+            master.grad = self._wide[span]
         self._spans = spans
         self._adamw = torch.optim.AdamW(
             [
@@ -67,9 +73,10 @@ class FlatAdamW:
 
     def step(self, rate: float) -> float:
         """Clips, updates, rounds and clears the gradient; returns the norm before clipping."""
-        norm = float(self.gradient.norm())
+        self._wide.copy_(self.gradient)
+        norm = float(self._wide.norm())
         if norm > CLIP:
-            self.gradient.mul_(CLIP / norm)
+            self._wide.mul_(CLIP / norm)
         for group in self._adamw.param_groups:
             group["lr"] = rate
         self._adamw.step()
@@ -95,4 +102,4 @@ class FlatAdamW:
     def _round(self) -> None:
         with torch.no_grad():
             for master, span in zip(self._masters, self._spans, strict=True):
-                self._rounded[span] = master.bfloat16().float()
+                self._rounded[span] = master.bfloat16().to(self._rounded.dtype)

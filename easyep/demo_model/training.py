@@ -1,7 +1,9 @@
 """Trains the demo model from scratch: `python -m easyep.demo_model.training --output DIR`.
 
-Two data-parallel processes of one thread each (gloo), which on two cores is faster than one process
-with two threads. The run goes on from its last checkpoint when started again.
+On a CPU two data-parallel processes of one thread each (gloo), which on two cores is faster than
+one process with two threads. On a GPU (`--device cuda`) one process in BF16 that takes the text of
+all streams at once, made ahead by other processes. The run goes on from its last checkpoint when
+started again.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.functional import cross_entropy
 
 from easyep.demo_model import MODEL_DIRECTORY, REPORT, batches, tokenizer
-from easyep.demo_model.architecture import Network, configuration
+from easyep.demo_model.architecture import SIZES, Network, configuration
 from easyep.demo_model.balance import FROZEN_SHARE, Balance
 from easyep.demo_model.batches import Batch
 from easyep.demo_model.export import export
+from easyep.demo_model.feeding import feed
 from easyep.demo_model.optimisation import FlatAdamW, learning_rate
 
 MTP_WEIGHT = 0.3
@@ -36,15 +39,39 @@ CHECKPOINT = "latest.pt"
 
 @dataclass(frozen=True)
 class Run:
-    """One training run."""
+    """One training run.
+
+    Attributes:
+        output: where the model is written.
+        checkpoints: where the state is kept to go on from.
+        size: a name of `SIZES`.
+        device: ``"cpu"``, or a GPU, which takes all streams in one process.
+        steps: optimiser steps.
+        seed: of the weights and of the text.
+        streams: each adds one batch of text to every step.
+        workers: processes that make batches ahead.
+    """
 
     output: Path
     checkpoints: Path
+    size: str = "demo"
+    device: str = "cpu"
     steps: int = 3600
     seed: int = 0
-    processes: int = 2
+    streams: int = 2
+    workers: int = 0
     checkpoint_seconds: float = 300.0
     log_steps: int = 20
+
+    @property
+    def processes(self) -> int:
+        """Processes that compute."""
+        return self.streams if self.device == "cpu" else 1
+
+    @property
+    def positions(self) -> int:
+        """Token positions of one step."""
+        return self.streams * sum(batches.ROWS.values()) * batches.ROW_LENGTH
 
 
 def losses(network: Network, batch: Batch, with_mtp: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,11 +81,12 @@ def losses(network: Network, batch: Batch, with_mtp: bool) -> tuple[torch.Tensor
     # A token is predicted only by a token of the same item.
     inside = (batch.segments[:, :-1] == batch.segments[:, 1:]) & (batch.segments[:, 1:] >= 0)
     weights = batch.weights[:, 1:] * inside
-    each = cross_entropy(head(states[:, :-1]).mT, batch.ids[:, 1:], reduction="none")
+    logits = head(states[:, :-1]).float()
+    each = cross_entropy(logits.mT, batch.ids[:, 1:], reduction="none")
     loss = (each * weights).sum() / weights.sum()
     if with_mtp:
         ahead = network.mtp_states(states, batch.ids, batch.positions, batch.segments)
-        logits = head(ahead[:, :-1])
+        logits = head(ahead[:, :-1]).float()
         far = cross_entropy(logits.mT, batch.ids[:, 2:], reduction="none")
         far_weights = weights[:, 1:] * inside[:, :-1]
         loss = loss + MTP_WEIGHT * (far * far_weights).sum() / far_weights.sum()
@@ -75,16 +103,17 @@ class Log:
     def add(self, batch: Batch, each: torch.Tensor) -> None:
         """Notes the mean answer loss of each text."""
         answers = batch.weights[:, 1:] >= batches.TEXT_WEIGHT
-        for row, name in enumerate(batch.texts):
+        found = torch.stack([(each * answers).sum(dim=1), answers.sum(dim=1)], dim=1).tolist()
+        for name, (total, count) in zip(batch.texts, found, strict=True):
             sums = self.sums.setdefault(name, [0.0, 0.0])
-            sums[0] += float((each[row] * answers[row]).sum())
-            sums[1] += float(answers[row].sum())
+            sums[0] += total
+            sums[1] += count
 
     def line(self, step: int, norm: float, balance: Balance) -> str:
         """What happened since the last line."""
         seconds = time.monotonic() - self.begun
         done = step + 1 - self.first
-        rate = done * self.run.processes * sum(batches.ROWS.values()) * batches.ROW_LENGTH / seconds
+        rate = done * self.run.positions / seconds
         parts = " ".join(f"{name} {a / max(b, 1):.3f}" for name, (a, b) in self.sums.items())
         loads = " ".join(f"{value:.2f}" for value in balance.imbalance())
         self.sums, self.begun, self.first = {}, time.monotonic(), step + 1
@@ -95,24 +124,30 @@ def work(process: int, run: Run, store: str) -> None:
     """One of the data-parallel processes."""
     torch.set_num_threads(1)
     torch.manual_seed(run.seed)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=process, world_size=run.processes
-    )
-    bpe = tokenizer.load(run.output)
-    network = Network(configuration())
-    optimiser, balance = FlatAdamW(network), Balance(network)
+    if run.processes > 1:
+        dist.init_process_group(
+            "gloo", init_method=f"file://{store}", rank=process, world_size=run.processes
+        )
+    device = torch.device(run.device)
+    network = Network(configuration(run.size)).to(device)
+    arithmetic = torch.float32 if device.type == "cpu" else torch.bfloat16
+    optimiser, balance = FlatAdamW(network, arithmetic), Balance(network)
     saved = run.checkpoints / CHECKPOINT
     start, elapsed = _resume(saved, optimiser, balance)
     log, last_save, begun = Log(run, start), time.monotonic(), time.monotonic() - elapsed
-    for step in range(start, run.steps):
-        batch = batches.batch(bpe, run.seed, process, step)
+    peak = SIZES[run.size].peak_rate
+    streams = range(process, run.streams, run.processes)
+    text = feed(run.output, run.seed, streams, range(start, run.steps), run.workers)
+    for step, made in enumerate(text, start):
+        batch = made.to(device)
         balance.clear(batch.segments >= 0)
         loss, each = losses(network, batch, step >= MTP_START_SHARE * run.steps)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.gradient /= run.processes
-        dist.all_reduce(optimiser.gradient)
-        dist.all_reduce(balance.loads)
-        norm = optimiser.step(learning_rate(step, run.steps))
+        if run.processes > 1:
+            optimiser.gradient /= run.processes
+            dist.all_reduce(optimiser.gradient)
+            dist.all_reduce(balance.loads)
+        norm = optimiser.step(learning_rate(step, run.steps, peak))
         if step < (1 - FROZEN_SHARE) * run.steps:
             balance.move()
         if process != 0:
@@ -126,9 +161,10 @@ def work(process: int, run: Run, store: str) -> None:
     if process == 0:
         seconds = time.monotonic() - begun
         _save(saved, run.steps, seconds, optimiser, balance)
-        export(network, run.output)
-        _write_report(run, seconds)
-    dist.destroy_process_group()
+        export(network, run.output, run.size)
+        _write_report(run, seconds, sum(p.numel() for p in network.parameters()))
+    if run.processes > 1:
+        dist.destroy_process_group()
 
 
 def _save(path: Path, step: int, seconds: float, optimiser: FlatAdamW, balance: Balance) -> None:
@@ -144,24 +180,33 @@ def _resume(path: Path, optimiser: FlatAdamW, balance: Balance) -> tuple[int, fl
     """The next step and the seconds already spent."""
     if not path.exists():
         return 0, 0.0
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     optimiser.restore(state["optimiser"])
     for router, bias in zip(balance.routers, state["biases"], strict=True):
         router.e_score_correction_bias.copy_(bias)
     return state["step"], state["seconds"]
 
 
-def _write_report(run: Run, seconds: float) -> None:
+def _write_report(run: Run, seconds: float, parameters: int) -> None:
+    """How it was trained: for the shipped model beside the package, else with the checkpoints."""
     import transformers
 
-    positions = run.steps * run.processes * sum(batches.ROWS.values()) * batches.ROW_LENGTH
+    on_cpu = run.device == "cpu"
+    hardware = (
+        f"{os.cpu_count()} x86-64 cores, one thread per process, float32, no GPU"
+        if on_cpu
+        else f"{torch.cuda.get_device_name(run.device)}, bfloat16, float32 masters"
+    )
     report = {
+        "size": run.size,
+        "parameters": parameters,
         "seed": run.seed,
         "steps": run.steps,
+        "streams": run.streams,
         "processes": run.processes,
-        "token_positions": positions,
+        "token_positions": run.steps * run.positions,
         "wall_seconds": round(seconds),
-        "hardware": f"{os.cpu_count()} x86-64 cores, one thread per process, float32, no GPU",
+        "hardware": hardware,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
@@ -170,7 +215,8 @@ def _write_report(run: Run, seconds: float) -> None:
         "balancing": "correction bias only; no auxiliary loss",
     }
     text = json.dumps(report, indent=2) + "\n"
-    REPORT.write_text(text, encoding="utf-8")
+    path = REPORT if run.output == MODEL_DIRECTORY else run.checkpoints / REPORT.name
+    path.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -178,8 +224,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=MODEL_DIRECTORY)
     parser.add_argument("--checkpoints", type=Path, default=Path("out/demo-training"))
+    parser.add_argument("--size", choices=SIZES, default=Run.size)
+    parser.add_argument("--device", default=Run.device, help="cpu or cuda")
     parser.add_argument("--steps", type=int, default=Run.steps)
     parser.add_argument("--seed", type=int, default=Run.seed)
+    parser.add_argument("--streams", type=int, default=Run.streams, help="batches per step")
+    parser.add_argument("--workers", type=int, default=Run.workers, help="that make batches ahead")
     run = Run(**vars(parser.parse_args()))
     if not (run.checkpoints / CHECKPOINT).exists():
         tokenizer.save(tokenizer.train(run.seed), run.output)
@@ -187,6 +237,9 @@ def main() -> None:
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "4000000000")
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "8000000000")
     print({key: str(value) for key, value in asdict(run).items()}, flush=True)
+    if run.processes == 1:
+        work(0, run, "")
+        return
     with tempfile.TemporaryDirectory() as directory:
         store = str(Path(directory) / "store")
         spawn(work, args=(run, store), nprocs=run.processes)  # type: ignore[no-untyped-call]

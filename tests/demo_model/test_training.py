@@ -15,6 +15,7 @@ from easyep.demo_model import MODEL_DIRECTORY, balance, batches, tokenizer
 from easyep.demo_model.architecture import Network, configuration
 from easyep.demo_model.batches import PATIENCE, ROWS, STORIES
 from easyep.demo_model.export import export, hub_tensors
+from easyep.demo_model.feeding import feed
 from easyep.demo_model.optimisation import CLIP, PEAK_RATE, FlatAdamW, learning_rate
 from easyep.demo_model.training import losses
 
@@ -35,6 +36,38 @@ def test_a_batch_follows_from_step_and_process(batch: batches.Batch) -> None:
     again = batches.batch(bpe, seed=0, process=0, step=5)
     assert torch.equal(again.ids, batch.ids)
     assert not torch.equal(batches.batch(bpe, seed=0, process=1, step=5).ids, batch.ids)
+
+
+def test_streams_are_joined_in_order(batch: batches.Batch) -> None:
+    (fed,) = feed(MODEL_DIRECTORY, seed=0, streams=[0, 1], steps=range(5, 6))
+    assert fed.texts == 2 * batch.texts
+    other = batches.batch(tokenizer.load(MODEL_DIRECTORY), seed=0, process=1, step=5)
+    for name in ("ids", "segments", "positions", "weights"):
+        both = torch.cat([getattr(batch, name), getattr(other, name)])
+        assert torch.equal(getattr(fed, name), both), name
+
+
+def test_bfloat16_arithmetic_follows_the_gradient_of_float32(batch: batches.Batch) -> None:
+    gradients = []
+    for arithmetic in (torch.float32, torch.bfloat16):
+        torch.manual_seed(1)
+        net = Network(configuration())
+        optimiser = FlatAdamW(net, arithmetic)
+        assert {p.dtype for p in net.parameters()} == {arithmetic}
+        loss, _ = losses(net, batch, with_mtp=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients.append(optimiser.gradient.float().clone())
+        before = net.main.lm_head.weight.detach().clone()
+        optimiser.step(1e-2)
+        assert not torch.equal(before, net.main.lm_head.weight)
+        assert not optimiser.gradient.any()
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.98
+
+
+def test_the_large_network_is_what_it_says() -> None:
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in Network(configuration("large")).parameters())
+    assert parameters == 135_487_296
 
 
 def test_rows_are_of_one_domain_and_mostly_full(batch: batches.Batch) -> None:
