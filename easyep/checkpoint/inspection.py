@@ -170,17 +170,23 @@ def _counts(router: Router, keep: Sequence[float]) -> list[int]:
     return list(counts)
 
 
-def _savings(checkpoint: Checkpoint, layout: Layout, counts: Sequence[int]) -> list[Saving]:
-    router, total = layout.router, checkpoint.nbytes
-    per_expert = 0.0  # bytes of one expert's tensors and rows in all layers together
+def bytes_per_expert(layout: Layout) -> float:
+    """Bytes that one expert less per layer saves: its tensors and rows in all layers together."""
+    saved = 0.0
     for layer in layout.layers.values():
-        per_expert += (
+        saved += (
             sum(each.tensor.nbytes for expert in layer.experts for each in expert)
-            / router.num_experts
+            / layout.router.num_experts
         )
         for rows in layer.rows:
             count = rows.tensor.shape[rows.axis]
-            per_expert += rows.tensor.nbytes * rows.rows_per_expert / count
+            saved += rows.tensor.nbytes * rows.rows_per_expert / count
+    return saved
+
+
+def _savings(checkpoint: Checkpoint, layout: Layout, counts: Sequence[int]) -> list[Saving]:
+    router, total = layout.router, checkpoint.nbytes
+    per_expert = bytes_per_expert(layout)
     savings = []
     for keep in counts:
         left = round(total - per_expert * (router.num_experts - keep))

@@ -1,5 +1,6 @@
 """`easyep run` on a recipe that compares many pruned models."""
 
+import contextlib
 import os
 import platform
 from datetime import date
@@ -48,13 +49,16 @@ def run_study(
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    packages = ("torch", "transformers", "lm_eval", "numpy")
+    found = {}
+    for name in ("torch", "transformers", "lm_eval", "numpy"):
+        with contextlib.suppress(PackageNotFoundError):  # lm-eval is needed by tasks only
+            found[name] = version(name)
     return {
         "date": date.today().isoformat(),
         "easyep": __version__,
-        **{name: version(name) for name in packages},
+        **found,
         "python": platform.python_version(),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
     }

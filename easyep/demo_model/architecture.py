@@ -135,13 +135,18 @@ class MtpLayer(nn.Module):
 
 
 class Network(nn.Module):
-    """The main model and its MTP layer."""
+    """The main model and its MTP layer.
 
-    def __init__(self, config: DeepseekV3Config) -> None:
+    Args:
+        config: its dimensions.
+        experts: transformers' way to run experts, ``"grouped_mm"`` or ``"eager"``.
+    """
+
+    def __init__(self, config: DeepseekV3Config, experts: str = "grouped_mm") -> None:
         super().__init__()
         # The fastest of the stock ways on a CPU in float32 (a padded batched product: 1.8x slower).
         config._attn_implementation = "eager"
-        config._experts_implementation = "grouped_mm"
+        config._experts_implementation = experts
         self.main = DeepseekV3ForCausalLM(config)
         self.mtp = MtpLayer(config)
         self.mtp.apply(self.main._init_weights)

@@ -61,8 +61,13 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch there."""
-        tensors = (self.ids, self.segments, self.positions, self.weights)
-        return Batch(*(t.to(device, non_blocking=True) for t in tensors), self.texts)
+        return Batch(
+            self.ids.to(device),
+            self.segments.to(device),
+            self.positions.to(device),
+            self.weights.to(device),
+            self.texts,
+        )
 
 
 def join(parts: Sequence[Batch]) -> Batch:

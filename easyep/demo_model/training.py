@@ -50,6 +50,7 @@ class Run:
         seed: of the weights and of the text.
         streams: each adds one batch of text to every step.
         workers: processes that make batches ahead.
+        experts: as in `Network`.
     """
 
     output: Path
@@ -60,6 +61,7 @@ class Run:
     seed: int = 0
     streams: int = 2
     workers: int = 0
+    experts: str = "grouped_mm"
     checkpoint_seconds: float = 300.0
     log_steps: int = 20
 
@@ -129,7 +131,7 @@ def work(process: int, run: Run, store: str) -> None:
             "gloo", init_method=f"file://{store}", rank=process, world_size=run.processes
         )
     device = torch.device(run.device)
-    network = Network(configuration(run.size)).to(device)
+    network = Network(configuration(run.size), run.experts).to(device)
     arithmetic = torch.float32 if device.type == "cpu" else torch.bfloat16
     optimiser, balance = FlatAdamW(network, arithmetic), Balance(network)
     saved = run.checkpoints / CHECKPOINT
@@ -230,6 +232,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=Run.seed)
     parser.add_argument("--streams", type=int, default=Run.streams, help="batches per step")
     parser.add_argument("--workers", type=int, default=Run.workers, help="that make batches ahead")
+    parser.add_argument("--experts", choices=["grouped_mm", "eager"], default=Run.experts)
     run = Run(**vars(parser.parse_args()))
     if not (run.checkpoints / CHECKPOINT).exists():
         tokenizer.save(tokenizer.train(run.seed), run.output)

@@ -31,27 +31,40 @@ def means(result: Mapping[str, Any]) -> str:
 
 
 def by_domain(result: Mapping[str, Any]) -> str:
-    """One row per criterion, budget and group mode, one column per domain: accuracy in %."""
+    """One row per criterion, budget and group mode, one column per domain: accuracy in %.
+
+    What else has several values in the study is a column, too.
+    """
     columns, rows = cells_by_domain(result)
-    numeric = [name not in ("criterion", "groups") for name in columns]
-    marks = ["---:" if is_number else "---" for is_number in numeric]
+    words = {"criterion", "groups", *_MORE.values()}
+    marks = ["---" if name in words else "---:" for name in columns]
     return "\n".join([_row(columns), _row(marks), *map(_row, rows)])
 
 
 def cells_by_domain(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of `by_domain`, for tables that are not Markdown."""
     domains = list(result["study"]["domains"])
+    pruned = [row for row in result["summary"] if row["criterion"] != "full"]
+    more = [axis for axis in _MORE if len({row.get(axis) for row in pruned}) > 1]
+    likeness = all("kl" in row for row in result["summary"])
     rows = [
         [
             row["criterion"],
             str(row["keep"]),
             row["groups"],
+            *("-" if row["criterion"] == "full" else str(row[axis]) for axis in more),
             *(f"{100 * row['domains'][domain]:.1f}" for domain in domains),
             _percent(row),
+            *([f"{row['kl']:.3f}", f"{100 * row['agreement']:.1f}"] if likeness else []),
         ]
         for row in result["summary"]
     ]
-    return ["criterion", "experts", "groups", *domains, "mean"], rows
+    columns = ["criterion", "experts", "groups", *(_MORE[axis] for axis in more), *domains, "mean"]
+    return [*columns, *(["KL", "agreement"] if likeness else [])], rows
+
+
+# Axes of a study that most have one value of -> what their columns are called.
+_MORE = {"shown": "shown", "n_demos": "demonstrations", "reroute": "reroute"}
 
 
 def _percent(row: Mapping[str, Any]) -> str:

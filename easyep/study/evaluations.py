@@ -1,25 +1,30 @@
-"""Prunes and evaluates for a study, and remembers what it found."""
+"""Evaluates the models of a study, and remembers what it found."""
 
 import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from easyep import pipeline
 from easyep.artifacts import Selection
 from easyep.artifacts.files import read_json, write_json
+from easyep.checkpoint.inspection import bytes_per_expert
 from easyep.errors import ArtifactError
 from easyep.evaluation import tasks
 from easyep.evaluation.accuracy import Accuracy
 from easyep.evaluation.evaluating import evaluate_checkpoint
 from easyep.source import Source
 from easyep.study.design import Study
+from easyep.study.held_out import HeldOut, read_held_out
+
+_MEASURES = ("accuracy", "samples", "agreement", "kl", "loss", "bytes")
 
 
 class Evaluations:
-    """Accuracies of pruned models by what they were made from.
+    """What was measured on pruned models, by what they were made from.
 
     Args:
         study: how models are evaluated.
@@ -31,52 +36,97 @@ class Evaluations:
         self._study = study
         self._source = source
         self._folder = folder
+        self._held_out: HeldOut | None = None
+        self._per_expert = bytes_per_expert(source.layout)
+        self._fingerprints: dict[str, str] = {}
 
-    def full(self, domain: str) -> tuple[Accuracy, int]:
-        """The unpruned model on a domain's task, and the bytes of its tensors."""
-        done = (self._source.model.path, self._source.checkpoint.nbytes)
-        return self._remember({}, domain, lambda: done)
+    def full(self, domain: str) -> dict[str, Any]:
+        """The unpruned model on a domain: the measures of a `Cell`, by name."""
+        if self._study.tasks is None:
+            return self._remember({}, domain, lambda: self._in_memory(None, domain, True))
+        return self._remember({}, domain, lambda: self._written(self._source.model.path, domain))
 
-    def pruned(self, selection: Selection, domain: str) -> tuple[Accuracy, int]:
-        """The model with the selected experts on a domain's task, and the bytes of its tensors."""
-        with tempfile.TemporaryDirectory(prefix="easyep-study-") as folder:
+    def pruned(self, selection: Selection, domain: str, *, reroute: bool = True) -> dict[str, Any]:
+        """The model with the selected experts on a domain, as `full`."""
+        layers = {str(layer): kept for layer, kept in selection.layers.items()}
+        kept: dict[str, Any] = {"groups": selection.groups, **layers}
+        if self._study.tasks is None:
+            kept["reroute"] = reroute
+            return self._remember(kept, domain, lambda: self._in_memory(selection, domain, reroute))
 
-            def write() -> tuple[Path, int]:
+        def measure() -> dict[str, Any]:
+            with tempfile.TemporaryDirectory(prefix="easyep-study-") as folder:
                 done = pipeline.rewrite(self._source, selection, Path(folder) / "pruned")
-                return done.path, done.bytes_after
+                return {**self._written(done.path, domain), "bytes": done.bytes_after}
 
-            layers = {str(layer): kept for layer, kept in selection.layers.items()}
-            return self._remember({"groups": selection.groups, **layers}, domain, write)
+        return self._remember(kept, domain, measure)
 
-    def _remember(
-        self, kept: Mapping[str, Any], domain: str, write: Callable[[], tuple[Path, int]]
-    ) -> tuple[Accuracy, int]:
-        task = self._study.task(domain)
-        made_from = {
-            "model": {**self._source.identity.to_json(), "name": ""},
-            "kept": kept,
-            "task": tasks.fingerprint(task),
-            "limit": self._study.limit,
-            "dtype": self._study.dtype,
-            "device": self._study.device,
-        }
-        digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-        file = self._folder / f"{task}-{digest}.json" if self._folder is not None else None
-        if file is not None and file.exists():
-            try:
-                value = read_json(file, "evaluation")
-                return Accuracy.from_json(value["accuracy"]), int(value["bytes"])
-            except (ArtifactError, KeyError, TypeError):
-                pass  # damaged: measure again
-        path, size = write()
+    def _in_memory(self, selection: Selection | None, domain: str, reroute: bool) -> dict[str, Any]:
+        if self._held_out is None:
+            self._held_out = HeldOut(self._study, self._source)
+        found = self._held_out.measure(selection, domain, reroute=reroute)
+        keep = selection.keep if selection is not None else self._source.router.num_experts
+        dropped = self._source.router.num_experts - keep
+        left = self._source.checkpoint.nbytes - round(dropped * self._per_expert)
+        return {**asdict(found), "bytes": left}
+
+    def _written(self, path: Path, domain: str) -> dict[str, Any]:
         accuracy = evaluate_checkpoint(
             path,
-            [task],
+            [self._study.task(domain)],
             dtype=self._study.dtype,
             device=self._study.device,
             batch_size=self._study.batch_size,
             limit=self._study.limit,
         )
+        return {**_measured(accuracy), "bytes": self._source.checkpoint.nbytes}
+
+    def _remember(
+        self, kept: Mapping[str, Any], domain: str, measure: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        made_from = {
+            "model": {**self._source.identity.to_json(), "name": ""},
+            "kept": kept,
+            "task": self._fingerprint(domain),
+            "limit": self._study.limit,
+            "dtype": self._study.dtype,
+            "device": self._study.device,
+        }
+        digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+        name = Path(self._study.task(domain)).stem
+        file = self._folder / f"{name}-{digest}.json" if self._folder is not None else None
+        if file is not None and file.exists():
+            try:
+                value = read_json(file, "evaluation")
+                return _recalled(value)
+            except (ArtifactError, KeyError, TypeError):
+                pass  # damaged: measure again
+        found = measure()
         if file is not None:
-            write_json(file, {"accuracy": accuracy.to_json(), "bytes": size})
-        return accuracy, size
+            write_json(file, found)
+        return found
+
+    def _fingerprint(self, domain: str) -> str:
+        """A hash of what a domain is evaluated by."""
+        if domain not in self._fingerprints:
+            name = self._study.task(domain)
+            if self._study.tasks is not None:
+                found = tasks.fingerprint(name)
+            else:
+                content = [dict(demo.content) for demo in read_held_out(name)]
+                found = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+            self._fingerprints[domain] = found
+        return self._fingerprints[domain]
+
+
+def _measured(accuracy: Accuracy) -> dict[str, Any]:
+    result = accuracy.results[0]
+    return {"accuracy": result.value, "samples": result.samples}
+
+
+def _recalled(value: Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(value["accuracy"], dict):  # as it was written before there were other measures
+        return {**_measured(Accuracy.from_json(value["accuracy"])), "bytes": int(value["bytes"])}
+    found = {name: value[name] for name in _MEASURES if name in value}
+    _ = found["samples"], found["bytes"]
+    return found

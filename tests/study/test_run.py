@@ -69,20 +69,70 @@ def test_a_study_runs_and_goes_on_from_its_work_directory(capsys, tmp_path, monk
     assert again == out
 
 
+def test_a_study_in_memory_varies_what_is_shown(tmp_path):
+    """Every axis at once; each row of the summary has its own measures and spread."""
+    foreign = tmp_path / "foreign.jsonl"
+    foreign.write_text('{"text": "Once there lived a fox."}\n')
+    planned = study.Study.from_mapping(
+        {
+            **{k: SMALL[k] for k in ("study", "model", "domains", "limit", "dtype")},
+            "held_out": "eval/data/demo_{domain}.jsonl",
+            "criteria": ["easy-ep", "random"],
+            "keep": [0.25, 0.125],  # balanced cannot keep 4 of 32
+            "groups": ["balanced", "flatten"],
+            "shown": ["own", "response", "input", "foreign", "mixed", "others"],
+            "foreign": str(foreign),
+            "n_demos": [1, 3],
+            "draws": [0, 1],
+            "reroute": [True, False],
+        }
+    )
+    cells = study.run(planned, work_dir=tmp_path / "work")
+    assert len(cells) == 2 + (6 * 2 * 2 + 1) * 3 * 2 * 2
+    rows = study.to_json(planned, cells)["summary"]
+    assert len(rows) == 1 + (6 * 2 + 1) * 3 * 2
+    shown = {row["shown"] for row in rows if row["criterion"] == "easy-ep"}
+    assert shown == set(planned.shown)
+    assert {row["shown"] for row in rows if row["criterion"] == "random"} == {"nothing"}
+    assert rows[0]["kl"] == 0.0
+    assert all(row["kl"] > 0 and row["loss"] > 0 for row in rows[1:])
+    assert all(row["spread"] is not None for row in rows if row["criterion"] == "easy-ep")
+    assert {cell.shown for cell in cells if cell.domain == "math"} >= {"facts"}
+    assert {(c.keep, c.groups) for c in cells[2:]} == {
+        (8, "balanced"),
+        (8, "flatten"),
+        (4, "flatten"),
+    }
+    assert study.run(planned, work_dir=tmp_path / "work") == cells
+
+
 def test_what_is_no_study():
     with pytest.raises(UnknownNameError, match="did you mean 'criteria'"):
         study.Study.from_mapping({**SMALL, "criterions": []})
     with pytest.raises(ArtifactError, match="two domains"):
         study.Study.from_mapping({**SMALL, "domains": ["math"]})
-    with pytest.raises(ArtifactError, match="needs 'tasks'"):
+    with pytest.raises(ArtifactError, match="either 'tasks' or 'held_out'"):
         study.Study.from_mapping({k: v for k, v in SMALL.items() if k != "tasks"})
+    with pytest.raises(ArtifactError, match="must hold {domain}"):
+        study.Study.from_mapping({**SMALL, "demos": "math.jsonl"})
+    with pytest.raises(ArtifactError, match="'reroute: false' needs 'held_out'"):
+        study.Study.from_mapping({**SMALL, "reroute": [True, False]})
+    with pytest.raises(ArtifactError, match="foreign among 'shown'"):
+        study.Study.from_mapping({**SMALL, "foreign": "x.jsonl"})
+
+
+@pytest.mark.parametrize("name", ["criteria", "demonstrations", "domains", "kinds", "rerouting"])
+def test_the_studies_that_come_with_easyep_can_be_planned(root, name):
+    from easyep.recipe import read_yaml
+
+    planned = study.Study.from_mapping(read_yaml(root / "recipes" / "studies" / f"{name}.yaml"))
+    assert len(planned.draws) >= 3
 
 
 def test_every_criterion_from_one_run_of_the_model(root, tmp_path, monkeypatch):
     """The table of all criteria: the model is loaded once, and never for what is saved already."""
     from easyep import loading
     from easyep.criteria import BUILT_IN
-    from easyep.evaluation.accuracy import Accuracy, TaskAccuracy
     from easyep.recipe import read_yaml
 
     loaded, chosen = [], {}
@@ -98,9 +148,9 @@ def test_every_criterion_from_one_run_of_the_model(root, tmp_path, monkeypatch):
             pass
 
         def full(self, domain):
-            return Accuracy((TaskAccuracy("task", "metric", 1.0, None, 8, "1"),), {}), 100
+            return {"accuracy": 1.0, "samples": 8, "bytes": 100}
 
-        def pruned(self, selection, domain):
+        def pruned(self, selection, domain, *, reroute):
             chosen[selection.criterion, selection.keep, selection.groups, domain] = selection
             return self.full(domain)
 
