@@ -1,10 +1,11 @@
 """Which way a model is run: whole, from memory, or layer by layer from its files."""
 
+from collections.abc import Iterable
 from math import prod
 
 from easyep import memory
 from easyep.checkpoint.files import Checkpoint
-from easyep.checkpoint.headers import BITS
+from easyep.checkpoint.headers import BITS, Tensor
 from easyep.errors import UnsupportedModelError
 from easyep.loading import usable_device
 from easyep.memory_limits import limit
@@ -40,8 +41,13 @@ def weight_bytes(checkpoint: Checkpoint, dtype: str = "auto") -> int:
 
     Quantised weights count as what they become: 16 bits each, if `dtype` is ``"auto"``.
     """
+    return computed_bytes(checkpoint.tensors.values(), dtype)
+
+
+def computed_bytes(tensors: Iterable[Tensor], dtype: str = "auto") -> int:
+    """Bytes of tensors in the type that the model computes in, as `weight_bytes`."""
     total = 0
-    for tensor in checkpoint.tensors.values():
+    for tensor in tensors:
         bits = BITS[tensor.dtype]
         if bits >= 16 and tensor.dtype[0] in "FB":
             each = _BYTES.get(dtype, bits // 8)

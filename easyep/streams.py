@@ -2,15 +2,19 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 
+from easyep import memory
 from easyep.artifacts import LayerSums, RoutedTokens
 from easyep.loading import usable_device
+from easyep.memory_limits import MAIN
 from easyep.progress import SILENT, Progress
 from easyep.records import FullStore, SumStore
 from easyep.runs import Run
+from easyep.stream_plan import plan_stream, room_for
 
 # Told of each MoE layer when all demonstrations have passed it: its index, and what is kept of it
 # of each run, in their order, on the disk already where the runs are saved.
@@ -40,6 +44,7 @@ def stream(
     Raises:
         EasyEPError: a subclass says what could not be read or recorded.
     """
+    from easyep.observation.spilling import Spill
     from easyep.observation.stream_state import StreamState
     from easyep.observation.streaming import run_streaming
     from easyep.observation.weights.partial import PartialModel
@@ -58,6 +63,7 @@ def stream(
         device=usable_device(recipe.device),
         trust_remote_code=recipe.trust_remote_code,
     )
+    plan = plan_stream(runs, room_for(runs[0].recipe) - memory.taken())
     bounds = list(accumulate((len(run.sequences) for run in runs), initial=0))
 
     def keep(layer: int, whole: RoutedTokens) -> None:
@@ -67,16 +73,23 @@ def stream(
         if on_layer_finished is not None:
             on_layer_finished(layer, [store.layer(layer) for store in stores])
 
-    run_streaming(
-        model,
-        [sequence for run in runs for sequence in run.sequences],
-        keep,
-        stream=source.architecture.observation.stream,
-        state=StreamState(state, _key(runs)) if state is not None else None,
-        done=set.intersection(*(set(store.layers()) for store in stores)),
-        title=f"Streaming {', '.join(run.domain for run in runs)}",
-        progress=progress,
-    )
+    with ExitStack() as stack:
+        spill = None
+        if plan.to_spill and model.device.type == MAIN:
+            folder = state.parent if state is not None else None
+            spill = stack.enter_context(Spill(plan.budget, folder))
+        run_streaming(
+            model,
+            [sequence for run in runs for sequence in run.sequences],
+            keep,
+            stream=source.architecture.observation.stream,
+            state=StreamState(state, _key(runs)) if state is not None else None,
+            done=set.intersection(*(set(store.layers()) for store in stores)),
+            expert_bytes=plan.experts,
+            spill=spill,
+            title=f"Streaming {', '.join(run.domain for run in runs)}",
+            progress=progress,
+        )
     return str(model.dtype).removeprefix("torch.")
 
 

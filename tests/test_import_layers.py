@@ -34,6 +34,7 @@ ORDER = [
     ["recipe", "overlap", "records"],
     ["runners"],
     ["runs"],
+    ["stream_plan"],
     ["streams"],
     ["observing"],
     ["calibration", "deciding"],

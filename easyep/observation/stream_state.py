@@ -2,9 +2,11 @@
 
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import torch
@@ -13,62 +15,99 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from easyep.atomic import writing
+from easyep.atomic import write_bytes, writing
+
+
+class Remembered(NamedTuple):
+    """The last finished layer.
+
+    Attributes:
+        layer: its index.
+        output: a demonstration's number -> what the layer gave.
+    """
+
+    layer: int
+    output: Callable[[int], Any]
 
 
 class StreamState:
-    """One file with the outputs of the last finished layer, one for each demonstration.
+    """A folder with the outputs of the last finished layer, a file for each demonstration.
 
     Args:
-        path: the file.
+        folder: the folder.
         key: of the run; what another run remembered there is passed over.
     """
 
-    def __init__(self, path: Path, key: str = "") -> None:
-        self._path = path
+    def __init__(self, folder: Path, key: str = "") -> None:
+        self._folder = folder
         self._key = key
+        self._fits = True
 
-    def save(self, layer: int, outputs: Sequence[Any]) -> None:
-        """Remember that `layer` is finished, in place of the layer before.
+    def add(self, layer: int, number: int, output: Any) -> None:
+        """Write what `layer` gave for one demonstration, for `finish` to count it.
 
         Outputs that hold anything but tensors and None cannot be remembered; then a run that is
-        killed starts again.
+        killed goes on behind an earlier layer.
 
         Raises:
             OutputError: the file cannot be written.
         """
-        tensors: dict[str, Tensor] = {}
-        forms = []
-        for number, output in enumerate(outputs):
-            leaves, form = pytree.tree_flatten(output)
-            if any(not isinstance(leaf, Tensor) for leaf in leaves if leaf is not None):
-                return
-            forms.append([pytree.treespec_dumps(form), [leaf is not None for leaf in leaves]])
-            for place, leaf in enumerate(leaves):
-                if leaf is not None:
-                    tensors[f"{number}/{place}"] = leaf.detach().cpu().contiguous().clone()
-        temporary = self._path.with_name(self._path.name + ".new")
-        with writing(self._path):
-            about = {"layer": str(layer), "forms": json.dumps(forms), "key": self._key}
-            save_file(tensors, temporary, metadata=about)
-            with open(temporary, "rb") as file:
+        leaves, form = pytree.tree_flatten(output)
+        self._fits &= all(isinstance(leaf, Tensor) for leaf in leaves if leaf is not None)
+        if not self._fits:
+            return
+        tensors = {
+            str(place): leaf.detach().cpu().contiguous()
+            for place, leaf in enumerate(leaves)
+            if leaf is not None
+        }
+        about = {"form": pytree.treespec_dumps(form), "leaves": str(len(leaves))}
+        path = self._file(layer, number)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, path, metadata=about)
+            with open(path, "rb") as file:
                 os.fsync(file.fileno())
-            temporary.replace(self._path)
 
-    def load(self, device: torch.device) -> tuple[int, list[Any]] | None:
-        """The last finished layer and its outputs; None if nothing is remembered."""
+    def finish(self, layer: int, demos: int) -> None:
+        """`layer` is finished by all `demos` demonstrations: remember it in place of the last.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        fits, self._fits = self._fits, True
+        if fits:
+            about = {"layer": layer, "demos": demos, "key": self._key}
+            write_bytes(self._folder / "finished.json", json.dumps(about).encode())
+        for folder in self._folder.glob("layer-*"):
+            if fits == (folder != self._file(layer, 0).parent):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def load(self, device: torch.device) -> Remembered | None:
+        """The last finished layer; None if nothing, or not all of it, is remembered."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            about = json.loads((self._folder / "finished.json").read_bytes())
+            layer, demos = int(about["layer"]), int(about["demos"])
+            whole = all(self._reads(self._file(layer, number)) for number in range(demos))
+            if about["key"] == self._key and whole:
+                return Remembered(layer, lambda number: self._read(layer, number, device))
+        return None
+
+    def _read(self, layer: int, number: int, device: torch.device) -> Any:
+        with safe_open(self._file(layer, number), "pt", device=str(device)) as file:
+            about, names = file.metadata(), set(file.keys())
+            leaves = [
+                file.get_tensor(str(place)).clone() if str(place) in names else None
+                for place in range(int(about["leaves"]))
+            ]
+            return pytree.tree_unflatten(leaves, pytree.treespec_loads(about["form"]))
+
+    def _reads(self, path: Path) -> bool:
         try:
-            with safe_open(self._path, "pt", device=str(device)) as file:
-                about = file.metadata()
-                if about["key"] != self._key:
-                    return None
-                outputs = []
-                for number, (form, present) in enumerate(json.loads(about["forms"])):
-                    leaves = [
-                        file.get_tensor(f"{number}/{place}").clone() if there else None
-                        for place, there in enumerate(present)
-                    ]
-                    outputs.append(pytree.tree_unflatten(leaves, pytree.treespec_loads(form)))
-                return int(about["layer"]), outputs
-        except (OSError, safetensors.SafetensorError, KeyError, ValueError, TypeError):
-            return None
+            with safe_open(path, "pt"):
+                return True
+        except (OSError, safetensors.SafetensorError):
+            return False
+
+    def _file(self, layer: int, number: int) -> Path:
+        return self._folder / f"layer-{layer:05d}" / f"{number:06d}.safetensors"

@@ -1,8 +1,8 @@
 """Routed experts of one layer, loaded a few at a time, for the tokens of all passes at once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,11 @@ class ExpertsCall:
             torch.zeros(hidden_states.shape, dtype=torch.float32, device=hidden_states.device),
             torch.zeros(ids.shape, dtype=torch.float32, device=ids.device),
         )
+
+    def moved(self, outside: Callable[[Tensor], Tensor]) -> "ExpertsCall":
+        """The same call, its large tensors where `outside` makes room for their like."""
+        hidden_states = outside(self.hidden_states).copy_(self.hidden_states)
+        return replace(self, hidden_states=hidden_states, routed=outside(self.routed))
 
 
 def run_experts(model: PartialModel, layer: int, calls: Sequence[ExpertsCall], memory: int) -> None:

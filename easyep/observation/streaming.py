@@ -1,9 +1,9 @@
 """Observation of a model that does not fit into memory: all demonstrations, layer by layer."""
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from easyep import memory
 from easyep.artifacts import RoutedTokens, TokenSequence
 from easyep.errors import ObservationError
+from easyep.observation.attention import InPieces
 from easyep.observation.device_record import DeviceRecord
 from easyep.observation.experts import COMPUTE
 from easyep.observation.lanes import Lane, wait
 from easyep.observation.recorder import Recorder
-from easyep.observation.stream_state import StreamState
+from easyep.observation.spilling import Made, Spill
+from easyep.observation.stream_state import Remembered, StreamState
 from easyep.observation.streamed_experts import ExpertsCall, run_experts
 from easyep.observation.weights.partial import PartialModel, drop
 from easyep.progress import SILENT, Progress
@@ -25,8 +27,15 @@ EXPERT_BYTES = 1_000_000_000
 
 Keep = Callable[[int, RoutedTokens], None]
 
-# Which demonstration's pass runs in this thread.
-_NUMBER: ContextVar[int] = ContextVar("easyep_pass")
+
+class _Own(NamedTuple):
+    """What belongs to the pass that runs in this thread: its demonstration, what it has made."""
+
+    number: int
+    made: Made
+
+
+_OWN: ContextVar[_Own] = ContextVar("easyep_pass")
 
 
 def run_streaming(
@@ -38,6 +47,7 @@ def run_streaming(
     state: StreamState | None = None,
     done: Collection[int] = (),
     expert_bytes: int = EXPERT_BYTES,
+    spill: Spill | None = None,
     title: str = "Streaming",
     progress: Progress = SILENT,
 ) -> None:
@@ -58,6 +68,7 @@ def run_streaming(
             if the records up to it are there too.
         done: layers whose records are there already.
         expert_bytes: bytes of routed experts to be held at a time.
+        spill: takes what passes hold while they wait; None = it stays in memory.
 
     Raises:
         ObservationError: there is nothing to record, or it cannot be recorded exactly.
@@ -65,30 +76,33 @@ def run_streaming(
     """
     if not sequences or any(len(sequence) == 0 for sequence in sequences):
         raise ObservationError("there are no demonstrations to run, or one has no tokens")
-    parts: dict[int, list[DeviceRecord]] = {}
-    recorder = Recorder(
-        dict(enumerate(model.layers)),
-        lambda layer, part: parts.setdefault(layer, []).append(part),
-        stream=stream,
-    )
+    parts: dict[int, list[DeviceRecord | RoutedTokens]] = {}
+
+    def take(layer: int, part: DeviceRecord) -> None:
+        # What the pass has made may be written to the file when it waits: fetch the record before.
+        parts.setdefault(layer, []).append(part.fetch() if spill is not None else part)
+
+    recorder = Recorder(dict(enumerate(model.layers)), take, stream=stream)
     if not recorder.moe_layers:
         raise ObservationError(
             f"{type(model.model).__name__} has no routed experts that easyep knows how to watch"
         )
     memory.give_back_large_blocks()
-    finished, before = (state.load(model.device) if state is not None else None) or (-1, [])
+    before = state.load(model.device) if state is not None else None
+    finished = before.layer if before is not None else -1
     if any(layer <= finished and layer not in done for layer in recorder.moe_layers):
-        finished, before = -1, []
+        finished, before = -1, None
     todo = range(finished + 1, len(model.layers))
     tokens = sum(len(sequence) for sequence in sequences)
     with ExitStack() as context:
-        lanes = [Lane(_pass(model, recorder, i, each)) for i, each in enumerate(sequences)]
+        passes = [_pass(model, recorder, i, each, spill) for i, each in enumerate(sequences)]
+        lanes = [Lane(each) for each in passes]
         for lane in lanes:
             context.callback(lane.stop)
         context.callback(model.reader.close)
         context.enter_context(torch.inference_mode())
         context.enter_context(recorder.attached())
-        outputs = _hold_up(model, finished, before, context)
+        _hold_up(model, before, state, spill, context)
         task = context.enter_context(progress.task(title, tokens * len(todo), "tokens"))
         model.load_outside()
         for lane in lanes:
@@ -97,10 +111,11 @@ def run_streaming(
         for layer in todo:
             _run_layer(model, layer, lanes, expert_bytes)
             if layer in parts:
-                records = [part.fetch() for part in parts.pop(layer)]
-                keep(layer, RoutedTokens.concatenate(records))
+                found = parts.pop(layer)
+                fetched = [x.fetch() if isinstance(x, DeviceRecord) else x for x in found]
+                keep(layer, RoutedTokens.concatenate(fetched))
             if state is not None and layer < len(model.layers) - 1:
-                state.save(layer, [outputs[number] for number in range(len(lanes))])
+                state.finish(layer, len(lanes))
             task.advance(tokens)
 
 
@@ -116,16 +131,23 @@ def _run_layer(model: PartialModel, layer: int, lanes: Sequence[Lane], expert_by
 
 
 def _pass(
-    model: PartialModel, recorder: Recorder, number: int, sequence: TokenSequence
+    model: PartialModel,
+    recorder: Recorder,
+    number: int,
+    sequence: TokenSequence,
+    spill: Spill | None,
 ) -> Callable[[], None]:
     """One demonstration's forward pass."""
 
     def run() -> None:
-        _NUMBER.set(number)
+        own = _Own(number, Made())
+        _OWN.set(own)
         ids = torch.from_numpy(sequence.input_ids).long()[None].to(model.device)
         with (
             torch.inference_mode(),
             recorder.batch([number], [sequence], first=0, width=len(sequence)),
+            InPieces(),
+            own.made if spill is not None else nullcontext(),
         ):
             model.decoder(input_ids=ids, use_cache=False)
 
@@ -133,40 +155,56 @@ def _pass(
 
 
 def _hold_up(
-    model: PartialModel, finished: int, before: Sequence[Any], undo: ExitStack
-) -> dict[int, Any]:
+    model: PartialModel,
+    before: Remembered | None,
+    state: StreamState | None,
+    spill: Spill | None,
+    undo: ExitStack,
+) -> None:
     """Let every pass wait before each layer, and for the layer's experts.
 
-    Layers that are finished already give what they gave then, without any weights.
-
-    Returns:
-        A dict that always has the output of the layer that each pass went through last.
+    Layers that are finished already give what they gave then, without any weights; what the
+    others give is written to `state`.
     """
-    outputs: dict[int, Any] = {}
+
+    def pause(what: Any, *needed: Tensor) -> None:
+        if spill is None:
+            wait(what)
+            return
+        resting = spill.rest(_OWN.get().made, needed)
+        wait(what)
+        resting.wake()
 
     def before_layer(module: nn.Module, args: Any) -> None:
-        wait("layer")
-
-    def after_layer(module: nn.Module, args: Any, output: Any) -> None:
-        outputs[_NUMBER.get()] = output
+        pause("layer")
 
     def ask(hidden_states: Tensor, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         call = ExpertsCall.of(hidden_states, ids, weights)
-        wait(call)
+        if spill is not None and not spill.fits(_OWN.get().made):
+            call = call.moved(spill.outside)
+        pause(call, call.hidden_states, call.ids, call.weights, call.routed, call.norms)
         return call.routed.to(hidden_states.dtype), call.norms
 
     def again(*args: Any, **kwargs: Any) -> Any:
-        return before[_NUMBER.get()]
+        assert before is not None
+        return before.output(_OWN.get().number)
 
     for layer, module in enumerate(model.layers):
-        if layer <= finished:
+        if before is not None and layer <= before.layer:
             module.forward = again
             undo.callback(delattr, module, "forward")
             continue
         undo.callback(module.register_forward_pre_hook(before_layer, prepend=True).remove)
-        undo.callback(module.register_forward_hook(after_layer).remove)
+        if state is not None and layer < len(model.layers) - 1:
+            undo.callback(module.register_forward_hook(_remember(state, layer)).remove)
         experts = model.experts_of(layer)
         if experts is not None:
             setattr(experts, COMPUTE, ask)
             undo.callback(delattr, experts, COMPUTE)
-    return outputs
+
+
+def _remember(state: StreamState, layer: int) -> Callable[[nn.Module, Any, Any], None]:
+    def after_layer(module: nn.Module, args: Any, output: Any) -> None:
+        state.add(layer, _OWN.get().number, output)
+
+    return after_layer

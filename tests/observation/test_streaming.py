@@ -162,6 +162,13 @@ def test_the_checkpoint_is_only_read(tiny: Path) -> None:
     assert Checkpoint.open(tiny).nbytes > 0
 
 
+def assert_equal(found: dict[int, RoutedTokens], expected: dict[int, RoutedTokens]) -> None:
+    assert list(found) == list(expected)
+    for layer, record in expected.items():
+        theirs = record.arrays()
+        assert all(np.array_equal(mine, theirs[n]) for n, mine in found[layer].arrays().items())
+
+
 class KilledError(Exception):
     """In place of a kill."""
 
@@ -177,19 +184,15 @@ def test_a_run_goes_on_behind_the_last_finished_layer(
     found: dict[int, RoutedTokens] = {}
 
     class Breaks(StreamState):
-        def save(self, layer: int, outputs: Sequence[Any]) -> None:
-            state.save(layer, outputs)
+        def finish(self, layer: int, demos: int) -> None:
+            super().finish(layer, demos)
             if layer == after:
                 raise KilledError
 
     with pytest.raises(KilledError):
         streamed(partial(path), state=Breaks(tmp_path / "state"), found=found)
     streamed(partial(path), state=state, found=found, done=list(found))
-    assert list(found) == list(expected)
-    for layer, record in expected.items():
-        for name in ("expert_ids", "weights", "output_norms", "residual_shift", "demo"):
-            mine, theirs = getattr(found[layer], name), getattr(record, name)
-            assert np.array_equal(mine, theirs)
+    assert_equal(found, expected)
 
 
 def test_a_finished_layer_is_not_read_again(
@@ -210,5 +213,26 @@ def test_a_finished_layer_is_not_read_again(
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100])
 def test_a_damaged_state_is_no_state(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "state").write_bytes(content)
-    assert StreamState(tmp_path / "state").load(torch.device("cpu")) is None
+    state, cpu = StreamState(tmp_path), torch.device("cpu")
+    state.add(3, 0, (torch.ones(2), None))
+    assert state.load(cpu) is None
+    state.finish(3, 1)
+    found = state.load(cpu)
+    assert found is not None
+    assert found.layer == 3
+    assert [*map(str, found.output(0))] == [str(torch.ones(2)), "None"]
+    assert StreamState(tmp_path, "another run").load(cpu) is None
+    for file in (tmp_path / "layer-00003" / "000000.safetensors", tmp_path / "finished.json"):
+        file.write_bytes(content)
+        assert state.load(cpu) is None
+
+
+def test_what_cannot_be_remembered_leaves_the_layer_before(tmp_path: Path) -> None:
+    state = StreamState(tmp_path)
+    for layer, output in ((0, torch.ones(1)), (1, {"cache": object()})):
+        state.add(layer, 0, output)
+        state.finish(layer, 1)
+    found = state.load(torch.device("cpu"))
+    assert found is not None
+    assert found.layer == 0
+    assert torch.equal(found.output(0), torch.ones(1))

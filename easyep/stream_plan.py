@@ -1,0 +1,131 @@
+"""What streaming a model takes: bytes to read, and memory, from the headers of its files."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from easyep import memory
+from easyep.checkpoint.headers import Tensor
+from easyep.errors import ObservationError
+from easyep.memory_limits import MAIN
+from easyep.recipe import Recipe
+from easyep.runners import computed_bytes
+from easyep.runs import Run
+
+# What Python, torch and transformers take, and a model of many layers without its weights.
+BASE = 700_000_000
+
+# Bytes of routed experts that are held at most: more makes nothing quicker.
+EXPERTS = 1_000_000_000
+
+# What a pass holds for each token while it waits in the middle of a layer, in hidden states: the
+# layer's input, the stream after attention, the block's input, what two modules gave; and the
+# experts' sum in float32.
+STATES, SUM = 5, 4
+
+# What one pass that computes takes for each token, in hidden states. Attention's scores come on
+# top of it (`observation.attention`).
+WORK, SCORES = 64, 300_000_000
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """What a run takes, all in bytes.
+
+    Attributes:
+        to_read: of the checkpoint, if every expert is reached.
+        outside: weights in no layer, embeddings above all, while they are put in their places.
+        layer: the largest dense part of a layer, while it is.
+        experts: routed experts held at a time.
+        work: what one pass takes while it computes.
+        waiting: what all passes hold while they wait.
+        budget: how much of that may stay in memory; the rest is written to the work directory.
+    """
+
+    to_read: int
+    outside: int
+    layer: int
+    experts: int
+    work: int
+    waiting: int
+    budget: int
+
+    @property
+    def memory(self) -> int:
+        """Main memory that the run needs, libraries included."""
+        held = min(self.waiting, self.budget)
+        return BASE + self.work + max(self.outside, self.layer + self.experts + held)
+
+    @property
+    def to_spill(self) -> int:
+        """What does not stay in memory."""
+        return max(0, self.waiting - self.budget)
+
+
+def room_for(recipe: Recipe) -> int:
+    """Bytes of main memory that this process may have in all."""
+    there = memory.available() + memory.taken()
+    return min(there, (recipe.max_memory or {}).get(MAIN, there))
+
+
+def plan_stream(runs: Sequence[Run], room: int) -> StreamPlan:
+    """How a pass over the checkpoint gets along with `room` bytes beside the libraries.
+
+    Args:
+        runs: the runs that share the pass.
+        room: bytes of memory for weights and hidden states.
+
+    Raises:
+        ObservationError: not even one pass has room.
+    """
+    source, dtype = runs[0].source, runs[0].recipe.dtype
+    layout = source.layout
+    expert_names: set[str] = set()
+    largest = 0
+    for moe in layout.layers.values():
+        each = [[part.tensor for part in expert] for expert in moe.experts]
+        stacked = [source.checkpoint.tensors[n] for n, p in moe.parts.items() if p == "experts"]
+        expert_names |= {tensor.name for tensor in (*stacked, *(t for e in each for t in e))}
+        counted = computed_bytes(stacked, dtype) // layout.router.num_experts
+        largest = max([largest, counted, *(computed_bytes(expert, dtype) for expert in each)])
+    dense: dict[int | None, list[Tensor]] = {}
+    to_read = 0
+    for name, tensor in source.checkpoint.tensors.items():
+        if layout.is_mtp(name) or _HEAD.search(name):
+            continue
+        to_read += tensor.nbytes
+        if name not in expert_names:
+            dense.setdefault(layout.layer_of.get(name), []).append(tensor)
+    # What is read is held beside what it becomes.
+    outside = _twice(dense.pop(None, []), dtype)
+    layer = max(_twice(tensors, dtype) for tensors in dense.values())
+    hidden = _hidden(source.checkpoint.config)
+    size = 4 if dtype == "float32" else 2
+    lengths = [len(sequence) for run in runs for sequence in run.sequences]
+    work = max(lengths) * hidden * size * WORK + SCORES
+    waiting = sum(lengths) * hidden * (STATES * size + SUM)
+    experts = max(4 * largest, min(EXPERTS, room // 6))
+    budget = room - layer - experts - work
+    plan = StreamPlan(to_read, outside, layer, experts, work, waiting, max(0, budget))
+    least = replace(plan, experts=4 * largest, budget=0).memory
+    if least > BASE + room:
+        raise ObservationError(
+            f"streaming this model with demonstrations of {max(lengths):,} tokens takes about "
+            f"{least:,} bytes of memory, and {max(0, BASE + room):,} are there; a shorter "
+            "--max-length takes less"
+        )
+    return plan
+
+
+def _twice(tensors: Iterable[Tensor], dtype: str) -> int:
+    tensors = list(tensors)
+    return computed_bytes(tensors, dtype) + sum(tensor.nbytes for tensor in tensors)
+
+
+def _hidden(config: object) -> int:
+    """The width of the hidden states, whatever part of the configuration says it."""
+    found = re.findall(r"'(?:hidden_size|d_model|n_embd)': (\d+)", str(config))
+    return max(map(int, found), default=8192)
+
+
+_HEAD = re.compile(r"(^|\.)(lm_head|output|embed_out)\.weight$")
