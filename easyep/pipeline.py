@@ -22,7 +22,7 @@ from easyep.memory_limits import Limits, limits
 from easyep.models import resolve
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
-from easyep.report.model_card import model_card
+from easyep.reporting.model_card import model_card
 from easyep.source import Source
 
 PathLike = str | os.PathLike[str]

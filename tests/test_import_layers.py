@@ -28,7 +28,7 @@ ORDER = [
         "scoring",
         "selection",
         "evaluation",
-        "report",
+        "reporting",
         "demo_model",
     ],
     ["recipe", "overlap", "records"],

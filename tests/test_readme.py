@@ -9,7 +9,7 @@ import click
 import pytest
 
 from easyep.cli import app
-from easyep.report import stability_table, study_table
+from easyep.reporting import stability_table, study_table
 from tests.engines import table as engines_table
 
 TABLES = {

@@ -13,7 +13,7 @@ from easyep import __version__
 from easyep.artifacts.files import write_json
 from easyep.atomic import check_file
 from easyep.cli.console import print_json, print_table, progress_bars, say
-from easyep.report.study_table import cells_by_domain
+from easyep.reporting.study_table import cells_by_domain
 
 
 def run_study(

@@ -6,7 +6,7 @@ import yaml
 
 from easyep.artifacts import Selection
 from easyep.models import Model
-from easyep.report.model_card import model_card
+from easyep.reporting.model_card import model_card
 from tests.records import MODEL
 
 SELECTION = Selection(MODEL, 8, 4, "flatten", "easy-ep", {1: (0, 1, 2, 3)})

@@ -4,7 +4,7 @@ import pytest
 
 import easyep
 from easyep.errors import MissingDependencyError, OutputError
-from easyep.report.stability_figure import stability_figure
+from easyep.reporting.stability_figure import stability_figure
 from tests.overlap.test_study import observed
 
 
@@ -38,6 +38,6 @@ def test_one_set_alone(tmp_path):
 
 
 def test_without_matplotlib(tmp_path, found, monkeypatch):
-    monkeypatch.setattr("easyep.report.stability_figure.find_spec", lambda name: None)
+    monkeypatch.setattr("easyep.reporting.stability_figure.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="easyep\\[figures\\]"):
         stability_figure(found, tmp_path / "f.png")
