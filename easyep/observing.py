@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from easyep.artifacts import Observations, ObservedDemo
+from easyep.artifacts import Observations, ObservedDemo, RoutedTokens
 from easyep.artifacts.journal import Journal, journal
 from easyep.errors import ArtifactError, ObservationError, OutputError
 from easyep.progress import SILENT, Progress
@@ -116,6 +116,7 @@ def _observe(
             dtype = _run_whole(run, store, model(), progress)
         observed = []
         for run, store, place, kept in zip(runs, stores, places, journals, strict=True):
+            _add_unreached(run, store, progress)
             observations = _observations(run, store, dtype)
             _say_gaps(observations, progress)
             if place.saved is not None:
@@ -125,6 +126,20 @@ def _observe(
                 observations = Observations.load(place.saved)
             observed.append(observations)
     return observed
+
+
+def _add_unreached(run: Run, store: FullStore | SumStore, progress: Progress) -> None:
+    """Second sets of experts that text does not come to have the record of no token."""
+    layout, seen = run.source.layout, store.layers()
+    missing = [layer for layer in layout.second_layers if layer not in seen]
+    for layer in missing:
+        store.add_layer(layer, RoutedTokens.none(run.source.router.top_k))
+    if missing:
+        progress.say(
+            f"{run.domain}: the demonstrations are text, which does not reach the {layout.second} "
+            f"experts of {len(missing)} layers: nothing tells which of them matter, and those with "
+            "the lowest numbers are kept; --criterion router-norm chooses by weights"
+        )
 
 
 def _observations(run: Run, store: FullStore | SumStore, dtype: str) -> Observations:

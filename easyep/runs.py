@@ -40,7 +40,8 @@ class Run:
     @property
     def layers(self) -> list[int]:
         """All layers that must be observed."""
-        return sorted([*self.source.layout.moe_layers, *self.mtp_layers])
+        layout = self.source.layout
+        return sorted([*layout.moe_layers, *layout.second_layers, *self.mtp_layers])
 
     def plan(self, place: Path | None) -> RecordPlan:
         """What the run keeps, saved on the disk of `place` or in memory."""

@@ -102,7 +102,6 @@ def _by_record(
             if observations.sums is not None:
                 summed = observations.sums[index]
                 number = int(summed.of(COUNTED, tokens)[0])
-                _some(number, tokens, observations.domain)
                 found, peaks[index] = _from_sums(name, method, summed, tokens, layer)
             else:
                 chosen = chosen_tokens(observations.layers[index], tokens, observations.domain)
@@ -113,6 +112,7 @@ def _by_record(
                 pairs[index], found = found, found.diagonal().copy()
             layers[index] = found
             task.advance()
+    _some(counted, tokens, observations.domain)
     return Scores(
         criterion=name,
         model=observations.model,
@@ -247,10 +247,11 @@ def chosen_tokens(record: RoutedTokens, tokens: Tokens, domain: str) -> RoutedTo
     """The tokens of a record that count.
 
     Raises:
-        ArtifactError: there are none.
+        ArtifactError: there are none, though some token came to the layer.
     """
     chosen = record.where(record.is_response) if tokens == "response" else record
-    _some(len(chosen), tokens, domain)
+    if len(record):
+        _some(len(chosen), tokens, domain)
     return chosen
 
 

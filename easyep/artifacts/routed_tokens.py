@@ -76,6 +76,19 @@ class RoutedTokens:
         return RoutedTokens(**{f.name: getattr(self, f.name)[tokens] for f in fields(self)})
 
     @classmethod
+    def none(cls, top_k: int) -> "RoutedTokens":
+        """The record of a layer that no token came to."""
+        routes, tokens = np.zeros((0, top_k), np.float32), np.zeros(0, np.int32)
+        return cls(
+            expert_ids=routes.astype(np.int32),
+            weights=routes,
+            output_norms=routes,
+            residual_shift=tokens.astype(np.float32),
+            demo=tokens,
+            is_response=tokens.astype(np.bool_),
+        )
+
+    @classmethod
     def concatenate(cls, parts: "list[RoutedTokens]") -> "RoutedTokens":
         """The tokens of all parts, in order."""
         return cls(

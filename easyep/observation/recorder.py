@@ -14,14 +14,15 @@ from torch import nn
 from easyep.artifacts import TokenSequence
 from easyep.observation.device_record import Rows
 from easyep.observation.tap import BATCH, Batch, LayerTap, Sink
-from easyep.observation.watchers import find_experts
+from easyep.observation.watchers import find_experts, find_second
 
 
 class Recorder:
     """Records RoutedTokens of every MoE layer while the model runs.
 
     Args:
-        layers: layer index -> decoder layer; layers without routed experts are passed over.
+        layers: layer index -> decoder layer; layers without routed experts are passed over. A
+            second set in a layer is numbered behind all layers, in their order.
         sink: takes the record of each layer in each pass.
         stream: the submodule of a decoder layer whose input is the residual stream, where a
             family's architecture file names it; by default it is found out.
@@ -36,10 +37,14 @@ class Recorder:
             # images, which demonstrations do not have).
             for experts, watcher in find_experts(layer)[:1]:
                 self._taps[index] = LayerTap(index, layer, experts, watcher, sink, stream)
+            for experts, second in find_second(layer):
+                number = max(layers) + 1 + index
+                tap = LayerTap(number, layer, experts, second, sink, second.stream)
+                self._taps[number] = tap
 
     @property
     def moe_layers(self) -> list[int]:
-        """The indices of the layers with routed experts."""
+        """The numbers of the sets of routed experts: layers, then second sets."""
         return sorted(self._taps)
 
     @contextmanager

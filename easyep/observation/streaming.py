@@ -90,7 +90,8 @@ def run_streaming(
     memory.give_back_large_blocks()
     before = state.load(model.device) if state is not None else None
     finished = before.layer if before is not None else -1
-    if any(layer <= finished and layer not in done for layer in recorder.moe_layers):
+    count = len(model.layers)  # a second set of experts in a layer has its number behind these
+    if any(i % count <= finished and i not in done for i in recorder.moe_layers):
         finished, before = -1, None
     todo = range(finished + 1, len(model.layers))
     tokens = sum(len(sequence) for sequence in sequences)
@@ -110,10 +111,10 @@ def run_streaming(
         drop(model.embeddings)
         for layer in todo:
             _run_layer(model, layer, lanes, expert_bytes)
-            if layer in parts:
-                found = parts.pop(layer)
+            for index in sorted(parts):
+                found = parts.pop(index)
                 fetched = [x.fetch() if isinstance(x, DeviceRecord) else x for x in found]
-                keep(layer, RoutedTokens.concatenate(fetched))
+                keep(index, RoutedTokens.concatenate(fetched))
             if state is not None and layer < len(model.layers) - 1:
                 state.finish(layer, len(lanes))
             task.advance(tokens)

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from easyep.observation.adapters.jetmoe import JetMoeWatcher
+from easyep.observation.adapters.jetmoe import ATTENTION, JetMoeWatcher
 from easyep.observation.adapters.llama4 import Llama4Watcher
 from easyep.observation.adapters.module_list import ModuleListWatcher
 from easyep.observation.adapters.own_loop import OwnLoopWatcher
@@ -25,3 +25,8 @@ def find_experts(layer: nn.Module) -> list[tuple[nn.Module, Watcher]]:
         for watcher in WATCHERS
         if watcher.finds(name, module)
     ]
+
+
+def find_second(layer: nn.Module) -> list[tuple[nn.Module, JetMoeWatcher]]:
+    """The modules of a decoder layer that hold a second set of routed experts, outside its MLP."""
+    return [(m, ATTENTION) for name, m in layer.named_modules() if ATTENTION.finds(name, m)]

@@ -159,9 +159,10 @@ def test_the_record_equals_the_float64_reference(family):
     demo = sequence(LENGTH, 60)
     expected = reference(family, torch.from_numpy(demo.input_ids))
     found = observed(family, [demo])
-    assert found.keys() == expected.keys()
-    for index, record in found.items():
-        exact = expected[index]
+    count = len(decoder_layers(find_decoder(model_of(family))))
+    assert [i for i in found if i < count] == list(expected)  # behind: second sets
+    for index, exact in expected.items():
+        record = found[index]
         arrays = ordered(record, exact["expert_ids"].shape[1])
         assert np.array_equal(arrays["expert_ids"], exact["expert_ids"])
         np.testing.assert_allclose(arrays["weights"], exact["weights"], rtol=1e-3, atol=1e-6)
