@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from easyep import demonstrations, loading
 from easyep.artifacts import Observations, TokenSequence
-from easyep.errors import DemosError
-from easyep.observing import observe_runs
+from easyep.distributed import join
+from easyep.errors import DemosError, UnsupportedModelError
+from easyep.observing import help_observe, observe_runs
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner
@@ -115,7 +116,8 @@ def calibrate(
     """Observe every domain of a recipe, in its order.
 
     The model is loaded once, and only if some domain is not saved yet; where it is streamed, its
-    files are read once for all domains.
+    files are read once for all domains. Under a launcher of several processes each runs its share,
+    and the first has the result.
 
     Args:
         recipe: what to observe, and how.
@@ -129,17 +131,28 @@ def calibrate(
 
     Raises:
         EasyEPError: a subclass says what is wrong with the demonstrations or the model.
+        NotFirstRankError: this process is not the first, and its share is done.
     """
+    group = join(recipe.peer_timeout)
     shown = list(demonstrations_of(recipe, source))
     model = _Model(recipe, source)
-    runner = choose_runner(recipe, source)
+    runner = group.agree(choose_runner(recipe, source))
+    if runner == "stream" and group.here.size > 1:
+        raise UnsupportedModelError(
+            "streaming is for one process: start easyep without a launcher, or choose another "
+            "--runner"
+        )
     runs = [
         Run(recipe, source, domain.name, tuple(sequences), tuple(criteria), runner)
         for domain, sequences in shown
     ]
+    if not group.here.first:
+        help_observe(runs, model.get, group)
+        group.leave_the_rest_to_the_first()
     return observe_runs(
         runs,
         model.get,
+        group=group,
         work_dir=work_dir,
         output=output,
         on_layer_finished=on_layer_finished,
@@ -161,6 +174,7 @@ class _Model:
                 self._source.model.path,
                 dtype=self._recipe.dtype,
                 device=self._recipe.device,
+                max_memory=self._recipe.max_memory,
                 trust_remote_code=self._recipe.trust_remote_code,
             )
         return self._loaded

@@ -13,6 +13,8 @@
     │   └── ServerRefusedError    a server that will answer no request: key, model or address
     ├── ArtifactError             observations, scores, a selection or a recipe that cannot be read
     ├── ObservationError          the model ran, but what it did cannot be recorded exactly
+    │   └── PeerError             another process of the same run has failed, is gone or hangs
+    ├── NotFirstRankError         no failure: this process's share is done, rank 0 has the result
     ├── SelectionError            a budget or choice that the router could not work with
     ├── OutputError               the target exists, is not writable, or has no room
     └── EvaluationError           a task or metric that cannot be evaluated, an engine that fails
@@ -75,6 +77,14 @@ class ObservationError(EasyEPError):
     """The model ran, but its routing cannot be recorded exactly."""
 
 
+class PeerError(ObservationError):
+    """Another process of the same run has failed, is gone or hangs."""
+
+
+class NotFirstRankError(EasyEPError):
+    """No failure: this process has done its share of a run, and only rank 0 has the result."""
+
+
 class SelectionError(EasyEPError):
     """A budget or a choice of experts that the model's router could not work with."""
 
@@ -89,3 +99,8 @@ class EvaluationError(EasyEPError):
 
 class MemoryExhaustedError(EvaluationError):
     """A batch does not fit into memory beside the model."""
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says first; it often goes on for a page."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,13 +1,17 @@
 """Checkpoint -> transformers model, with every weight accounted for."""
 
 import re
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from easyep.errors import CheckpointError, UnsupportedModelError
+from easyep.errors import CheckpointError, UnsupportedModelError, first_line
+from easyep.memory_limits import Limits
+from easyep.placing import placement, usable_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,10 +22,14 @@ def load_model(
     *,
     dtype: str = "auto",
     device: str = "auto",
+    max_memory: Limits | None = None,
     trust_remote_code: bool = False,
     settings: Mapping[tuple[str, ...], Any] | None = None,
 ) -> "PreTrainedModel":
     """Load a causal language model for inference.
+
+    Where it does not go onto one device, accelerate places it over this process's accelerators,
+    then in main memory, then on the disk for temporary files.
 
     transformers reports weights that are missing, surplus or of the wrong shape as a warning.
     Here they are an error, except multi-token-prediction layers, which it loads on demand.
@@ -29,7 +37,8 @@ def load_model(
     Args:
         path: the checkpoint's directory.
         dtype: a name of `recipe.DTYPES`; ``"auto"`` takes the checkpoint's own.
-        device: ``"auto"`` (the first accelerator, else the CPU) or a torch device.
+        device: ``"auto"`` (the accelerators, else the CPU) or a torch device.
+        max_memory: bytes that it may take there; None means what is free.
         trust_remote_code: run Python code that lies in the checkpoint.
         settings: entries of the configuration, by their paths, that replace its own.
 
@@ -40,7 +49,8 @@ def load_model(
     import torch
     from transformers import AutoConfig
 
-    place = usable_device(device)
+    spread = placement(device, max_memory)
+    offload = tempfile.TemporaryDirectory(prefix="easyep-weights-") if spread else None
     with quietly():
         try:
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
@@ -52,14 +62,15 @@ def load_model(
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
                 **({"config": config} if settings else {}),
+                **({**spread, "offload_folder": offload.name} if spread and offload else {}),
             )
         except (ValueError, KeyError, ImportError) as error:
             raise UnsupportedModelError(
-                f"transformers cannot load {path}: {_first_line(error)}"
+                f"transformers cannot load {path}: {first_line(error)}"
             ) from error
         except (OSError, RuntimeError) as error:
             raise CheckpointError(
-                f"transformers cannot load {path}: {_first_line(error)}"
+                f"transformers cannot load {path}: {first_line(error)}"
             ) from error
     surplus = [key for key in info["unexpected_keys"] if not is_mtp_key(key, model)]
     for what, keys in (
@@ -70,7 +81,10 @@ def load_model(
         if keys:
             some = ", ".join(sorted(keys)[:3])
             raise CheckpointError(f"{path} {what} {some} ({len(keys)} in all)")
-    return model.to(place).eval()
+    if offload is None:
+        return model.to(usable_device(device)).eval()
+    weakref.finalize(model, offload.cleanup)
+    return model.eval()
 
 
 def model_class(config: Any, trust_remote_code: bool = False) -> Any:
@@ -83,25 +97,6 @@ def model_class(config: Any, trust_remote_code: bool = False) -> Any:
         return transformers.AutoModelForCausalLM
     is_model = issubclass(named, transformers.PreTrainedModel)
     return named if is_model else transformers.AutoModelForCausalLM
-
-
-def usable_device(name: str) -> Any:
-    """The torch device that `name` means; ``"auto"`` is the first accelerator, else the CPU.
-
-    Raises:
-        UnsupportedModelError: there is no such device here.
-    """
-    import torch
-
-    try:
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        place = torch.device(name if name != "auto" else accelerator or "cpu")
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise UnsupportedModelError(
-            f"the device {name!r} cannot be used: {_first_line(error)}; --device cpu always can"
-        ) from None
-    return place
 
 
 def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> "PreTrainedTokenizerBase":
@@ -117,7 +112,7 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> "PreTraine
             return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise CheckpointError(
-                f"{path} has no tokenizer that can be read: {_first_line(error)}"
+                f"{path} has no tokenizer that can be read: {first_line(error)}"
             ) from error
 
 
@@ -130,17 +125,15 @@ def is_mtp_key(key: str, model: "PreTrainedModel") -> bool:
     return layer is not None and int(layer.group(2)) >= last
 
 
-def _first_line(error: Exception) -> str:
-    """What another library's error says first; it often goes on for a page."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
 @contextmanager
 def quietly() -> Iterator[None]:
     """Without transformers' bars, and without its reports, which are checked here instead."""
+    import logging as standard
+
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    standard.getLogger("accelerate").setLevel(standard.ERROR)  # it tells what --max-memory asks for
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from easyep.artifacts import Observations, ObservedDemo, RoutedTokens
 from easyep.artifacts.journal import Journal, journal
+from easyep.distributed import ALONE, Group
 from easyep.errors import ArtifactError, ObservationError, OutputError
 from easyep.progress import SILENT, Progress
 from easyep.records import FullStore, RecordPlan, SumStore
@@ -18,11 +19,14 @@ from easyep.streams import LayerFinished, stream
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from easyep.observation.in_memory import Keep
+
 
 def observe_runs(
     runs: Sequence[Run],
     model: "Callable[[], PreTrainedModel]",
     *,
+    group: Group = ALONE,
     work_dir: Path | None = None,
     output: Path | None = None,
     on_layer_finished: LayerFinished | None = None,
@@ -30,9 +34,12 @@ def observe_runs(
 ) -> list[Observations]:
     """Observe domains: those that are streamed in one pass, others one after the other.
 
+    In the first process of a group; the others `help_observe`.
+
     Args:
         runs: what, one for each domain, all by the same runner.
         model: loads the model; called only if something has to be run whole.
+        group: the processes that run it together.
         work_dir, output: where the observations are saved, as in `calibrate`.
         on_layer_finished: is told of the layers that streaming finishes, as in `streams.stream`;
             not called where what some runs observed is saved already.
@@ -51,11 +58,19 @@ def observe_runs(
             begun[number] = place
     told = on_layer_finished if len(begun) == len(runs) else None
     together = all(runs[number].runner == "stream" for number in begun)
-    for group in [list(begun)] if together and begun else [[number] for number in begun]:
-        places = [begun[number] for number in group]
-        observed = _observe([runs[number] for number in group], places, model, told, progress)
-        found.update(zip(group, observed, strict=True))
+    passes = [list(begun)] if together and begun else [[number] for number in begun]
+    for numbers in group.agree(passes):
+        chosen, places = [runs[number] for number in numbers], [begun[n] for n in numbers]
+        observed = _observe(chosen, places, model, group, told, progress)
+        found.update(zip(numbers, observed, strict=True))
     return [found[number] for number in range(len(runs))]
+
+
+def help_observe(runs: Sequence[Run], model: "Callable[[], PreTrainedModel]", group: Group) -> None:
+    """What the other processes do while the first does `observe_runs`."""
+    passes: list[list[int]] = []
+    for (number,) in group.agree(passes):
+        _run_whole(runs[number], _keep_nothing, group.agree([]), model(), group, SILENT)
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ def _observe(
     runs: Sequence[Run],
     places: Sequence[_Place],
     model: "Callable[[], PreTrainedModel]",
+    group: Group,
     on_layer_finished: LayerFinished | None,
     progress: Progress,
 ) -> list[Observations]:
@@ -113,7 +129,8 @@ def _observe(
             )
         else:
             (run,), (store,) = runs, stores
-            dtype = _run_whole(run, store, model(), progress)
+            done = group.agree(sorted(store.done))
+            dtype = _run_whole(run, store.add, done, model(), group, progress)
         observed = []
         for run, store, place, kept in zip(runs, stores, places, journals, strict=True):
             _add_unreached(run, store, progress)
@@ -184,8 +201,17 @@ def _announcement(domain: str, plan: RecordPlan) -> str:
     return f"{domain}: {size} and is not kept, only sums for {', '.join(plan.criteria)}"
 
 
+def _keep_nothing(demos: Sequence[int], parts: Mapping[int, Any]) -> None:
+    """Where the records of a process go that is not the first: they are with that one."""
+
+
 def _run_whole(
-    run: Run, store: FullStore | SumStore, model: "PreTrainedModel", progress: Progress
+    run: Run,
+    keep: "Keep",
+    done: Sequence[int],
+    model: "PreTrainedModel",
+    group: Group,
+    progress: Progress,
 ) -> str:
     """Run the model from memory; the type that it computed in."""
     from easyep.observation.in_memory import load_mtp, run_in_memory
@@ -193,11 +219,12 @@ def _run_whole(
     run_in_memory(
         model,
         run.sequences,
-        store.add,
-        done=store.done,
+        keep,
+        done=done,
         mtp=load_mtp(model) if run.mtp_layers else None,
         stream=run.source.architecture.observation.stream,
         batch_size=run.recipe.batch_size,
+        group=group,
         title=f"Observing {run.domain}",
         progress=progress,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from easyep import calibration, loading
+from easyep import calibration
 from easyep.architectures.engines import check_serving
 from easyep.architectures.router import Router
 from easyep.artifacts import Selection
@@ -13,6 +13,7 @@ from easyep.atomic import existing
 from easyep.checkpoint import rewriting
 from easyep.criteria import needs_record, scores_pairs
 from easyep.errors import ArtifactError, OutputError
+from easyep.placing import usable_device
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner, weight_bytes
 from easyep.selection import check_named, check_solver, keep_count
@@ -56,7 +57,7 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
     recipe = Recipe(model=os.fspath(model), **choices)
     source = Source.open(model)
     planned = check(recipe, source, output)
-    loading.usable_device(recipe.device)
+    usable_device(recipe.device)
     demos = {}
     runs = needs_record(recipe.criterion)
     shown = calibration.demonstrations_of(recipe, source) if runs else ()

@@ -55,6 +55,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "dtype": choices.one_of(DTYPES),
     "batch_size": choices.count,
     "max_memory": choices.optional(limits),
+    "peer_timeout": choices.count,
     "records": choices.one_of(RECORDS),
     "trust_remote_code": choices.flag,
 }
@@ -102,6 +103,7 @@ class Recipe:
         batch_size: demonstrations per forward pass.
         max_memory: bytes that a run may take: of main memory (``6GiB``), or by device
             (``0=70GiB,cpu=100GiB``, or that as a mapping); None means what is free.
+        peer_timeout: seconds after which a process of a run of several counts as hung.
         records: ``"full"`` keeps what every token did; ``"none"`` only sums for criteria;
             ``"auto"`` the full record where it takes at most half of the room that there is.
         trust_remote_code: run Python code that lies in the checkpoint.
@@ -135,6 +137,7 @@ class Recipe:
     dtype: str = "auto"
     batch_size: int = 1
     max_memory: Limits | None = None
+    peer_timeout: int = 1800
     records: str = "auto"
     trust_remote_code: bool = False
 

@@ -3,12 +3,10 @@
 from collections.abc import Iterable
 from math import prod
 
-from easyep import memory
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import BITS, Tensor
 from easyep.errors import UnsupportedModelError
-from easyep.loading import usable_device
-from easyep.memory_limits import limit
+from easyep.placing import room
 from easyep.recipe import Recipe
 from easyep.source import Source
 
@@ -27,7 +25,7 @@ def choose_runner(recipe: Recipe, source: Source) -> str:
     runner = recipe.runner
     if runner == "auto":
         needed = SPARE * weight_bytes(source.checkpoint, recipe.dtype)
-        runner = "memory" if needed <= _room(recipe) else "stream"
+        runner = "memory" if needed <= room(recipe.device, recipe.max_memory) else "stream"
     if runner == "stream" and recipe.mtp == "score" and source.layout.mtp_layers:
         raise UnsupportedModelError(
             "streaming does not observe multi-token-prediction layers: choose --mtp follow (the "
@@ -59,14 +57,3 @@ def computed_bytes(tensors: Iterable[Tensor], dtype: str = "auto") -> int:
             numbers = tensor.nbytes * (1 if tensor.dtype.startswith("F8") else 2)
             total += numbers * _BYTES.get(dtype, 2)
     return total
-
-
-def _room(recipe: Recipe) -> int:
-    """Bytes that a model can take on the recipe's device."""
-    import torch
-
-    device = usable_device(recipe.device)
-    free = memory.available()
-    if device.type == "cuda":
-        free = int(torch.cuda.mem_get_info(device)[0])
-    return min(free, limit(recipe.max_memory, device) or free)

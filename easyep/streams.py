@@ -9,8 +9,8 @@ from pathlib import Path
 
 from easyep import memory
 from easyep.artifacts import LayerSums, RoutedTokens
-from easyep.loading import usable_device
 from easyep.memory_limits import MAIN
+from easyep.placing import usable_device
 from easyep.progress import SILENT, Progress
 from easyep.records import FullStore, SumStore
 from easyep.runs import Run

@@ -18,8 +18,9 @@ ORDER = [
     ["registry", "progress", "resources", "atomic", "clock", "memory"],
     ["choices"],
     ["architectures", "memory_limits"],
-    ["artifacts"],
-    ["models", "loading", "criteria", "checkpoint", "mixing"],
+    ["artifacts", "distributed"],
+    ["models", "criteria", "checkpoint", "mixing", "placing"],
+    ["loading"],
     ["source"],
     ["masking"],
     [

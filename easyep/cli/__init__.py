@@ -1,5 +1,6 @@
 """Arguments in, sentences out: the only room that prints or exits."""
 
+import os
 import signal
 import sys
 import threading
@@ -11,7 +12,8 @@ import click
 
 from easyep import __version__
 from easyep.cli.console import complain
-from easyep.errors import EasyEPError
+from easyep.distributed import tell_failure
+from easyep.errors import EasyEPError, NotFirstRankError
 from easyep.registry import unknown_name
 
 # Command -> the module of this room that it lives in, and its line in the list of commands.
@@ -72,27 +74,46 @@ def app() -> None:
     """
 
 
+def _sentence(error: Exception) -> str:
+    if isinstance(error, EasyEPError):
+        return str(error)
+    first = str(error).strip().partition("\n")[0]
+    return (
+        f"unexpected {type(error).__name__}: {first} (this is a fault of easyep; the same command "
+        "with --debug shows where)"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     0 done; 1 a clear error; 2 wrong usage; 130 interrupted; 143 terminated. However it ends,
-    nothing half written has its final name.
+    nothing half written has its final name. Of several processes that a launcher started, the one
+    that fails says why, and those whose share is done exit with 0.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if threading.current_thread() is threading.main_thread():
         # An exception, unlike the signal, lets folders under temporary names be removed.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # Or torch writes of every lost peer by itself, beside the error that says so.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    first = os.environ.get("RANK", "0") == "0"
     try:
         code = app.main(words, prog_name="easyep", standalone_mode=False)
+    except NotFirstRankError:
+        code = 0
     except click.UsageError as error:
-        error.show()
+        if first:
+            error.show()
         code = error.exit_code
     except click.ClickException as error:
-        complain(error.format_message())
+        if first:
+            complain(error.format_message())
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         kept = (error.__cause__ or error).args  # click raises Abort from the KeyboardInterrupt
-        complain("; ".join(["interrupted", *map(str, kept)]))
+        if first:
+            complain("; ".join(["interrupted", *map(str, kept)]))
         code = 130
     except BrokenPipeError:
         # Somebody closed the pipe that we print to, as `head` does.
@@ -101,13 +122,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if "--debug" in words:
             traceback.print_exc()
-        elif isinstance(error, EasyEPError):
-            complain(str(error))
-        else:
-            first = str(error).strip().partition("\n")[0]
-            complain(
-                f"unexpected {type(error).__name__}: {first} (this is a fault of easyep; the same "
-                "command with --debug shows where)"
-            )
+        message = tell_failure(_sentence(error))
+        if message is not None and "--debug" not in words:
+            complain(message)
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            sys.stderr.flush()
+            os._exit(1)  # torch's threads may wait for processes that are gone
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

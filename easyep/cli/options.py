@@ -165,6 +165,14 @@ running = _several(
         help="What a run may take: 6GiB of main memory, or by device 0=70GiB,cpu=100GiB. "
         "[default: what is free]",
     ),
+    click.option(
+        "--peer-timeout",
+        type=click.IntRange(min=1),
+        metavar="SECONDS",
+        default=DEFAULTS["peer_timeout"],
+        show_default=True,
+        help="Several processes: how long one is waited for before it counts as hung.",
+    ),
     _choice(
         "records",
         RECORDS,

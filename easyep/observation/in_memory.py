@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from easyep.artifacts import RoutedTokens, TokenSequence
+from easyep.distributed import ALONE, Group
 from easyep.errors import ObservationError
 from easyep.loading import quietly
 from easyep.observation.decoder import decoder_layers, find_decoder
@@ -35,28 +36,32 @@ def run_in_memory(
     mtp: "MtpModel | None" = None,
     stream: str | None = None,
     batch_size: int = 1,
+    group: Group = ALONE,
     title: str = "Observing",
     progress: Progress = SILENT,
 ) -> None:
     """Run the demonstrations through the model and record every MoE layer.
 
     Sequences are padded on the right, where causal attention cannot see it; the batch size
-    changes results only by floating-point rounding.
+    changes results only by floating-point rounding. The processes of a group run one batch each at
+    a time, and their records come together in the order of one process.
 
     Args:
         model: a causal language model with routed experts.
         sequences: the demonstrations.
         keep: takes what each layer did with the demonstrations of one batch; batches come in
-            order.
+            order, all of them to the first process of the group.
         done: demonstrations that are passed over, because their records are there already.
         mtp: the model's multi-token-prediction layers, to be recorded too; they are numbered
             after the last layer. As in generation, the layer at depth d reads the token d + 1
             places ahead of the hidden state it is given.
         stream: as in `Recorder`.
         batch_size: demonstrations per forward pass.
+        group: the processes that do so together; all need the same other arguments.
 
     Raises:
         ObservationError: there is nothing to record, or it cannot be recorded exactly.
+        PeerError: another process has failed, is gone or hangs.
     """
     if not sequences or any(len(sequence) == 0 for sequence in sequences):
         raise ObservationError("there are no demonstrations to run, or one has no tokens")
@@ -71,6 +76,7 @@ def run_in_memory(
             f"{type(model).__name__} has no routed experts that easyep knows how to watch"
         )
     todo = [demo for demo in range(len(sequences)) if demo not in done]
+    batches = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
     total = sum(len(sequences[demo]) for demo in todo)
     with ExitStack() as context:
         context.enter_context(recorder.attached())
@@ -79,17 +85,21 @@ def run_in_memory(
         if todo:
             longest = max((sequences[demo] for demo in todo), key=len)
             run([0], [_start_of(longest)], False)
-        waiting: deque[tuple[list[int], dict[int, DeviceRecord]]] = deque()
+        waiting: deque[tuple[list[int], dict[int, DeviceRecord], int]] = deque()
 
         def take() -> None:
-            demos, records = waiting.popleft()
-            keep(demos, {index: record.fetch() for index, record in records.items()})
-            task.advance(sum(len(sequences[demo]) for demo in demos))
+            demos, records, count = waiting.popleft()
+            own = {index: record.fetch() for index, record in records.items()}
+            for batch, found in group.collect((demos, own), count):
+                keep(batch, found)
+                task.advance(sum(len(sequences[demo]) for demo in batch))
 
-        for start in range(0, len(todo), batch_size):
-            demos = todo[start : start + batch_size]
+        for start in range(0, len(batches), group.here.size):
+            together = batches[start : start + group.here.size]
+            # Who has no batch repeats another's: sharded weights come only where all ask for them.
+            demos = together[min(group.here.number, len(together) - 1)]
             run(demos, [sequences[demo] for demo in demos], True)
-            waiting.append((demos, dict(parts)))
+            waiting.append((demos, dict(parts), len(together)))
             parts.clear()
             if len(waiting) > 1:  # kept while the device computes the next batch
                 take()
@@ -115,9 +125,10 @@ def _runner(
     model: "PreTrainedModel", decoder: nn.Module, recorder: Recorder, mtp: "MtpModel | None"
 ) -> Callable[[Sequence[int], Sequence[TokenSequence], bool], None]:
     """Runs some demonstrations, by number and content, recorded or not."""
+    device = input_device(decoder)
 
     def run(demos: Sequence[int], rows: Sequence[TokenSequence], recorded: bool) -> None:
-        ids, mask = _pad(rows, model.device)
+        ids, mask = _pad(rows, device)
         with recorder.batch(demos, rows, first=0, width=ids.shape[1], recorded=recorded):
             output = decoder(input_ids=ids, attention_mask=mask, use_cache=False)
         if mtp is not None:
@@ -186,7 +197,20 @@ def load_mtp(model: "PreTrainedModel") -> "MtpModel":
         ) from error
     finally:
         model._keys_to_ignore_on_load_unexpected = known
-    return loaded.to(model.device).eval()
+    shared = set(model.modules())  # are where they are, perhaps on the disk
+    for part in loaded.children():
+        if part not in shared:
+            part.to(input_device(find_decoder(model)))
+    return loaded.eval()
+
+
+def input_device(decoder: Any) -> torch.device:
+    """Where a decoder's token ids go in; its weights may be elsewhere, or anywhere."""
+    embeddings = decoder.get_input_embeddings()
+    placed = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
+    if placed is None:
+        placed = next(embeddings.parameters()).device
+    return torch.device(placed)
 
 
 def _pad(rows: Sequence[TokenSequence], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from easyep.evaluation.throughput.workload import (
     default_batch_sizes,
     default_lengths,
 )
+from easyep.placing import usable_device
 from easyep.progress import SILENT, Progress
 
 PathLike = str | os.PathLike[str]
@@ -247,4 +248,4 @@ def _vocabulary(path: Path, trust_remote_code: bool) -> list[int]:
 def _has_accelerator(settings: EngineSettings) -> bool:
     if settings.base_url is not None:
         return False  # unknown: start small
-    return bool(loading.usable_device(settings.device).type != "cpu")
+    return bool(usable_device(settings.device).type != "cpu")

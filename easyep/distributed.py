@@ -1,0 +1,247 @@
+"""Several processes that observe one model together: who is who, and how their records meet.
+
+Launchers (`torchrun`, `accelerate launch`, `deepspeed`) start the same command in every process,
+on one machine or many, and say in the environment which of them each is. All run the model on
+their shares of the demonstrations; rank 0 keeps the records, in the order of a single process.
+"""
+
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from easyep.errors import NotFirstRankError, ObservationError, PeerError
+
+T = TypeVar("T")
+
+# Seconds: how long a process that fails waits for the others, to tell them why, and how long they
+# may take to hear it.
+_TELLING, _HEARING = 20, 3
+_FAILURE, _HOST = "easyep/failure", "easyep/host/"
+_CONTROL: list[Any] = []  # the group of processes that records and agreements go through
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Which of how many processes this is.
+
+    Attributes:
+        number, size: among all.
+        local, local_size: among those of this machine.
+    """
+
+    number: int = 0
+    size: int = 1
+    local: int = 0
+    local_size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that has the result."""
+        return self.number == 0
+
+    def __str__(self) -> str:
+        return f"rank {self.number} of {self.size} on {socket.gethostname()}"
+
+
+def rank() -> Rank:
+    """What the launcher says; where there is none, one process of one.
+
+    Raises:
+        ObservationError: what it says contradicts itself.
+    """
+    found = {
+        "number": os.environ.get("RANK", "0"),
+        "size": os.environ.get("WORLD_SIZE", "1"),
+        "local": os.environ.get("LOCAL_RANK", "0"),
+        # torchrun's name, then DeepSpeed's
+        "local_size": os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")),
+    }
+    if found["size"] == "1":
+        return Rank()
+    here = Rank(**{name: int(text) for name, text in found.items() if text.isdecimal()})
+    if not here.number < here.size or not here.local < here.local_size <= here.size:
+        raise ObservationError(
+            f"the environment variables of a launcher contradict each other: {found}; start "
+            "with torchrun, accelerate launch or deepspeed, or unset WORLD_SIZE"
+        )
+    return here
+
+
+class Group:
+    """The processes of one run. One process alone is a group too, which never waits.
+
+    Args:
+        here: this process.
+        timeout: seconds after which a process that has not come counts as hung.
+    """
+
+    def __init__(self, here: Rank, timeout: int) -> None:
+        self.here, self._timeout = here, timeout
+
+    def agree(self, value: T) -> T:
+        """Rank 0's value, in every process.
+
+        Raises:
+            PeerError: another process has failed, is gone or hangs.
+        """
+        if self.here.size == 1:
+            return value
+        box: list[Any] = [value]
+        self._meet("ask what is to be done")
+        with _blaming("say what is to be done", 2 * self._timeout):
+            _dist().broadcast_object_list(box, src=0, group=_CONTROL[0])
+        agreed: T = box[0]
+        return agreed
+
+    def collect(self, own: T, count: int) -> Iterator[T]:
+        """In rank 0, what each of the first `count` processes gives, by rank; nothing in others.
+
+        Rank 0 holds one of them at a time beside its own.
+
+        Raises:
+            PeerError: another process has failed, is gone or hangs.
+        """
+        if self.here.first:
+            yield own
+        if self.here.size == 1:
+            return
+        self._meet("finish its demonstrations")
+        for sender in range(1, count):
+            box: list[Any] = [own]
+            with _blaming("exchange its records", 2 * self._timeout):
+                if self.here.first:
+                    _dist().recv_object_list(box, src=sender, group=_CONTROL[0])
+                elif self.here.number == sender:
+                    _dist().send_object_list(box, dst=0, group=_CONTROL[0])
+            if self.here.first:
+                yield box[0]
+
+    def leave_the_rest_to_the_first(self) -> None:
+        """Raises NotFirstRankError in all processes but rank 0, which goes on alone."""
+        if not self.here.first:
+            raise NotFirstRankError(
+                f"{self.here} has done its share; rank 0 has what all of them recorded"
+            )
+
+    def _meet(self, what: str) -> None:
+        """Wait until all processes are here. Rank 0 waits shorter: it can tell who is missing."""
+        seconds = self._timeout if self.here.first else 2 * self._timeout + _TELLING
+        with _blaming(what, seconds):
+            _dist().monitored_barrier(
+                _CONTROL[0], timeout=timedelta(seconds=seconds), wait_all_ranks=True
+            )
+
+
+ALONE = Group(Rank(), 0)
+
+
+def join(timeout: int) -> Group:
+    """The group of all processes that the launcher has started, once all of them have come.
+
+    Raises:
+        PeerError: not all of them come in time.
+    """
+    here = rank()
+    if here.size == 1:
+        return ALONE
+    dist = _dist()
+    try:
+        if not dist.is_initialized():
+            dist.init_process_group(_backend(), timeout=timedelta(seconds=2 * timeout + _TELLING))
+        if not _CONTROL:
+            _CONTROL.append(dist.new_group(backend="gloo", timeout=timedelta(seconds=2 * timeout)))
+            _store().set(f"{_HOST}{here.number}", socket.gethostname())
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise PeerError(
+            f"{here} did not meet the other processes at {os.environ.get('MASTER_ADDR')}:"
+            f"{os.environ.get('MASTER_PORT')}: {first}"
+        ) from error
+    return Group(here, timeout)
+
+
+def tell_failure(cause: str) -> str | None:
+    """Tell all processes why this one fails.
+
+    Returns:
+        What is to be said here; None where another process has failed first, and says so.
+    """
+    here = rank()
+    if here.size == 1:
+        return cause
+    message = f"{here}: {cause}"
+    try:
+        join(_TELLING)
+        failed = _store().compare_set(_FAILURE, "", message).decode()
+    except (PeerError, RuntimeError):  # rank 0 kept what was told, and is gone
+        failed = message if here.first else ""
+    if here.first:
+        # What was told goes with this process: the others, who wait for it, must hear it before.
+        if _CONTROL:
+            _dist().destroy_process_group(_CONTROL.pop())
+        time.sleep(_HEARING)
+    elsewhere = failed and f"on {socket.gethostname()}:" not in failed and here.local == 0
+    return failed if failed == message or elsewhere else None
+
+
+@contextmanager
+def _blaming(what: str, seconds: int) -> Iterator[None]:
+    """Say who it is that did not do `what` in time, and why if it has told."""
+    try:
+        yield
+    except RuntimeError as error:
+        failed = _heard()
+        if failed:
+            raise PeerError(failed) from error
+        named = re.search(r"Ranks? (\d+(?:, ?\d+)*) failed to pass", str(error))
+        raise PeerError(
+            f"{_whose(named[1]) if named else 'another process'} did not {what}: it was killed, "
+            f"perhaps since memory ran out, or was silent for {seconds} s (--peer-timeout)"
+        ) from error
+
+
+def _heard() -> str:
+    """Why another process has failed; empty if none has told."""
+    patience = 0.5 if rank().first else _HEARING  # rank 0 is the one that can tell who is missing
+    until = time.monotonic() + patience
+    try:
+        store = _store()
+        while not store.check([_FAILURE]):
+            if time.monotonic() > until:
+                return ""
+            time.sleep(0.1)
+        return str(store.get(_FAILURE).decode())
+    except RuntimeError:
+        return ""
+
+
+def _whose(ranks: str) -> str:
+    numbers = [number.strip() for number in ranks.split(",")]
+    try:
+        return " and ".join(f"rank {n} on {_store().get(_HOST + n).decode()}" for n in numbers)
+    except RuntimeError:
+        return f"rank {ranks}"
+
+
+def _backend() -> str:
+    import torch
+
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
+def _store() -> Any:
+    from torch.distributed import distributed_c10d
+
+    return distributed_c10d._get_default_store()
+
+
+def _dist() -> Any:
+    import torch.distributed
+
+    return torch.distributed

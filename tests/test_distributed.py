@@ -1,0 +1,141 @@
+"""Several processes record what one does, and end together."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import easyep
+from easyep import calibration, distributed
+from easyep.distributed import ALONE, Rank, join, rank, tell_failure
+from easyep.errors import NotFirstRankError, ObservationError, PeerError
+from easyep.source import Source
+from tests.ranks import run_ranks
+
+CHOICES = {"domain": "math", "n_demos": 5, "dtype": "float32", "device": "cpu"}
+CHOICES |= {"runner": "memory", "mtp": "score"}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("records", ["full", "none"])
+def test_two_processes_record_what_one_does(tmp_path: Path, records: str) -> None:
+    easyep.observe("demo", output=tmp_path / "one", records=records, **CHOICES)
+
+    def observe(number: int) -> None:
+        easyep.observe("demo", output=tmp_path / "two", records=records, **CHOICES)
+
+    first, second = run_ranks(2, observe)  # 5 demonstrations: the last step has one for both
+    assert first is None
+    assert isinstance(second, NotFirstRankError)
+    assert "rank 1 of 2" in str(second)
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+
+
+def test_what_is_saved_is_not_run_again(tmp_path: Path) -> None:
+    def observe(number: int) -> int:
+        recipe = easyep.Recipe(model="demo", **CHOICES)
+        source = Source.open("demo")
+        return len(calibration.calibrate(recipe, source, work_dir=tmp_path))
+
+    assert observe(0) == 1
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    found = run_ranks(2, observe)
+    assert found[0] == 1
+    assert isinstance(found[1], NotFirstRankError)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_values_come_by_rank_and_to_the_first_only() -> None:
+    def work(number: int) -> object:
+        group = join(30)
+        agreed = group.agree(f"said by {number}")
+        return agreed, list(group.collect(number * 10, 3)), list(group.collect(number, 2))
+
+    said = "said by 0"
+    assert run_ranks(3, work) == [
+        (said, [0, 10, 20], [0, 1]),
+        (said, [], []),
+        (said, [], []),
+    ]
+
+
+def test_one_process_alone_waits_for_nobody() -> None:
+    assert ALONE.agree(3) == 3
+    assert list(ALONE.collect("own", 1)) == ["own"]
+    ALONE.leave_the_rest_to_the_first()
+    assert tell_failure("why") == "why"
+
+
+def meet_unless(number: int, troubled: int, trouble: str) -> list[object]:
+    group = join(2)
+    group.agree(None)
+    try:
+        if number == troubled:
+            if trouble == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if trouble == "hang":
+                time.sleep(12)
+                os._exit(0)
+            raise ValueError("no more paper")
+        list(group.collect(None, 3))
+    except PeerError as error:
+        return ["peer", str(error), tell_failure(str(error))]
+    except ValueError as error:
+        return ["own", str(error), tell_failure(str(error))]
+    return ["nothing happened"]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_a_failure_ends_all_and_only_its_own_process_says_why(failing: int) -> None:
+    found = run_ranks(3, lambda number: meet_unless(number, failing, "raise"))
+    for number, (kind, message, said) in enumerate(found):
+        if number == failing:
+            assert (kind, message) == ("own", "no more paper")
+            assert said.startswith(f"rank {failing} of 3 on ")
+            assert said.endswith(": no more paper")
+        else:
+            assert kind == "peer"
+            assert f"rank {failing} of 3" in message
+            assert "no more paper" in message
+            assert said is None
+
+
+@pytest.mark.parametrize("trouble", ["kill", "hang"])
+def test_a_lost_process_ends_all_and_is_named(trouble: str) -> None:
+    first, lost, other = run_ranks(3, lambda number: meet_unless(number, 1, trouble))
+    assert lost is None
+    assert first[0] == other[0] == "peer"
+    assert "rank 1 on " in first[1]
+    assert "did not finish its demonstrations" in first[1]
+    assert first[2].startswith("rank 0 of 3 on ")
+    assert first[1] in other[1]
+    assert other[2] is None
+
+
+def test_a_launcher_that_contradicts_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rank() == Rank()
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_SIZE", "2")
+    assert rank() == Rank(3, 4, 1, 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ObservationError, match="contradict each other"):
+        rank()
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ObservationError, match="contradict each other"):
+        rank()
+
+
+def test_peers_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "_TELLING", 1)
+
+    def work(number: int) -> object:
+        return number and join(1)
+
+    assert "did not meet the other processes at 127.0.0.1" in str(run_ranks(2, work)[1])
