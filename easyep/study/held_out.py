@@ -11,7 +11,7 @@ it, with p the unpruned model's distribution over the next token and q the prune
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,11 @@ from easyep.artifacts import Demo, Selection, TokenSequence
 from easyep.errors import DemosError
 from easyep.source import Source
 from easyep.study.design import Study
-from easyep.study.masking import only
+from easyep.study.dropping import dropped
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
     Tensor = torch.Tensor
 
@@ -45,26 +46,46 @@ class Likeness:
 class HeldOut:
     """The unpruned model, its held-out answers, and what it says of them.
 
-    The model's distributions are kept: answer tokens x vocabulary x 4 bytes per domain.
+    The model's distributions are kept: answer tokens x vocabulary x 4 bytes per domain. Where the
+    router has groups and the study flattens them, the model is there a second time without.
     """
 
     def __init__(self, study: Study, source: Source) -> None:
         self._study = study
-        self._path = source.model.path
-        self._tokenizer = loading.load_tokenizer(self._path)
-        self._model = loading.load_model(self._path, dtype=study.dtype, device=study.device)
+        self._source = source
+        self._tokenizer = loading.load_tokenizer(source.model.path)
+        self._model = self._load({})
+        self._without_groups: PreTrainedModel | None = None
         self._items: dict[str, list[TokenSequence]] = {}
         self._unpruned: dict[str, list[Tensor]] = {}
 
     def measure(self, selection: Selection | None, domain: str, *, reroute: bool) -> Likeness:
         """The model with the selected experts, or whole, on a domain's held-out answers."""
+        from easyep import masking  # imports torch
+
         if domain not in self._unpruned:
             self._items[domain] = self._read(domain)
-            self._unpruned[domain] = list(self._predictions(domain))
+            self._unpruned[domain] = list(self._predictions(self._model, domain))
         if selection is None:
             return self._compare(domain, iter(self._unpruned[domain]))
-        with only(self._model, selection, reroute=reroute):
-            return self._compare(domain, self._predictions(domain))
+        source, model = self._source, self._model
+        if not reroute:
+            with dropped(model, selection):
+                return self._compare(domain, self._predictions(model, domain))
+        if selection.groups == "flatten" and source.router.n_group > 1:
+            if self._without_groups is None:
+                self._without_groups = self._load(masking.flattening(source, selection))
+            model = self._without_groups
+        with masking.masked(model, selection, source.architecture, source.layout):
+            return self._compare(domain, self._predictions(model, domain))
+
+    def _load(self, settings: Mapping[tuple[str, ...], Any]) -> "PreTrainedModel":
+        return loading.load_model(
+            self._source.model.path,
+            dtype=self._study.dtype,
+            device=self._study.device,
+            settings=settings,
+        )
 
     def _read(self, domain: str) -> list[TokenSequence]:
         demos = read_held_out(self._study.task(domain))[: self._study.limit]
@@ -73,7 +94,7 @@ class HeldOut:
             raise DemosError(f"{self._study.task(domain)}: there is an item without an answer")
         return sorted(sequences, key=len)  # so that batches need little padding
 
-    def _predictions(self, domain: str) -> Iterator["Tensor"]:
+    def _predictions(self, model: "PreTrainedModel", domain: str) -> Iterator["Tensor"]:
         """For each batch the log-probabilities of the answers' tokens, float32 [N, vocabulary]."""
         import torch
 
@@ -85,9 +106,9 @@ class HeldOut:
                 ids[row, : len(one)] = torch.from_numpy(one.input_ids)
                 real[row, : len(one)] = 1
                 wanted[row, : len(one) - 1] = torch.from_numpy(one.is_response[1:])
-            place = self._model.device
+            place = model.device
             with torch.inference_mode():
-                logits = self._model(
+                logits = model(
                     input_ids=ids.to(place), attention_mask=real.to(place), use_cache=False
                 ).logits
                 yield logits[wanted.to(place)].float().log_softmax(-1)

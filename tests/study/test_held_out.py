@@ -11,8 +11,8 @@ from easyep import demonstrations, loading, study
 from easyep.errors import DemosError, UnsupportedModelError
 from easyep.selection import select
 from easyep.source import Source
+from easyep.study.dropping import dropped
 from easyep.study.held_out import HeldOut, divergence, read_held_out
-from easyep.study.masking import only
 
 PLAN = study.Study(
     study="held out",
@@ -106,24 +106,17 @@ def test_without_rerouting_dropped_experts_add_nothing(source, scores):
         expected = block.shared_experts(hidden) + block.experts(
             hidden[0], ids, weights * kept
         ).view_as(hidden)
-        with only(model, selection, reroute=False):
+        with dropped(model, selection):
             found = block(hidden)
     torch.testing.assert_close(found, expected)
 
 
-def test_a_router_without_a_correction_bias_is_refused(scores):
-    class Layers(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(5))
-
-    selection = select(scores, 16)
-    model = torch.nn.ModuleDict({"model": Layers()})
-    for layer in model["model"].layers:
-        layer.add_module("mlp", torch.nn.Linear(2, 2))
+def test_experts_that_are_not_called_with_choices_are_refused(source, scores):
+    model = loading.load_model(source.model.path, dtype="float32", device="cpu")
+    model.model.layers[3].mlp.experts = torch.nn.Linear(2, 2)
     with (
-        pytest.raises(UnsupportedModelError, match="'tasks' writes the pruned checkpoints"),
-        only(model, selection),
+        pytest.raises(UnsupportedModelError, match="layer 3 of DeepseekV3ForCausalLM"),
+        dropped(model, select(scores, 16)),
     ):
         pass
 
