@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from easyep import calibration
+from easyep import calibration, memory
 from easyep.architectures.engines import check_serving
 from easyep.architectures.router import Router
 from easyep.artifacts import Selection
@@ -16,8 +16,11 @@ from easyep.errors import ArtifactError, OutputError
 from easyep.placing import usable_device
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner, weight_bytes
+from easyep.runs import Run
 from easyep.selection import check_named, check_solver, keep_count
 from easyep.source import Source
+from easyep.stream_plan import BASE, plan_stream, room_for
+from easyep.stream_probe import Forecast, forecast, probe
 
 PathLike = str | os.PathLike[str]
 
@@ -33,6 +36,8 @@ class Planned:
         demos: domain -> number of demonstrations and of tokens.
         runner: how the model would be run; empty where the criterion needs no run.
         model_bytes: of the whole model in memory, in the type that it computes in.
+        forecast: what streaming it would take, if that is how it would be run.
+        record_bytes: what the full record of all domains takes.
     """
 
     router: Router
@@ -41,6 +46,8 @@ class Planned:
     demos: dict[str, dict[str, int]]
     runner: str
     model_bytes: int
+    forecast: Forecast | None
+    record_bytes: int
 
 
 def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> Planned:
@@ -59,17 +66,27 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
     planned = check(recipe, source, output)
     usable_device(recipe.device)
     demos = {}
-    runs = needs_record(recipe.criterion)
-    shown = calibration.demonstrations_of(recipe, source) if runs else ()
+    runs = []
+    needed = needs_record(recipe.criterion)
+    runner = choose_runner(recipe, source) if needed else ""
+    shown = calibration.demonstrations_of(recipe, source) if needed else ()
     for domain, sequences in shown:
         demos[domain.name] = {"demos": len(sequences), "tokens": sum(map(len, sequences))}
+        runs.append(Run(recipe, source, domain.name, tuple(sequences), (), runner))
+    expected = None
+    if runner == "stream":
+        measured = probe(runs[0])
+        room = room_for(recipe) - max(BASE, memory.taken())
+        expected = forecast(runs, plan_stream(runs, room), measured)
     return Planned(
         source.router,
         planned.keep,
         planned,
         demos,
-        choose_runner(recipe, source) if runs else "",
+        runner,
         weight_bytes(source.checkpoint, recipe.dtype),
+        expected,
+        sum(run.plan(None).size for run in runs),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Task(Protocol):
@@ -10,6 +10,14 @@ class Task(Protocol):
 
     def advance(self, amount: int = 1) -> None:
         """`amount` more of the task's units are done; may be called from any thread."""
+
+
+@runtime_checkable
+class Noting(Task, Protocol):
+    """A task that can show a line that changes, such as a speed."""
+
+    def note(self, text: str) -> None:
+        """What to show beside the task, in place of what was there."""
 
 
 class Progress(Protocol):

@@ -1,7 +1,8 @@
 """Which way a model is run: whole, from memory, or layer by layer from its files."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import prod
+from typing import Any
 
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import BITS, Tensor
@@ -57,3 +58,17 @@ def computed_bytes(tensors: Iterable[Tensor], dtype: str = "auto") -> int:
             numbers = tensor.nbytes * (1 if tensor.dtype.startswith("F8") else 2)
             total += numbers * _BYTES.get(dtype, 2)
     return total
+
+
+def computed_type(config: Mapping[str, Any], dtype: str) -> str:
+    """The type that a model computes in, by name; ``"auto"`` is what its configuration says."""
+    for part in (config, config.get("text_config")) if dtype == "auto" else ():
+        stated = isinstance(part, Mapping) and (part.get("dtype") or part.get("torch_dtype"))
+        if stated in _BYTES:
+            return str(stated)
+    return dtype if dtype in _BYTES else "bfloat16"
+
+
+def bytes_each(dtype: str) -> int:
+    """Bytes of one number of a type that `computed_type` gave."""
+    return _BYTES[dtype]

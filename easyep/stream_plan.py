@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from easyep import memory
-from easyep.checkpoint.headers import Tensor
+from easyep.checkpoint.headers import BITS, Tensor
 from easyep.errors import ObservationError
 from easyep.memory_limits import MAIN
 from easyep.recipe import Recipe
-from easyep.runners import computed_bytes
+from easyep.runners import bytes_each, computed_bytes, computed_type
 from easyep.runs import Run
 
 # What Python, torch and transformers take, and a model of many layers without its weights.
@@ -40,6 +40,9 @@ class StreamPlan:
         work: what one pass takes while it computes.
         waiting: what all passes hold while they wait.
         budget: how much of that may stay in memory; the rest is written to the work directory.
+        dense, routed: the weights of all layers in the type that the model computes in, and of
+            those the routed experts'.
+        number_bytes: of one number of that type.
     """
 
     to_read: int
@@ -49,6 +52,9 @@ class StreamPlan:
     work: int
     waiting: int
     budget: int
+    dense: int
+    routed: int
+    number_bytes: int
 
     @property
     def memory(self) -> int:
@@ -96,17 +102,28 @@ def plan_stream(runs: Sequence[Run], room: int) -> StreamPlan:
         to_read += tensor.nbytes
         if name not in expert_names:
             dense.setdefault(layout.layer_of.get(name), []).append(tensor)
-    # What is read is held beside what it becomes.
-    outside = _twice(dense.pop(None, []), dtype)
-    layer = max(_twice(tensors, dtype) for tensors in dense.values())
+    experts_all = [source.checkpoint.tensors[name] for name in expert_names]
+    outside = _loaded(dense.pop(None, []), dtype)
+    layer = max(_loaded(tensors, dtype) for tensors in dense.values())
     hidden = _hidden(source.checkpoint.config)
-    size = 4 if dtype == "float32" else 2
+    size = bytes_each(computed_type(source.checkpoint.config, dtype))
     lengths = [len(sequence) for run in runs for sequence in run.sequences]
     work = max(lengths) * hidden * size * WORK + SCORES
     waiting = sum(lengths) * hidden * (STATES * size + SUM)
     experts = max(4 * largest, min(EXPERTS, room // 6))
     budget = room - layer - experts - work
-    plan = StreamPlan(to_read, outside, layer, experts, work, waiting, max(0, budget))
+    plan = StreamPlan(
+        to_read,
+        outside,
+        layer,
+        experts,
+        work,
+        waiting,
+        max(0, budget),
+        dense=sum(computed_bytes(tensors, dtype) for tensors in dense.values()),
+        routed=computed_bytes(experts_all, dtype),
+        number_bytes=size,
+    )
     least = replace(plan, experts=4 * largest, budget=0).memory
     if least > BASE + room:
         raise ObservationError(
@@ -117,9 +134,17 @@ def plan_stream(runs: Sequence[Run], room: int) -> StreamPlan:
     return plan
 
 
-def _twice(tensors: Iterable[Tensor], dtype: str) -> int:
-    tensors = list(tensors)
-    return computed_bytes(tensors, dtype) + sum(tensor.nbytes for tensor in tensors)
+def _loaded(tensors: Iterable[Tensor], dtype: str) -> int:
+    """Bytes that are held while tensors are read and put in their places."""
+    total = largest = 0
+    for tensor in tensors:
+        becomes = computed_bytes([tensor], dtype)
+        total += becomes
+        if BITS[tensor.dtype] < 16:  # dequantised one after the other
+            largest = max(largest, tensor.nbytes)
+        elif becomes != tensor.nbytes:
+            total += tensor.nbytes
+    return total + largest
 
 
 def _hidden(config: object) -> int:

@@ -36,6 +36,7 @@ ORDER = [
     ["runners"],
     ["runs"],
     ["stream_plan"],
+    ["stream_probe"],
     ["streams"],
     ["observing"],
     ["calibration", "deciding"],

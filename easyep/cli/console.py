@@ -62,6 +62,13 @@ def human_bytes(count: float) -> str:
     return f"{count:.2f} TB"
 
 
+def human_time(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 @contextmanager
 def progress_bars(quiet: bool = False) -> Iterator[Progress]:
     """Bars and sentences on standard error.
@@ -91,6 +98,7 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
             TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
             # A stream of its own: libraries that are told to be quiet have sys.stderr replaced.
             console=Console(file=stream),
             transient=True,
@@ -117,7 +125,7 @@ class _Bars:
 
     @contextmanager
     def task(self, title: str, total: int, unit: str) -> Iterator[Task]:
-        identity = self._bars.add_task(title, total=total, unit=unit)
+        identity = self._bars.add_task(title, total=total, unit=unit, note="")
         yield _Bar(self._bars, identity)
         self._bars.remove_task(identity)
 
@@ -131,3 +139,6 @@ class _Bar:
 
     def advance(self, amount: int = 1) -> None:
         self._bars.advance(self._identity, amount)
+
+    def note(self, text: str) -> None:
+        self._bars.update(self._identity, note=text)

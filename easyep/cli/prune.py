@@ -15,6 +15,7 @@ from easyep.cli.console import (
     say,
     say_dropped_mtp,
 )
+from easyep.cli.streaming import streaming_facts, streaming_rows
 from easyep.criteria import needs_record
 from easyep.recipe import Recipe, read_yaml
 from easyep.resources import folder
@@ -107,7 +108,7 @@ def _prune(
     quiet: bool,
 ) -> None:
     if dry_run:
-        _show_plan(planning.plan(output=output, **choices), as_json)
+        _show_plan(planning.plan(output=output, **choices), work_dir, as_json)
         return
     if output is None:
         raise click.UsageError("give --output DIR, or --dry-run to see the plan only")
@@ -183,7 +184,7 @@ _RUN = {
 }
 
 
-def _show_plan(planned: planning.Planned, as_json: bool) -> None:
+def _show_plan(planned: planning.Planned, work_dir: str | None, as_json: bool) -> None:
     before, after = planned.rewriting.bytes_before, planned.rewriting.bytes_after
     if as_json:
         print_json(
@@ -196,6 +197,8 @@ def _show_plan(planned: planning.Planned, as_json: bool) -> None:
                 "model_bytes": planned.model_bytes,
                 "disk_bytes": planned.rewriting.disk_bytes,
                 "demos": planned.demos,
+                "record_bytes": planned.record_bytes,
+                "stream": streaming_facts(planned.forecast),
                 "warnings": list(planned.rewriting.warnings),
             }
         )
@@ -210,6 +213,9 @@ def _show_plan(planned: planning.Planned, as_json: bool) -> None:
             for name, shown in planned.demos.items()
         ),
     ]
+    if planned.demos:
+        rows.append(("full record", human_bytes(planned.record_bytes)))
+    rows += streaming_rows(planned.forecast, work_dir)
     print_table("The plan; nothing was written", ["what", "value"], rows)
     for warning in planned.rewriting.warnings:
         say(f"warning: {warning}")

@@ -48,7 +48,13 @@ class ExpertsCall:
         return replace(self, hidden_states=hidden_states, routed=outside(self.routed))
 
 
-def run_experts(model: PartialModel, layer: int, calls: Sequence[ExpertsCall], memory: int) -> None:
+def run_experts(
+    model: PartialModel,
+    layer: int,
+    calls: Sequence[ExpertsCall],
+    memory: int,
+    tell: Callable[[], None] = lambda: None,
+) -> None:
     """Answer `calls`: read each expert that a token was sent to once, use it, drop it.
 
     The next experts are read and dequantised by a second thread while these compute.
@@ -58,6 +64,7 @@ def run_experts(model: PartialModel, layer: int, calls: Sequence[ExpertsCall], m
         layer: the layer.
         calls: of all passes.
         memory: bytes of experts to be held at a time; at least one is.
+        tell: is called after some experts have answered.
     """
     experts = model.experts_of(layer)
     assert experts is not None
@@ -70,6 +77,7 @@ def run_experts(model: PartialModel, layer: int, calls: Sequence[ExpertsCall], m
             del weights
             for call in calls:
                 _answer(call, experts, ids, parameters)
+            tell()
 
 
 def _chunks(hit: list[int], experts: nn.Module, memory: int) -> Iterator[list[int]]:

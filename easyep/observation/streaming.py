@@ -16,6 +16,7 @@ from easyep.observation.device_record import DeviceRecord
 from easyep.observation.experts import COMPUTE
 from easyep.observation.lanes import Lane, wait
 from easyep.observation.recorder import Recorder
+from easyep.observation.speed import Speed
 from easyep.observation.spilling import Made, Spill
 from easyep.observation.stream_state import Remembered, StreamState
 from easyep.observation.streamed_experts import ExpertsCall, run_experts
@@ -105,27 +106,31 @@ def run_streaming(
         context.enter_context(recorder.attached())
         _hold_up(model, before, state, spill, context)
         task = context.enter_context(progress.task(title, tokens * len(todo), "tokens"))
+        speed = Speed(task, model.reader, tokens, len(model.layers))
         model.load_outside()
         for lane in lanes:
             lane.resume()  # to the first layer that is to be run
         drop(model.embeddings)
         for layer in todo:
-            _run_layer(model, layer, lanes, expert_bytes)
+            _run_layer(model, layer, lanes, expert_bytes, speed)
             for index in sorted(parts):
                 found = parts.pop(index)
                 fetched = [x.fetch() if isinstance(x, DeviceRecord) else x for x in found]
                 keep(index, RoutedTokens.concatenate(fetched))
             if state is not None and layer < len(model.layers) - 1:
                 state.finish(layer, len(lanes))
-            task.advance(tokens)
+            speed.passed(tokens)
 
 
-def _run_layer(model: PartialModel, layer: int, lanes: Sequence[Lane], expert_bytes: int) -> None:
+def _run_layer(
+    model: PartialModel, layer: int, lanes: Sequence[Lane], expert_bytes: int, speed: Speed
+) -> None:
     """Let all passes go through one layer."""
+    speed.begins(layer)
     model.load_layer(layer)
     waiting = {number: lane.resume() for number, lane in enumerate(lanes)}
     while calls := {n: each for n, each in waiting.items() if isinstance(each, ExpertsCall)}:
-        run_experts(model, layer, list(calls.values()), expert_bytes)
+        run_experts(model, layer, list(calls.values()), expert_bytes, speed.tell)
         for number in calls:
             waiting[number] = lanes[number].resume()
     model.drop_layer(layer)

@@ -1,0 +1,44 @@
+"""What a plan says of streaming."""
+
+from typing import Any
+
+from easyep.cli.console import human_bytes, human_time
+from easyep.stream_probe import Forecast
+
+
+def streaming_rows(forecast: Forecast | None, work_dir: str | None) -> list[tuple[str, str]]:
+    """For a table: (what, value)."""
+    if forecast is None:
+        return []
+    plan, speeds = forecast.plan, forecast.speeds
+    parts = [f"reading {human_time(forecast.reading)} at {human_bytes(speeds.reads)}/s"]
+    if speeds.dequantises is not None:
+        made = f"{human_bytes(speeds.dequantises)}/s"
+        parts.append(f"dequantising {human_time(forecast.dequantising)} at {made}")
+    compute = f"{speeds.computes / 1e9:,.0f} GFLOP/s"
+    parts.append(f"computing {human_time(forecast.computing)} at {compute}")
+    rows = [
+        ("to read", f"{human_bytes(plan.to_read)}, once for all domains"),
+        ("memory needed", human_bytes(plan.memory)),
+        ("expected time", f"about {human_time(forecast.seconds)}: {', '.join(parts)}"),
+    ]
+    if plan.to_spill:
+        spilled = f"{human_bytes(plan.to_spill)} of what passes hold while they wait"
+        rows.append(("written aside", spilled))
+    saved = f"each layer in {work_dir}" if work_dir else "nothing: --work-dir DIR lets it go on"
+    return [*rows, ("saved on the way", saved)]
+
+
+def streaming_facts(forecast: Forecast | None) -> dict[str, Any] | None:
+    """The same for a program."""
+    if forecast is None:
+        return None
+    return {
+        "bytes_to_read": forecast.plan.to_read,
+        "memory_bytes": forecast.plan.memory,
+        "spilled_bytes": forecast.plan.to_spill,
+        "seconds": round(forecast.seconds, 1),
+        "reading_seconds": round(forecast.reading, 1),
+        "dequantising_seconds": round(forecast.dequantising, 1),
+        "computing_seconds": round(forecast.computing, 1),
+    }
