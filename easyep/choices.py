@@ -71,6 +71,13 @@ def number(name: str, value: Any) -> float:
     return value
 
 
+def share(name: str, value: Any) -> float:
+    """A number above 0 and at most 1."""
+    if not 0 < number(name, value) <= 1:
+        raise ArtifactError(f"{name} must be above 0 and at most 1, not {value!r}")
+    return float(value)
+
+
 def flag(name: str, value: Any) -> bool:
     """True or false, and nothing that merely counts as such."""
     if type(value) is not bool:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from easyep.artifacts import Observations, ObservedDemo, RoutedTokens
 from easyep.artifacts.journal import Journal, journal
 from easyep.distributed import ALONE, Group
-from easyep.errors import ArtifactError, ObservationError, OutputError
+from easyep.errors import ArtifactError, ObservationError, OutputError, UnsupportedModelError
+from easyep.loading import load_tokenizer
 from easyep.progress import SILENT, Progress
 from easyep.records import FullStore, RecordPlan, SumStore
 from easyep.runs import Run
@@ -19,6 +20,7 @@ from easyep.streams import LayerFinished, stream
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from easyep.observation.denoising import Denoising
     from easyep.observation.in_memory import Keep
 
 
@@ -170,6 +172,7 @@ def _observations(run: Run, store: FullStore | SumStore, dtype: str) -> Observat
         ),
         "runner": run.runner,
         "dtype": dtype,
+        "mask_ratios": run.mask_ratios,
     }
     if isinstance(store, FullStore):
         return Observations(layers=store.layers(), **fields)
@@ -224,11 +227,37 @@ def _run_whole(
         mtp=load_mtp(model) if run.mtp_layers else None,
         stream=run.source.architecture.observation.stream,
         batch_size=run.recipe.batch_size,
+        denoising=_denoising(run, model),
         group=group,
         title=f"Observing {run.domain}",
         progress=progress,
     )
     return str(model.dtype).removeprefix("torch.")
+
+
+def _denoising(run: Run, model: "PreTrainedModel") -> "Denoising | None":
+    """How a diffusion model is run.
+
+    Raises:
+        UnsupportedModelError: nothing says which token hides another.
+    """
+    from easyep.observation.denoising import Denoising
+
+    notes, config = run.source.architecture.observation, run.source.checkpoint.config
+    if notes.diffusion is None:
+        return None
+    block = notes.block if isinstance(notes.block, int) else int(config[notes.block])
+    token = config.get("mask_token_id")
+    if token is None and notes.diffusion != "canvas":
+        path, trust = run.source.model.path, run.recipe.trust_remote_code
+        token = load_tokenizer(path, trust_remote_code=trust).mask_token_id
+        if token is None:
+            raise UnsupportedModelError(
+                f"{path} does not say which token hides another: config.json has no mask_token_id "
+                "and the tokenizer no mask token; add one of them"
+            )
+    vocabulary = model.config.get_text_config().vocab_size
+    return Denoising(notes.diffusion, run.mask_ratios, token, vocabulary, block)
 
 
 def _check_layers(run: Run, layers: Mapping[int, Any]) -> None:

@@ -145,6 +145,7 @@ def observe(
     batch_size: int = Recipe.batch_size,
     max_memory: int | str | Limits | None = Recipe.max_memory,
     peer_timeout: int = Recipe.peer_timeout,
+    mask_ratio: Sequence[float] = Recipe.mask_ratio,
     records: str = Recipe.records,
     criteria: Sequence[str] = (),
     trust_remote_code: bool = Recipe.trust_remote_code,
@@ -158,8 +159,8 @@ def observe(
         domain: the name of a domain (`easyep list domains`), or
         demos: a JSONL file of demonstrations.
         n_demos, tokens_per_domain, max_length, demo_order, style, seed, mtp, runner, device,
-            dtype, batch_size, max_memory, peer_timeout, records, trust_remote_code: as in
-            `Recipe`.
+            dtype, batch_size, max_memory, peer_timeout, mask_ratio, records, trust_remote_code:
+            as in `Recipe`.
         criteria: where only sums are kept, what they are for; by default every criterion that
             sums are enough for.
         output: a directory to save the observations in. A run that is cut short keeps its
@@ -187,6 +188,7 @@ def observe(
         batch_size=batch_size,
         max_memory=optional(limits)("max_memory", max_memory),
         peer_timeout=peer_timeout,
+        mask_ratio=tuple(mask_ratio),
         records=records,
         trust_remote_code=trust_remote_code,
     )

@@ -56,6 +56,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "batch_size": choices.count,
     "max_memory": choices.optional(limits),
     "peer_timeout": choices.count,
+    "mask_ratio": choices.several(choices.share),
     "records": choices.one_of(RECORDS),
     "trust_remote_code": choices.flag,
 }
@@ -104,6 +105,8 @@ class Recipe:
         max_memory: bytes that a run may take: of main memory (``6GiB``), or by device
             (``0=70GiB,cpu=100GiB``, or that as a mapping); None means what is free.
         peer_timeout: seconds after which a process of a run of several counts as hung.
+        mask_ratio: for diffusion models, the shares of response tokens that are hidden when they
+            are observed; none given means 0.25, 0.5 and 0.75.
         records: ``"full"`` keeps what every token did; ``"none"`` only sums for criteria;
             ``"auto"`` the full record where it takes at most half of the room that there is.
         trust_remote_code: run Python code that lies in the checkpoint.
@@ -138,6 +141,7 @@ class Recipe:
     batch_size: int = 1
     max_memory: Limits | None = None
     peer_timeout: int = 1800
+    mask_ratio: tuple[float, ...] = ()
     records: str = "auto"
     trust_remote_code: bool = False
 

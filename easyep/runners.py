@@ -6,6 +6,7 @@ from typing import Any
 
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import BITS, Tensor
+from easyep.diffusion import mask_ratios
 from easyep.errors import UnsupportedModelError
 from easyep.placing import room
 from easyep.recipe import Recipe
@@ -21,8 +22,11 @@ def choose_runner(recipe: Recipe, source: Source) -> str:
     """``"memory"`` or ``"stream"``: the runner of a recipe, or what ``"auto"`` means here.
 
     Raises:
-        UnsupportedModelError: MTP layers are to be scored, which streaming does not do.
+        UnsupportedModelError: MTP layers are to be scored, which streaming does not do; or as in
+            `mask_ratios`.
     """
+    if mask_ratios(recipe, source):
+        return "memory"
     runner = recipe.runner
     if runner == "auto":
         needed = SPARE * weight_bytes(source.checkpoint, recipe.dtype)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from easyep.artifacts import TokenSequence
+from easyep.diffusion import mask_ratios, recorded_tokens
 from easyep.recipe import Recipe
 from easyep.records import RecordPlan, plan_records
 from easyep.source import Source
@@ -43,12 +44,24 @@ class Run:
         layout = self.source.layout
         return sorted([*layout.moe_layers, *layout.second_layers, *self.mtp_layers])
 
+    @property
+    def mask_ratios(self) -> tuple[float, ...]:
+        """The shares of hidden tokens at which a diffusion model is observed."""
+        return mask_ratios(self.recipe, self.source)
+
+    @property
+    def recorded(self) -> int:
+        """Tokens in a layer's record."""
+        response = sum(int(sequence.is_response.sum()) for sequence in self.sequences)
+        tokens = sum(map(len, self.sequences))
+        return recorded_tokens(tokens, response, self.source, self.mask_ratios)
+
     def plan(self, place: Path | None) -> RecordPlan:
         """What the run keeps, saved on the disk of `place` or in memory."""
         return plan_records(
             self.recipe.records,
             self.criteria,
-            tokens=sum(map(len, self.sequences)),
+            tokens=self.recorded,
             layers=len(self.layers),
             router=self.source.router,
             place=place,
@@ -62,6 +75,7 @@ class Run:
             "dtype": self.recipe.dtype,
             "device": self.recipe.device,
             "mtp": bool(self.mtp_layers),
+            **({"mask_ratios": self.mask_ratios} if self.mask_ratios else {}),
             **({"criteria": sorted(criteria)} if criteria else {}),
         }
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]

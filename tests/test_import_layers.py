@@ -33,6 +33,7 @@ ORDER = [
         "demo_model",
     ],
     ["recipe", "overlap", "records"],
+    ["diffusion"],
     ["runners"],
     ["runs"],
     ["stream_plan"],

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# How a diffusion model sees the text that it fills in (`observation.denoising`).
+DIFFUSION = ("full", "blocks", "canvas")
+
 
 @dataclass(frozen=True)
 class ObservationNotes:
@@ -12,16 +15,28 @@ class ObservationNotes:
     Attributes:
         stream: the submodule of a decoder layer whose input is the residual stream before the
             MoE block; None = it is found out (docs/decisions, number 4).
+        diffusion: one of `DIFFUSION`; None = the model writes one token after the other.
+        block: tokens that a diffusion model fills in together, or the configuration's key for
+            their number.
     """
 
     stream: str | None = None
+    diffusion: str | None = None
+    block: int | str = 32
 
     @classmethod
     def from_toml(cls, table: Mapping[str, Any]) -> "ObservationNotes":
         """Raises ValueError where the table holds anything else."""
-        if unknown := sorted(set(table) - {"stream"}):
-            raise ValueError(f"[observation] has unknown key {unknown[0]!r} (valid: stream)")
+        valid = ("stream", "diffusion", "block")
+        if unknown := sorted(set(table) - set(valid)):
+            names = ", ".join(valid)
+            raise ValueError(f"[observation] has unknown key {unknown[0]!r} (valid: {names})")
         stream = table.get("stream")
         if stream is not None and (not isinstance(stream, str) or not stream):
             raise ValueError("[observation] stream must be the name of a submodule")
-        return cls(stream)
+        diffusion, block = table.get("diffusion"), table.get("block", cls.block)
+        if diffusion not in (None, *DIFFUSION):
+            raise ValueError(f"[observation] diffusion must be one of {', '.join(DIFFUSION)}")
+        if type(block) not in (int, str) or not block or (type(block) is int and block < 1):
+            raise ValueError("[observation] block must be a number of tokens, or a key")
+        return cls(stream, diffusion, block)

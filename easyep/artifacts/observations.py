@@ -50,6 +50,8 @@ class Observations:
             is missing there (two layers miss two, and so on).
         sums: where the records were not kept: layer index -> what was summed up of them. Such a
             layer cannot be read from `layers`, which then says so.
+        mask_ratios: for a diffusion model, the shares of hidden tokens at which each demonstration
+            was shown; its tokens are in the record as often.
     """
 
     model: ModelIdentity
@@ -60,6 +62,7 @@ class Observations:
     dtype: str
     layers: Mapping[int, RoutedTokens]
     sums: Mapping[int, LayerSums] | None = None
+    mask_ratios: tuple[float, ...] = ()
 
     @classmethod
     def summed(cls, sums: Mapping[int, LayerSums], **fields: Any) -> "Observations":
@@ -106,6 +109,7 @@ class Observations:
                     "demos": [asdict(demo) for demo in self.demos],
                     "runner": self.runner,
                     "dtype": self.dtype,
+                    **({"mask_ratios": list(self.mask_ratios)} if self.mask_ratios else {}),
                     "records": "full" if self.sums is None else "none",
                     "num_experts": self.router.num_experts,
                     "top_k": self.router.top_k,
@@ -145,7 +149,11 @@ class Observations:
             for name in ("domain", "runner", "dtype"):
                 if not isinstance(value.get(name), str):
                     raise ArtifactError(f"the entry {name!r} must be a string")
+            ratios = value.get("mask_ratios", [])
+            if not isinstance(ratios, list) or any(type(i) not in (int, float) for i in ratios):
+                raise ArtifactError("the entry 'mask_ratios' must be a list of numbers")
             fields = {
+                "mask_ratios": tuple(map(float, ratios)),
                 "model": ModelIdentity.from_json(value.get("model")),
                 "router": router,
                 "demos": tuple(_observed_demo(demo) for demo in demos),

@@ -173,6 +173,14 @@ running = _several(
         show_default=True,
         help="Several processes: how long one is waited for before it counts as hung.",
     ),
+    click.option(
+        "--mask-ratio",
+        type=click.FloatRange(0, 1, min_open=True),
+        multiple=True,
+        metavar="SHARE",
+        help="For diffusion models: the share of response tokens that is hidden; repeatable. "
+        "[default: 0.25, 0.5, 0.75]",
+    ),
     _choice(
         "records",
         RECORDS,

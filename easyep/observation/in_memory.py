@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +14,12 @@ from easyep.distributed import ALONE, Group
 from easyep.errors import ObservationError
 from easyep.loading import quietly
 from easyep.observation.decoder import decoder_layers, find_decoder
+from easyep.observation.denoising import Denoising
+from easyep.observation.denoising_passes import Run, denoising_passes
 from easyep.observation.device_record import DeviceRecord
 from easyep.observation.learning import ENOUGH_TOKENS
 from easyep.observation.recorder import Recorder
+from easyep.observation.tap import Sink
 from easyep.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -36,6 +40,7 @@ def run_in_memory(
     mtp: "MtpModel | None" = None,
     stream: str | None = None,
     batch_size: int = 1,
+    denoising: Denoising | None = None,
     group: Group = ALONE,
     title: str = "Observing",
     progress: Progress = SILENT,
@@ -57,6 +62,7 @@ def run_in_memory(
             places ahead of the hidden state it is given.
         stream: as in `Recorder`.
         batch_size: demonstrations per forward pass.
+        denoising: how a diffusion model is run, one demonstration at a time.
         group: the processes that do so together; all need the same other arguments.
 
     Raises:
@@ -65,13 +71,17 @@ def run_in_memory(
     """
     if not sequences or any(len(sequence) == 0 for sequence in sequences):
         raise ObservationError("there are no demonstrations to run, or one has no tokens")
-    decoder = find_decoder(model)
-    layers: dict[int, nn.Module] = dict(enumerate(decoder_layers(decoder)))
-    if mtp is not None:
-        layers |= {len(layers) + i: layer.mtp_block for i, layer in enumerate(mtp.layers)}
-    parts: dict[int, DeviceRecord] = {}
-    recorder = Recorder(layers, parts.__setitem__, stream=stream)
-    if not recorder.moe_layers:
+    parts: dict[int, list[DeviceRecord]] = {}
+
+    def record(layer: int, part: DeviceRecord) -> None:
+        parts.setdefault(layer, []).append(part)
+
+    if denoising is not None:
+        batch_size = 1
+        recorders, run = denoising_passes(model, denoising, record, stream)
+    else:
+        recorders, run = _causal_passes(model, mtp, record, stream)
+    if not any(recorder.moe_layers for recorder in recorders):
         raise ObservationError(
             f"{type(model).__name__} has no routed experts that easyep knows how to watch"
         )
@@ -79,17 +89,17 @@ def run_in_memory(
     batches = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
     total = sum(len(sequences[demo]) for demo in todo)
     with ExitStack() as context:
-        context.enter_context(recorder.attached())
+        for recorder in recorders:
+            context.enter_context(recorder.attached())
         task = context.enter_context(progress.task(title, total, "tokens"))
-        run = _runner(model, decoder, recorder, mtp)
         if todo:
             longest = max((sequences[demo] for demo in todo), key=len)
             run([0], [_start_of(longest)], False)
-        waiting: deque[tuple[list[int], dict[int, DeviceRecord], int]] = deque()
+        waiting: deque[tuple[list[int], dict[int, list[DeviceRecord]], int]] = deque()
 
         def take() -> None:
             demos, records, count = waiting.popleft()
-            own = {index: record.fetch() for index, record in records.items()}
+            own = {index: _fetched(records[index]) for index in sorted(records)}
             for batch, found in group.collect((demos, own), count):
                 keep(batch, found)
                 task.advance(sum(len(sequences[demo]) for demo in batch))
@@ -121,10 +131,20 @@ def observe_in_memory(
     return {index: RoutedTokens.concatenate(parts[index]) for index in sorted(parts)}
 
 
-def _runner(
-    model: "PreTrainedModel", decoder: nn.Module, recorder: Recorder, mtp: "MtpModel | None"
-) -> Callable[[Sequence[int], Sequence[TokenSequence], bool], None]:
-    """Runs some demonstrations, by number and content, recorded or not."""
+def _fetched(parts: list[DeviceRecord]) -> RoutedTokens:
+    found = [part.fetch() for part in parts]
+    return found[0] if len(found) == 1 else RoutedTokens.concatenate(found)
+
+
+def _causal_passes(
+    model: "PreTrainedModel", mtp: "MtpModel | None", sink: Sink, stream: str | None
+) -> tuple[list[Recorder], Run]:
+    """A recorder of a model's layers, and what runs it; arguments as in `run_in_memory`."""
+    decoder = find_decoder(model)
+    layers: dict[int, nn.Module] = dict(enumerate(decoder_layers(decoder)))
+    if mtp is not None:
+        layers |= {len(layers) + i: layer.mtp_block for i, layer in enumerate(mtp.layers)}
+    recorder = Recorder(layers, sink, stream=stream)
     device = input_device(decoder)
 
     def run(demos: Sequence[int], rows: Sequence[TokenSequence], recorded: bool) -> None:
@@ -134,12 +154,13 @@ def _runner(
         if mtp is not None:
             _run_mtp(mtp, recorder, demos, rows, ids, output.last_hidden_state, recorded)
 
-    return run
+    return [recorder], run
 
 
 def _start_of(sequence: TokenSequence) -> TokenSequence:
     """What the recorder learns the layers' ways from, before the first batch."""
-    return TokenSequence(sequence.input_ids[:ENOUGH_TOKENS], sequence.is_response[:ENOUGH_TOKENS])
+    ids = sequence.input_ids[:ENOUGH_TOKENS]
+    return TokenSequence(ids, np.arange(len(ids)) >= len(ids) // 2)
 
 
 def _run_mtp(

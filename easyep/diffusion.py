@@ -1,0 +1,40 @@
+"""Diffusion language models: at which shares of hidden tokens they are observed."""
+
+from easyep.errors import UnsupportedModelError
+from easyep.recipe import Recipe
+from easyep.source import Source
+
+RATIOS = (0.25, 0.5, 0.75)
+
+
+def mask_ratios(recipe: Recipe, source: Source) -> tuple[float, ...]:
+    """The shares of a recipe, or the usual ones; empty for a model that is no diffusion model.
+
+    Raises:
+        UnsupportedModelError: shares are asked for where nothing is hidden; or the runner cannot
+            run a diffusion model.
+    """
+    if source.architecture.observation.diffusion is None:
+        if recipe.mask_ratio:
+            raise UnsupportedModelError(
+                f"{source.architecture.name} models write one token after the other and hide none: "
+                "leave --mask-ratio out (it is for LLaDA-MoE, LLaDA2 and DiffusionGemma)"
+            )
+        return ()
+    if recipe.runner not in ("auto", "memory"):
+        raise UnsupportedModelError(
+            f"diffusion models are observed from memory, not with --runner {recipe.runner}; "
+            "choose --runner memory"
+        )
+    return recipe.mask_ratio or RATIOS
+
+
+def recorded_tokens(tokens: int, response: int, source: Source, ratios: tuple[float, ...]) -> int:
+    """About how many tokens a layer's record holds of so many, `response` of them of responses."""
+    kind = source.architecture.observation.diffusion
+    if kind is None:
+        return tokens
+    if kind == "full":
+        return len(ratios) * tokens
+    in_work = len(ratios) * (response or tokens)
+    return in_work + (tokens if kind == "canvas" else len(ratios) * tokens)
