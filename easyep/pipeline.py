@@ -1,7 +1,7 @@
 """The order of the stages; each function here is a command, with the same names and defaults."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +12,7 @@ from easyep.architectures.engines import Serving, check_serving
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_absent
 from easyep.checkpoint import rewriting, verification
+from easyep.checkpoint.copied import Copied
 from easyep.choices import optional, several, size, text
 from easyep.clock import Clock
 from easyep.criteria import needs_record
@@ -96,9 +97,11 @@ def prune(
     }
     checked: list[verification.Verification] = []
 
-    def check(written: Path) -> None:
+    def check(written: Path, copied: Mapping[str, Copied]) -> None:
         clock.lap("rewrite")
-        checked.append(verification.verify(written, source.model.path, progress=progress))
+        checked.append(
+            verification.verify(written, source.model.path, copied=copied, progress=progress)
+        )
         if not checked[0].ok:
             problems = "; ".join(checked[0].problems)
             raise VerificationError(f"what was written is wrong and was not kept: {problems}")
@@ -274,7 +277,7 @@ def _rewrite(
     max_shard_size: int,
     facts: dict[str, Any],
     progress: Progress,
-    check: Callable[[Path], None] | None = None,
+    check: rewriting.Check | None = None,
 ) -> rewriting.Rewritten:
     mtp = source.mtp_mode(mtp, chosen)
     card = model_card(source.model, source.checkpoint.config, chosen, mtp, facts)

@@ -60,22 +60,31 @@ class OutputShard:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Tensors that end in the same file: all of one expert, or all of one matrix."""
+    """Tensors that end in the same file: all of one expert, or all of one matrix.
+
+    Attributes:
+        layer: the decoder layer that they lie in; None = outside of all.
+        at: where the first of them lies in the source.
+        tensors: all of them, in order.
+        expert: the expert's new number; -1 where they are not one expert's.
+    """
 
     layer: int | None
-    at: tuple[str, int]  # where the first of them lies in the source
+    at: tuple[str, int]
     tensors: tuple[OutputTensor, ...]
+    expert: int = -1
 
 
 def shards(units: Iterable[Unit], checkpoint: Checkpoint, limit: int) -> Iterator[OutputShard]:
-    """Units in layer order, in files of at most `limit` bytes."""
+    """Units in layer order, a layer's experts last, in files of at most `limit` bytes."""
+    units = list(units)
     first = min((unit.at for unit in units if unit.layer is not None), default=("", 0))
 
-    def order(unit: Unit) -> tuple[float, tuple[str, int]]:
+    def order(unit: Unit) -> tuple[float, int, tuple[str, int]]:
         if unit.layer is not None:
-            return unit.layer, unit.at
+            return unit.layer, unit.expert, unit.at
         # Embeddings lie before the layers in most sources, the final norm and the head behind.
-        return (-1 if unit.at < first else float("inf")), unit.at
+        return (-1 if unit.at < first else float("inf")), -1, unit.at
 
     groups: list[list[Unit]] = [[]]
     size = 0

@@ -1,37 +1,24 @@
 """Selection and layout -> the exact files to be written, before any weight is read."""
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from math import prod
 from typing import Any
 
 from easyep.architectures.spec import Architecture, find_architecture
 from easyep.artifacts.selection import Selection
-from easyep.checkpoint.computed import cut_rows, remapped_table
 from easyep.checkpoint.config_edits import config_edits
-from easyep.checkpoint.copying import Range
 from easyep.checkpoint.files import Checkpoint
-from easyep.checkpoint.headers import BITS, Tensor
 from easyep.checkpoint.kept_experts import kept_experts
 from easyep.checkpoint.layout import Layout, resolve
-from easyep.checkpoint.moe_layer import RowsTensor
-from easyep.checkpoint.output_files import OutputShard, OutputTensor, Unit, shards
+from easyep.checkpoint.output_files import OutputShard, shards
+from easyep.checkpoint.output_units import units_of
 from easyep.checkpoint.renumbering import renaming
 from easyep.checkpoint.side_files import side_files
 from easyep.checkpoint.target import check_target
-from easyep.errors import CheckpointError, LayoutError
+from easyep.errors import CheckpointError
 
 MAX_SHARD_BYTES = 5_000_000_000
-
-# How names go on behind the name of a matrix, in all formats.
-_COMPANION = re.compile(
-    r"[._](?:q?weight|blocks|bias|qzeros|g_idx|(?:(?:input|activation|global)_)*scales?)"
-    r"(?:[._]\w+)*$",
-    re.ASCII,
-)
 
 
 @dataclass(frozen=True)
@@ -134,7 +121,7 @@ def plan(
         drop_mtp=mtp == "drop",
         rename=renaming(architecture, layout.router, kept),
     )
-    units = list(_units(checkpoint, layout, kept, drop_mtp=mtp == "drop"))
+    units = list(units_of(checkpoint, layout, kept, drop_mtp=mtp == "drop"))
     result = Plan(
         checkpoint=checkpoint,
         architecture=architecture,
@@ -168,88 +155,3 @@ def _warnings(checkpoint: Checkpoint, selection: Selection) -> Iterator[str]:
             "weights differ from this checkpoint's; the expert ids fit, but they should be of one "
             "model"
         )
-
-
-def _units(
-    checkpoint: Checkpoint,
-    layout: Layout,
-    kept: Mapping[int, tuple[int, ...]],
-    *,
-    drop_mtp: bool,
-) -> Iterator[Unit]:
-    experts = layout.router.num_experts
-    singles: list[Unit] = []
-    for index, layer in layout.layers.items():
-        if layer.is_mtp and drop_mtp:
-            continue
-        for new, expert in enumerate(kept[index] if layer.experts else ()):
-            members = sorted(layer.experts[expert], key=lambda each: _place(each.tensor))
-            yield Unit(
-                layer.place,
-                _place(members[0].tensor),
-                tuple(
-                    _whole(each.tensor, each.renumbered(new, len(kept[index]))) for each in members
-                ),
-            )
-        for rows in layer.rows:
-            singles.append(Unit(layer.place, _place(rows.tensor), (_sliced(rows, kept, experts),)))
-        for table in layer.tables:
-            changed = _remapped(table, kept[index], experts)
-            singles.append(Unit(layer.place, _place(table), (changed,)))
-    for name in layout.kept:
-        if not (drop_mtp and layout.is_mtp(name)):
-            tensor = checkpoint.tensors[name]
-            singles.append(Unit(layout.layer_of.get(name), _place(tensor), (_whole(tensor, name),)))
-    yield from _joined(singles)
-
-
-def _joined(singles: Iterable[Unit]) -> Iterator[Unit]:
-    """Units of one tensor, with those made one that store one matrix: its numbers, scales, bias."""
-    matrices: dict[str, list[Unit]] = {}
-    for unit in singles:
-        name = unit.tensors[0].name
-        matrices.setdefault(_COMPANION.sub("", name), []).append(unit)
-    for units in matrices.values():
-        units.sort(key=lambda unit: unit.at)
-        tensors = tuple(tensor for unit in units for tensor in unit.tensors)
-        yield Unit(units[0].layer, units[0].at, tensors)
-
-
-def _place(tensor: Tensor) -> tuple[str, int]:
-    return tensor.shard, tensor.begin
-
-
-def _whole(tensor: Tensor, name: str) -> OutputTensor:
-    source = Range(tensor.shard, tensor.begin, tensor.end)
-    return OutputTensor(name, tensor.dtype, tensor.shape, (source,))
-
-
-def _sliced(rows: RowsTensor, kept: Mapping[int, tuple[int, ...]], experts: int) -> OutputTensor:
-    """The rows of the kept experts and the tail."""
-    tensor, per = rows.tensor, rows.rows_per_expert
-    bits = BITS[tensor.dtype] * prod(tensor.shape[rows.axis + 1 :])
-    if bits * per % 8:
-        raise LayoutError(
-            f"tensor {tensor.name!r} ({tensor.dtype}) cannot be cut between experts: "
-            f"an expert's rows take {bits * per} bits, which do not fill whole bytes"
-        )
-    shape = rows.shape_with(len(kept[rows.layers[0]]))
-    if rows.axis:
-        # Rows along a later axis lie scattered: routers, small enough to be cut in memory.
-        whole = (Range(tensor.shard, tensor.begin, tensor.end),)
-        change = partial(cut_rows, rows=rows, kept=[kept[layer] for layer in rows.layers])
-        return OutputTensor(tensor.name, tensor.dtype, shape, whole, change)
-    blocks = [(expert * per, (expert + 1) * per) for expert in kept[rows.layers[0]]]
-    if rows.tail:
-        blocks.append((experts * per, experts * per + rows.tail))
-    ranges = tuple(
-        Range(tensor.shard, tensor.begin + first * bits // 8, tensor.begin + last * bits // 8)
-        for first, last in blocks
-    )
-    return OutputTensor(tensor.name, tensor.dtype, shape, ranges)
-
-
-def _remapped(table: Tensor, kept: tuple[int, ...], experts: int) -> OutputTensor:
-    whole = (Range(table.shard, table.begin, table.end),)
-    change = partial(remapped_table, table=table, kept=kept, experts=experts)
-    return OutputTensor(table.name, table.dtype, table.shape, whole, change)

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 from easyep.checkpoint.files import Checkpoint, checked_file
 from easyep.checkpoint.manifest import easyep_version
+from easyep.checkpoint.output_files import OutputShard, OutputTensor
 from easyep.checkpoint.planning import Plan
 from easyep.checkpoint.proofreading import proofread
 from easyep.checkpoint.work_folder import WorkFolder
@@ -36,20 +38,36 @@ def has_changed(source: Checkpoint, before: Stamps) -> bool:
         return False
 
 
-def purpose(work: Plan, source: Stamps) -> dict[str, str]:
-    """All that the weight files of a plan depend on: only a rewrite with the same goes on."""
-    planned = hashlib.sha256(_hashable([work.mtp, sorted(work.kept_experts.items())]))
+def purpose(work: Plan, source: Stamps, decided_by: str | None = None) -> dict[str, str]:
+    """All that the weight files of a plan depend on: only a rewrite with the same goes on.
+
+    Args:
+        work: the plan.
+        source: the weight files of the source.
+        decided_by: where the experts are not known yet, what decides which they will be.
+    """
+    choice = sorted(work.kept_experts.items()) if decided_by is None else decided_by
+    planned = hashlib.sha256(_hashable([work.mtp, choice]))
     for shard in work.shards:
-        planned.update(shard.name.encode() + shard.header)
-        for tensor in shard.tensors:
-            for each in tensor.ranges:
-                planned.update(f"{each.shard} {each.begin} {each.end}\n".encode())
+        tensors = shard.tensors if decided_by is None else ()
+        planned.update(digest(shard, tensors).encode())
     model = work.checkpoint.identity("").to_json()
     return {
         "easyep": easyep_version(),
         "source": hashlib.sha256(_hashable([model, sorted(source.items())])).hexdigest(),
         "plan": planned.hexdigest(),
     }
+
+
+def digest(shard: OutputShard, tensors: Iterable[OutputTensor]) -> str:
+    """A SHA-256 of what is planned for the first `tensors` of a weight file."""
+    planned = hashlib.sha256(shard.name.encode() + shard.header)
+    for tensor in tensors:
+        for each in tensor.ranges:
+            planned.update(f"{each.shard} {each.begin} {each.end}\n".encode())
+        if isinstance(tensor.change, partial):
+            planned.update(repr(sorted(tensor.change.keywords.items())).encode())
+    return planned.hexdigest()
 
 
 def intact(work: Plan, place: WorkFolder, progress: Progress) -> set[str]:

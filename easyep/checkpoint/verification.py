@@ -16,6 +16,7 @@ from easyep.checkpoint.comparison import (
     different_names,
 )
 from easyep.checkpoint.config_comparison import config_problems, small_file_problems
+from easyep.checkpoint.copied import Copied, proofs_of_copied
 from easyep.checkpoint.files import CONFIG, INDEX, Checkpoint
 from easyep.checkpoint.kept_experts import kept_experts
 from easyep.checkpoint.layout import Layout, resolve
@@ -95,6 +96,7 @@ def verify(
     source: str | os.PathLike[str] | None = None,
     *,
     jobs: int | None = None,
+    copied: Mapping[str, Copied] | None = None,
     progress: Progress = SILENT,
 ) -> Verification:
     """Check the pruned checkpoint in `path`, and compare it with its `source` if that is given.
@@ -109,7 +111,9 @@ def verify(
         path: the pruned checkpoint.
         source: the checkpoint that it was made from.
         jobs: files read at a time; None = one for each core.
-        progress: told of every byte of the pruned checkpoint.
+        copied: weight files whose bytes were compared while this process wrote them. They are not
+            read again: what they were made from is held against what they must be made from.
+        progress: told of every byte that is read.
 
     Returns:
         What was checked. A problem of the pruned checkpoint is a failed check, not an error.
@@ -147,15 +151,18 @@ def verify(
     found: list[Counterpart] | None = None
     if pruned is not None and layout is not None and original is not None:
         found = _compare(checks, pruned, layout, original, manifest)
+    copied = copied or {}
+    names = manifest.checksums.keys() | (pruned.shards.keys() if pruned is not None else ())
     proofs = proofread(
         root,
-        manifest.checksums.keys() | (pruned.shards.keys() if pruned is not None else ()),
-        found or (),
+        names - copied.keys(),
+        [each for each in found or () if each.pruned.shard not in copied],
         original,
         limit=TOLD + 1,
         jobs=jobs,
         progress=progress,
     )
+    proofs |= proofs_of_copied(copied, found or (), pruned, original, limit=TOLD + 1)
     checks.find(
         "checksums",
         lambda: _checksum_problems(manifest.checksums, proofs),

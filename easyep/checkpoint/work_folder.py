@@ -3,7 +3,7 @@
 ``.NAME.partial-<fingerprint>`` holds
 
 * ``checkpoint``: the files to be; it is renamed to NAME when all of them are there;
-* ``state.json``: what is being written, and the size and SHA-256 of each finished weight file;
+* ``state.json``: what is being written, and what is known of each finished weight file;
 * ``lock``: locked (flock) while a run works here, which tells a live run from a killed one.
 
 The fingerprint is a hash of all that the weight files depend on. So a rewrite never meets the
@@ -27,16 +27,23 @@ from easyep.atomic import appear, make_parents, remove_empty, write_bytes, writi
 from easyep.checkpoint.json_text import parse
 from easyep.errors import EasyEPError, OutputError
 
-SCHEMA = 1
+SCHEMA = 2
 STATE, LOCK, FILES = "state.json", "lock", "checkpoint"
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A weight file that was on disk before it was noted: its size in bytes and its SHA-256."""
+    """A weight file that was on disk before it was noted.
+
+    Attributes:
+        size: in bytes.
+        sha256: of its content.
+        plan: a digest of the byte ranges that it was made from (`resuming.digest`).
+    """
 
     size: int
     sha256: str
+    plan: str
 
 
 @dataclass
@@ -59,14 +66,14 @@ class WorkFolder:
         """The folder that becomes the target."""
         return self.path / FILES
 
-    def note(self, name: str, size: int, sha256: str) -> None:
+    def note(self, name: str, file: Finished) -> None:
         """Remember that the weight file `name` is on disk; several threads may call this.
 
         Raises:
             OutputError: it cannot be written down.
         """
         with self._noting:
-            self.finished[name] = Finished(size, sha256)
+            self.finished[name] = file
             self.save()
 
     def keep_only(self, names: set[str]) -> None:

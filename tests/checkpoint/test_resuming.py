@@ -152,7 +152,7 @@ def test_of_two_runs_at_once_the_second_is_refused(
     target = tmp_path / "out"
     asked = 0
 
-    def at_the_same_time(_: Path) -> None:
+    def at_the_same_time(*_: Any) -> None:
         nonlocal asked
         for selection in (choose(model), choose(model, seed=1)):
             with pytest.raises(OutputError, match=rf"another run \(process {os.getpid()} on"):
@@ -167,7 +167,7 @@ def test_of_two_runs_at_once_the_second_is_refused(
 def test_what_verification_refuses_is_not_gone_on_with(
     model: Path, choose: Chooser, tmp_path: Path
 ) -> None:
-    def check(_: Path) -> None:
+    def check(*_: Any) -> None:
         raise VerificationError("no")
 
     with pytest.raises(VerificationError, match="no$"):
@@ -179,7 +179,7 @@ def test_what_verification_refuses_is_not_gone_on_with(
 def test_a_check_that_was_cut_short_is_made_again(
     model: Path, choose: Chooser, tmp_path: Path, error: type[BaseException]
 ) -> None:
-    def check(_: Path) -> None:
+    def check(*_: Any) -> None:
         raise error("no")
 
     with pytest.raises(error):

@@ -318,7 +318,8 @@ def test_the_check_sees_everything_before_the_target_has_its_name(
     path, target = source("deepseek_v3"), tmp_path / "out"
     seen: list[dict[str, bytes]] = []
 
-    def check(folder: Path) -> None:
+    def check(folder: Path, copied: Any) -> None:
+        assert not copied
         assert not target.exists()
         assert verify(folder, path).ok
         seen.append({f.name: f.read_bytes() for f in folder.iterdir()})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from easyep.checkpoint import blocks, shard_writing
+from easyep.checkpoint import blocks, shard_file, shard_writing
 from easyep.checkpoint.copying import Sources
 from easyep.checkpoint.planning import Plan, plan
 from easyep.checkpoint.shard_writing import ShardWriter
@@ -25,7 +25,7 @@ def work(tmp_path: Path, choose: Chooser) -> Plan:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (blocks, shard_writing):
+    for module in (blocks, shard_file):
         monkeypatch.setattr(module, "BLOCK_BYTES", 1000)
 
 
@@ -46,13 +46,13 @@ def expected(work: Plan) -> dict[str, bytes]:
 class Written:
     """A folder that is written to, and what was told of it."""
 
-    def __init__(self, work: Plan, folder: Path) -> None:
+    def __init__(self, work: Plan, folder: Path, *, read_back: bool = False) -> None:
         folder.mkdir()
         self.folder = folder
         self.finished: dict[str, tuple[int, str]] = {}
         self.bytes = 0
         self.writer = ShardWriter(
-            work.shards, folder, work.checkpoint, folder, finished=self.note, task=self
+            work.shards, folder, work.checkpoint, folder, finished=self.note, read_back=read_back
         )
 
     def note(self, name: str, size: int, sha256: str) -> None:
@@ -76,7 +76,7 @@ def test_files_are_the_same_with_any_number_of_threads(
     monkeypatch.setattr(shard_writing, "cores", lambda: cores)
     assert len(work.shards) > 2
     written = Written(work, tmp_path / "out")
-    written.writer.write({shard.name: shard.tensors for shard in work.shards})
+    written.writer.write({shard.name: shard.tensors for shard in work.shards}, written)
     written.writer.close()
     written.check(expected(work))
 
@@ -86,7 +86,7 @@ def test_files_are_the_same_a_few_tensors_at_a_time(work: Plan, tmp_path: Path, 
     written = Written(work, tmp_path / "out")
     for at in range(0, max(len(shard.tensors) for shard in work.shards), step):
         parts = {shard.name: shard.tensors[at : at + step] for shard in work.shards}
-        written.writer.write({name: some for name, some in parts.items() if some})
+        written.writer.write({name: some for name, some in parts.items() if some}, written)
         done = {each.name for each in work.shards if len(each.tensors) <= at + step}
         assert written.finished.keys() == done
     written.writer.close()
@@ -103,7 +103,6 @@ def test_room_is_reserved_before_the_first_byte(work: Plan, tmp_path: Path) -> N
             work.checkpoint,
             tmp_path / "out",
             finished=written.note,
-            task=written,
         )
 
 
@@ -124,7 +123,7 @@ def test_the_first_error_stops_all_threads(
     monkeypatch.setattr(Sources, "read_into", failing)
     written = Written(work, tmp_path / "out")
     with pytest.raises(CheckpointError, match="gone"):
-        written.writer.write({shard.name: shard.tensors for shard in work.shards})
+        written.writer.write({shard.name: shard.tensors for shard in work.shards}, written)
     written.writer.close()
     assert len(reads) < 20 + 4 * cores
     assert len(written.finished) < len(work.shards)
@@ -136,7 +135,7 @@ def test_only_the_kept_ranges_are_asked_from_the_disk(
     advised: list[tuple[int, int, int]] = []
     monkeypatch.setattr(os, "posix_fadvise", lambda _fd, *rest: advised.append(rest))
     written = Written(work, tmp_path / "out")
-    written.writer.write({shard.name: shard.tensors for shard in work.shards})
+    written.writer.write({shard.name: shard.tensors for shard in work.shards}, written)
     written.writer.close()
     written.check(expected(work))
     ahead = [size for _, size, advice in advised if advice == os.POSIX_FADV_WILLNEED]
@@ -146,7 +145,7 @@ def test_only_the_kept_ranges_are_asked_from_the_disk(
 
 def test_nothing_to_write_is_nothing_done(work: Plan, tmp_path: Path) -> None:
     written = Written(work, tmp_path / "out")
-    written.writer.write({})
+    written.writer.write({}, written)
     written.writer.close()
     assert not written.finished
     assert not written.bytes
