@@ -1,12 +1,32 @@
 """Recipe + observations -> scores and selection."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from easyep import scoring, selection
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.source import Source
+
+
+def decide_layer(
+    recipe: Recipe, source: Source, observed: Sequence[Observations], layer: int
+) -> tuple[int, ...]:
+    """What `decide` would keep in one layer, where its choice does not depend on other layers.
+
+    Args:
+        recipe, source: as in `decide`.
+        observed: one observation per domain, in the recipe's order, of this layer alone.
+        layer: the layer.
+    """
+    scores = _scores(recipe, source, observed)
+    others = dict.fromkeys(source.layout.layers, np.zeros(source.router.num_experts))
+    # Experts of all layers may be protected or forbidden by name.
+    whole = replace(scores, layers={**others, **scores.layers}, peaks={})
+    return _selection(recipe, whole).layers[layer]
 
 
 def decide(
@@ -24,7 +44,17 @@ def decide(
         observed: one observation per domain, in the recipe's order; none for criteria that look
             at weights.
     """
-    scores = scoring.score(
+    scores = _scores(recipe, source, observed, progress)
+    return scores, _selection(recipe, scores, progress)
+
+
+def _scores(
+    recipe: Recipe,
+    source: Source,
+    observed: Sequence[Observations],
+    progress: Progress = SILENT,
+) -> Scores:
+    return scoring.score(
         observed,
         recipe.criterion,
         model=source,
@@ -35,7 +65,10 @@ def decide(
         mtp=recipe.mtp,
         progress=progress,
     )
-    chosen = selection.select(
+
+
+def _selection(recipe: Recipe, scores: Scores, progress: Progress = SILENT) -> Selection:
+    return selection.select(
         scores,
         recipe.keep,
         groups=recipe.groups,
@@ -44,4 +77,3 @@ def decide(
         forbid=recipe.forbid,
         progress=progress,
     )
-    return scores, chosen

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from easyep import calibration, planning, selection
+from easyep import calibration, one_read, planning, selection
 from easyep.architectures.engines import Serving, check_serving
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_absent
@@ -78,44 +78,53 @@ def prune(
     source = Source.open(model)
     planned = planning.check(recipe, source, output, work)
     clock.lap("check")
-    observed: list[Observations] = []
-    if needs_record(recipe.criterion):
-        observed = calibration.calibrate(
-            recipe, source, criteria=[recipe.criterion], work_dir=work, progress=progress
-        )
-    clock.lap("observe")
-    scores, chosen = decide(recipe, source, observed, progress=progress)
-    if work is not None:
-        scores.save(work / "scores.json")
-        chosen.save(work / "selection.json")
-    clock.lap("select")
-    facts = {
-        "recipe": recipe.to_json(),
-        "observations": [dict(origin) for origin in scores.observations],
-        "retained_share": selection.retained_share(scores, chosen),
-        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "numpy")},
-    }
-    checked: list[verification.Verification] = []
+    with one_read.begun(recipe, source, output, progress=progress) as early:
+        observed: list[Observations] = []
+        if needs_record(recipe.criterion):
+            observed = calibration.calibrate(
+                recipe,
+                source,
+                criteria=[recipe.criterion],
+                work_dir=work,
+                on_layer_finished=early.finished if early else None,
+                progress=progress,
+            )
+        clock.lap("observe")
+        scores, chosen = decide(recipe, source, observed, progress=progress)
+        if work is not None:
+            scores.save(work / "scores.json")
+            chosen.save(work / "selection.json")
+        clock.lap("select")
+        facts = {
+            "recipe": recipe.to_json(),
+            "observations": [dict(origin) for origin in scores.observations],
+            "retained_share": selection.retained_share(scores, chosen),
+            "versions": {
+                name: metadata.version(name) for name in ("torch", "transformers", "numpy")
+            },
+        }
+        checked: list[verification.Verification] = []
 
-    def check(written: Path, copied: Mapping[str, Copied]) -> None:
-        clock.lap("rewrite")
-        checked.append(
-            verification.verify(written, source.model.path, copied=copied, progress=progress)
-        )
-        if not checked[0].ok:
-            problems = "; ".join(checked[0].problems)
-            raise VerificationError(f"what was written is wrong and was not kept: {problems}")
+        def check(written: Path, copied: Mapping[str, Copied]) -> None:
+            clock.lap("rewrite")
+            checked.append(
+                verification.verify(written, source.model.path, copied=copied, progress=progress)
+            )
+            if not checked[0].ok:
+                problems = "; ".join(checked[0].problems)
+                raise VerificationError(f"what was written is wrong and was not kept: {problems}")
 
-    rewritten = _rewrite(
-        source,
-        chosen,
-        output,
-        mtp=recipe.mtp,
-        max_shard_size=recipe.max_shard_size,
-        facts=facts,
-        progress=progress,
-        check=check,
-    )
+        rewritten = _rewrite(
+            source,
+            chosen,
+            output,
+            mtp=recipe.mtp,
+            max_shard_size=recipe.max_shard_size,
+            facts=facts,
+            progress=progress,
+            check=check,
+            early=early.rewriting if early else None,
+        )
     warnings = dict.fromkeys((*planned.warnings, *rewritten.warnings))
     rewritten = replace(rewritten, warnings=tuple(warnings))
     clock.lap("verify")
@@ -278,17 +287,31 @@ def _rewrite(
     facts: dict[str, Any],
     progress: Progress,
     check: rewriting.Check | None = None,
+    early: rewriting.Rewriting | None = None,
 ) -> rewriting.Rewritten:
     mtp = source.mtp_mode(mtp, chosen)
     card = model_card(source.model, source.checkpoint.config, chosen, mtp, facts)
+    manifest = {"source": source.identity.to_json(), **facts}
+    extra_files = {"README.md": card.encode()}
+    if early is not None:
+        work = rewriting.plan(
+            source.checkpoint,
+            chosen,
+            mtp=mtp,
+            max_shard_size=max_shard_size,
+            layout=source.layout,
+        )
+        return early.finish(
+            work, manifest=manifest, extra_files=extra_files, check=check, progress=progress
+        )
     return rewriting.rewrite(
         source.checkpoint,
         chosen,
         Path(output),
         mtp=mtp,
         max_shard_size=max_shard_size,
-        manifest={"source": source.identity.to_json(), **facts},
-        extra_files={"README.md": card.encode()},
+        manifest=manifest,
+        extra_files=extra_files,
         progress=progress,
         layout=source.layout,
         check=check,

@@ -1,6 +1,7 @@
 """What a run would do: every check that needs no model, and the bytes that would be written."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,22 +116,9 @@ def check(
     warnings = check_serving(
         recipe.serving, source.architecture.engines, router, keep, recipe.groups, recipe.align
     )
-    n_group = router.n_group if recipe.groups == "balanced" else 1
-    size = router.num_experts // n_group
-    stand_in = Selection(
-        model=source.identity,
-        num_experts=router.num_experts,
-        keep=keep,
-        groups=recipe.groups,
-        criterion=recipe.criterion,
-        layers=dict.fromkeys(
-            list(source.layout.layers),
-            tuple(g * size + i for g in range(n_group) for i in range(keep // n_group)),
-        ),
-    )
     planned = rewriting.plan(
         source.checkpoint,
-        stand_in,
+        stand_in(recipe, source, list(source.layout.layers)),
         mtp=source.mtp_mode(recipe.mtp),
         max_shard_size=recipe.max_shard_size,
         output=output,
@@ -139,6 +127,28 @@ def check(
     if work_dir is not None and output is not None:
         _check_work_dir(work_dir, Path(output))
     return replace(planned, warnings=(*planned.warnings, *warnings))
+
+
+def stand_in(recipe: Recipe, source: Source, layers: Sequence[int]) -> Selection:
+    """A selection of as many experts as the recipe keeps, the first ones (of each group).
+
+    Raises:
+        SelectionError: the router could not work with that many.
+    """
+    router = source.router
+    keep = keep_count(recipe.keep, router, groups=recipe.groups, align=recipe.align)
+    n_group = router.n_group if recipe.groups == "balanced" else 1
+    size = router.num_experts // n_group
+    return Selection(
+        model=source.identity,
+        num_experts=router.num_experts,
+        keep=keep,
+        groups=recipe.groups,
+        criterion=recipe.criterion,
+        layers=dict.fromkeys(
+            layers, tuple(g * size + i for g in range(n_group) for i in range(keep // n_group))
+        ),
+    )
 
 
 def _check_criterion(recipe: Recipe, source: Source) -> None:

@@ -2,10 +2,11 @@
 
 
 class Recorder:
-    """Remembers tasks and amounts; raises `error` as soon as `fail_at` units are done."""
+    """Remembers what it is told; raises `error` as soon as `fail_at` units are done."""
 
     def __init__(self, fail_at: int | None = None, error: BaseException | None = None) -> None:
         self.tasks: list[tuple[str, int, str]] = []
+        self.said: list[str] = []
         self.done = 0
         self.fail_at, self.error = fail_at, error
 
@@ -18,6 +19,9 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
 
     def advance(self, amount: int = 1) -> None:
         self.done += amount

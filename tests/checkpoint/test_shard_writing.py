@@ -149,3 +149,25 @@ def test_nothing_to_write_is_nothing_done(work: Plan, tmp_path: Path) -> None:
     written.writer.close()
     assert not written.finished
     assert not written.bytes
+
+
+def test_a_file_that_gives_back_other_bytes_is_an_error(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite: Callable[..., int] = os.pwrite
+    written = Written(work, tmp_path / "out", read_back=True)
+    written.writer.write({work.shards[0].name: work.shards[0].tensors}, written)
+    assert written.finished.keys() == {work.shards[0].name}
+    calls = 0
+
+    def one_bit_off(descriptor: int, data: memoryview, offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        changed = bytearray(data)
+        changed[-1] ^= calls == 3
+        return pwrite(descriptor, changed, offset)
+
+    monkeypatch.setattr(os, "pwrite", one_bit_off)
+    with pytest.raises(OutputError, match="does not give back what was written"):
+        written.writer.write({work.shards[1].name: work.shards[1].tensors}, written)
+    written.writer.close()
