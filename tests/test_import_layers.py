@@ -42,6 +42,7 @@ ORDER = [
     ["observing"],
     ["calibration", "deciding"],
     ["planning"],
+    ["one_read"],
     ["pipeline", "queries", "measuring"],
     ["study"],
     ["cli"],
