@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from easyep.artifacts import Demo, Observations, RoutedTokens, Scores, Selection
+    from easyep.comparing import Comparison, compare
     from easyep.criteria import criterion
     from easyep.errors import EasyEPError
     from easyep.evaluation.paired import differences
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "Comparison",
     "Demo",
     "EasyEPError",
     "Observations",
@@ -42,6 +44,7 @@ __all__ = [
     "Selection",
     "Stability",
     "bench",
+    "compare",
     "criterion",
     "differences",
     "evaluate",
@@ -60,6 +63,7 @@ __all__ = [
 
 _HOMES = {
     "artifacts": ["Demo", "Observations", "RoutedTokens", "Scores", "Selection"],
+    "comparing": ["Comparison", "compare"],
     "criteria": ["criterion"],
     "errors": ["EasyEPError"],
     "evaluation.paired": ["differences"],

@@ -67,6 +67,27 @@ def demonstrations_of(
     Raises:
         DemosError: one cannot be read or rendered; the message says which.
     """
+    for domain, sequences in rendered(recipe, source):
+        if recipe.tokens == "response" and not any(s.is_response.any() for s in sequences):
+            raise DemosError(f"{domain.path} has no response tokens; --tokens all uses prompts too")
+        yield (
+            domain,
+            demonstrations.choose(
+                sequences,
+                recipe.n_demos,
+                order=recipe.demo_order,
+                seed=recipe.seed,
+                tokens=recipe.tokens_per_domain,
+            ),
+        )
+
+
+def rendered(recipe: Recipe, source: Source) -> Iterator[tuple[Domain, list[TokenSequence]]]:
+    """Each domain of a recipe with all of its demonstrations, as the model reads them.
+
+    Raises:
+        DemosError: one cannot be read or rendered; the message says which.
+    """
     tokenizer = _Tokenizer(source, recipe.trust_remote_code)
     config = source.checkpoint.config
     limits = [recipe.max_length, config.get("max_position_embeddings")]
@@ -89,18 +110,7 @@ def demonstrations_of(
                     f"{demo.origin}: a token id is outside the model's vocabulary of {vocabulary}"
                 )
             sequences.append(sequence)
-        if recipe.tokens == "response" and not any(s.is_response.any() for s in sequences):
-            raise DemosError(f"{domain.path} has no response tokens; --tokens all uses prompts too")
-        yield (
-            domain,
-            demonstrations.choose(
-                sequences,
-                recipe.n_demos,
-                order=recipe.demo_order,
-                seed=recipe.seed,
-                tokens=recipe.tokens_per_domain,
-            ),
-        )
+        yield domain, sequences
 
 
 def calibrate(

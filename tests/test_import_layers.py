@@ -41,7 +41,7 @@ ORDER = [
     ["streams"],
     ["observing"],
     ["calibration", "deciding"],
-    ["planning"],
+    ["planning", "comparing"],
     ["one_read"],
     ["pipeline", "queries", "measuring"],
     ["study"],
@@ -51,7 +51,7 @@ ORDER = [
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 
 HEAVY = {"torch", "transformers", "lm_eval", "datasets", "accelerate"}
-RUNS_MODELS = {"observation", "demo_model", "masking"}
+RUNS_MODELS = {"observation", "demo_model", "masking", "comparing"}
 
 
 def modules() -> list[Path]:

@@ -27,6 +27,7 @@ COMMANDS = {
     "verify": ("stages", "Check a pruned checkpoint, byte by byte where its source is given."),
     "inspect": ("look", "Show what is in a checkpoint, and what pruning saves."),
     "eval": ("measure", "Measure accuracy with lm-evaluation-harness."),
+    "compare": ("compare", "Compare what two models predict and answer on the same text."),
     "bench": ("bench", "Measure throughput and latency, prefill and decode apart."),
     "demos": ("demos", "Look at demonstrations, check them, make your own."),
     "list": ("look", "List what easyep knows by name."),

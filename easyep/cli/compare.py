@@ -1,0 +1,148 @@
+"""`easyep compare`: how far a model is from another one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from easyep.atomic import check_file
+from easyep.cli import options
+from easyep.cli.console import print_json, print_table, progress_bars
+from easyep.scoring import TOKENS
+
+if TYPE_CHECKING:
+    from easyep.comparing.estimates import Mean
+
+
+@click.command(
+    "compare",
+    epilog="\b\nExamples:\n  easyep compare demo demo-math --domain math --domain facts\n"
+    "  easyep compare demo --selection selection.json --domain math",
+)
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="[B]", required=False)
+@click.option("--domain", multiple=True, metavar="NAME", help="Text of a domain; repeatable.")
+@click.option(
+    "--demos", multiple=True, metavar="FILE", help="A JSONL file of demonstrations; repeatable."
+)
+@click.option("--selection", metavar="FILE", help="Instead of B: A with all other experts masked.")
+@click.option(
+    "--n-demos",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=options.DEFAULTS["n_demos"],
+    show_default=True,
+    help="At most so many demonstrations per domain.",
+)
+@click.option(
+    "--max-length", type=click.IntRange(min=1), metavar="N", help="Tokens per demonstration."
+)
+@click.option(
+    "--tokens",
+    metavar="|".join(TOKENS),
+    default="response",
+    show_default=True,
+    help="Which tokens count; of plain text all do.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=256,
+    show_default=True,
+    help="Where generated answers are cut; 0 generates none.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=16,
+    show_default=True,
+    help="Prompts at a time.",
+)
+@options.seed
+@click.option(
+    "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda:0, ..."
+)
+@click.option("--dtype", metavar="NAME", default="auto", show_default=True, help="As in eval.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code in the checkpoints.")
+@click.option("--output", metavar="FILE", help="Write the numbers there as JSON.")
+@options.common
+def compare_command(
+    first: str,
+    second: str | None,
+    domain: tuple[str, ...],
+    demos: tuple[str, ...],
+    output: str | None,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+    **choices: Any,
+) -> None:
+    """Compare what two models predict and answer on the same text.
+
+    A is the reference. One model is in memory at a time.
+    """
+    if (second is None) == (choices["selection"] is None):
+        raise click.UsageError("give a second model or --selection, one of them")
+    if not domain and not demos:
+        raise click.UsageError("give --domain or --demos")
+    if choices["tokens"] not in TOKENS:
+        raise click.UsageError(f"--tokens must be one of {', '.join(TOKENS)}")
+    if output is not None:
+        check_file(output)
+    from easyep.artifacts.files import write_json
+    from easyep.comparing import compare
+
+    with progress_bars(quiet) as progress:
+        found = compare(first, second, domain=domain, demos=demos, progress=progress, **choices)
+    if output is not None:
+        write_json(output, found.to_json())
+    if as_json:
+        print_json(found.to_json())
+        return
+    names = [Path(name).name for name in (found.first, found.second)]
+    rows = [
+        [
+            *(one.domain, one.demos, one.tokens, _HELD_OUT[one.held_out]),
+            *(_with_error(one.divergence, 4), f"{one.p99:.2f}"),
+            _with_error(one.agreement, 1, percent=True),
+            *(f"{one.first_loss.value:.3f}", f"{one.second_loss.value:.3f}"),
+            _with_error(one.loss_difference, 3),
+        ]
+        for one in found.domains
+    ]
+    columns = ["domain", "demos", "tokens", "held out", "KL", "p99", "top-1 %"]
+    columns += [*(f"loss {name}" for name in names), "difference"]
+    print_table("Predictions, in nats per token", columns, rows)
+    _print_answers(found, names)
+
+
+_HELD_OUT = {True: "yes", False: "no", None: "?"}
+
+
+def _print_answers(found: Any, names: list[str]) -> None:
+    rows = []
+    for one in found.domains:
+        if one.generation is None:
+            continue
+        for name, health in zip(names, (one.generation.first, one.generation.second), strict=True):
+            rows.append(
+                [
+                    *(one.domain, name, health.answers),
+                    *(f"{100 * x:.0f}" for x in (health.empty, health.truncated, health.looping)),
+                    _with_error(health.length, 1),
+                ]
+            )
+        rows[-1] += [f"{one.generation.drift.value:+.1f}", f"{100 * one.generation.same:.0f}"]
+        rows[-2] += ["", ""]
+    if rows:
+        columns = ["domain", "model", "answers", "empty %", "truncated %", "looping %"]
+        columns += ["tokens", "drift", "same %"]
+        print_table("Greedy answers", columns, rows)
+
+
+def _with_error(mean: "Mean", digits: int, percent: bool = False) -> str:
+    factor = 100 if percent else 1
+    text = f"{factor * mean.value:.{digits}f}"
+    return text if mean.stderr is None else f"{text} ± {factor * mean.stderr:.{digits}f}"
