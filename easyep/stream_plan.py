@@ -23,9 +23,12 @@ EXPERTS = 1_000_000_000
 # experts' sum in float32.
 STATES, SUM = 5, 4
 
-# What one pass that computes takes for each token, in hidden states. Attention's scores come on
-# top of it (`observation.attention`).
-WORK, SCORES = 64, 300_000_000
+# What one pass that computes takes for each token, in hidden states.
+WORK = 64
+
+# What attention's scores take on top of it: at most so much (`observation.attention`), or that of
+# so many heads, 12 bytes for each pair of tokens.
+SCORES, HEADS, SCORE = 300_000_000, 128, 12
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ def plan_stream(runs: Sequence[Run], room: int) -> StreamPlan:
     hidden = _hidden(source.checkpoint.config)
     size = bytes_each(computed_type(source.checkpoint.config, dtype))
     lengths = [len(sequence) for run in runs for sequence in run.sequences]
-    work = max(lengths) * hidden * size * WORK + SCORES
+    scores = min(SCORES, max(lengths) ** 2 * HEADS * SCORE)
+    work = max(lengths) * hidden * size * WORK + scores
     waiting = sum(lengths) * hidden * (STATES * size + SUM)
     experts = max(4 * largest, min(EXPERTS, room // 6))
     budget = room - layer - experts - work

@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from easyep import memory, pipeline
+from easyep import memory, pipeline, runners
 from easyep.artifacts import Observations
 from easyep.calibration import calibrate
 from easyep.checkpoint.files import Checkpoint
@@ -159,7 +159,7 @@ def test_a_control_group_without_a_limit_limits_nothing(tmp_path: Path) -> None:
 def test_the_plan_says_how_the_model_would_be_run(
     room: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available", lambda: room)
+    monkeypatch.setattr(runners, "room", lambda device, max_memory: room)
     command = ["prune", "--model", "demo", "--domain", "math", "--device", "cpu", "--dry-run"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0
