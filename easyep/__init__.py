@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from easyep.criteria import criterion
     from easyep.errors import EasyEPError
     from easyep.evaluation.paired import differences
+    from easyep.evaluation.roofline.predict import predict
     from easyep.evaluation.throughput.bench import bench
     from easyep.measuring import evaluate
     from easyep.mixing import mix
@@ -52,6 +53,7 @@ __all__ = [
     "mix",
     "observe",
     "plan",
+    "predict",
     "prune",
     "read_mask",
     "rewrite",
@@ -67,6 +69,7 @@ _HOMES = {
     "criteria": ["criterion"],
     "errors": ["EasyEPError"],
     "evaluation.paired": ["differences"],
+    "evaluation.roofline.predict": ["predict"],
     "evaluation.throughput.bench": ["bench"],
     "measuring": ["evaluate"],
     "mixing": ["mix"],

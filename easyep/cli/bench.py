@@ -1,18 +1,15 @@
 """`easyep bench`: how fast a model is."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from easyep.atomic import check_file
 from easyep.cli import options
-from easyep.cli.console import human_bytes, print_json, print_table, progress_bars
+from easyep.cli.bench_tables import show, show_prediction
+from easyep.cli.console import print_json, progress_bars
 from easyep.recipe import DTYPES
-
-if TYPE_CHECKING:
-    from easyep.evaluation.throughput.bench import Throughput
-    from easyep.evaluation.throughput.results import Gain, Point
 
 
 class Lengths(click.ParamType[tuple[int, int]]):
@@ -52,6 +49,24 @@ class Json(click.ParamType[dict[str, Any]]):
 
 @click.command("bench", epilog="\b\nExample:\n  easyep bench demo-math --against demo")
 @click.argument("model", metavar="DIR")
+@click.option(
+    "--predict",
+    metavar="MACHINE",
+    help="Measure nothing; bound it by the roofline of h100, h200x8, ... (`easyep list "
+    "accelerators`) or of this machine (probe), from config.json alone.",
+)
+@click.option(
+    "--keep",
+    type=options.Keep(),
+    multiple=True,
+    help="For --predict: experts to keep in each layer; repeatable. [default: 0.5]",
+)
+@click.option(
+    "--observations",
+    multiple=True,
+    metavar="OBS",
+    help="For --predict: recorded routing, for how many experts a batch touches; repeatable.",
+)
 @click.option("--against", metavar="M", help="Measure this model too, in turns.")
 @click.option(
     "--backend",
@@ -130,6 +145,9 @@ class Json(click.ParamType[dict[str, Any]]):
 @options.common
 def bench_command(
     model: str,
+    predict: str | None,
+    keep: tuple[float, ...],
+    observations: tuple[str, ...],
     against: str | None,
     backend: str,
     lengths: tuple[tuple[int, int], ...],
@@ -164,6 +182,24 @@ def bench_command(
         raise click.UsageError(f"--dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     if output is not None:
         check_file(output)
+    if predict is not None:
+        asked = {
+            "keep": keep,
+            "lengths": lengths,
+            "batch_sizes": batch_sizes,
+            "memory_budget": memory_budget,
+            "observations": observations,
+            "dtype": dtype,
+            "device": device,
+        }
+        if against is not None:
+            raise click.UsageError(
+                "--predict compares numbers of experts: give --keep, no --against"
+            )
+        _predict(model, predict, output, as_json, asked)
+        return
+    if keep or observations:
+        raise click.UsageError("--keep and --observations are for --predict MACHINE")
     settings = EngineSettings(
         dtype=dtype,
         device=device,
@@ -197,84 +233,19 @@ def bench_command(
     if as_json:
         print_json(found.to_json())
     else:
-        _show(found)
+        show(found)
 
 
-def _show(found: "Throughput") -> None:
-    _points("At a fixed batch", found.points)
-    _latencies("Latency at a fixed batch, ms", found.points)
-    _gains("Gain at a fixed batch", found.gains)
-    if found.memory_budget is not None:
-        budget = f"within {human_bytes(found.memory_budget)}"
-        _points(f"At the largest batch {budget}", found.within_memory)
-        _latencies(f"Latency {budget}, ms", found.within_memory)
-        _gains(f"Gain {budget}", found.gains_within_memory)
+def _predict(
+    model: str, machine: str, output: str | None, as_json: bool, settings: dict[str, Any]
+) -> None:
+    from easyep.artifacts.files import write_json
+    from easyep.evaluation.roofline.predict import predict
 
-
-def _points(title: str, points: "tuple[Point, ...]") -> None:
-    columns = ["model", "lengths", "batch", "prefill tok/s", "decode tok/s", "output tok/s"]
-    rows = [
-        [*_name(point), "memory ended", "", "", "", ""]
-        if point.ended
-        else [
-            *_name(point),
-            *(_rate(point, n) for n in ("prefill", "decode", "output")),
-            f"{point.rate('request_throughput'):.3g}",
-            human_bytes(point.peak_memory) if point.peak_memory else "-",
-        ]
-        for point in points
-    ]
-    print_table(title, [*columns, "requests/s", "memory"], rows)
-
-
-def _latencies(title: str, points: "tuple[Point, ...]") -> None:
-    columns = ["model", "lengths", "batch"]
-    shown = [(name, share) for name in ("ttft", "tpot", "itl") for share in (50, 99)]
-    rows = [
-        [*_name(point), *(_milliseconds(point.latency(*each)) for each in shown)]
-        for point in points
-        if not point.ended
-    ]
-    heads = [f"{name.upper()} {'median' if share == 50 else 'p99'}" for name, share in shown]
-    print_table(title, columns + heads, rows)
-
-
-def _gains(title: str, gains: "tuple[Gain, ...]") -> None:
-    if not gains:
-        return
-    rows = []
-    for each in gains:
-        batch, other = each.workload.batch_size, each.other_workload.batch_size
-        rows.append(
-            [
-                f"{each.workload.input_len}+{each.workload.output_len}",
-                batch if batch == other else f"{batch} against {other}",
-                *(_ratio(each, name) for name in ("prefill_throughput", "decode_throughput")),
-                f"{each.per_byte['decode_throughput']:.2f}"
-                if "decode_throughput" in each.per_byte
-                else "-",
-            ]
-        )
-    columns = ["lengths", "batch", "prefill per instance", "decode per instance", "decode per byte"]
-    print_table(title, columns, rows)
-
-
-def _name(point: "Point") -> list[object]:
-    workload = point.workload
-    return [point.model, f"{workload.input_len}+{workload.output_len}", workload.batch_size]
-
-
-def _rate(point: "Point", name: str) -> str:
-    value = point.rate(f"{name}_throughput")
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{1000 * seconds:.3g}"
-
-
-def _ratio(gain: "Gain", name: str) -> str:
-    if name not in gain.per_instance:
-        return "-"
-    low, high = gain.spread[name]
-    return f"{gain.per_instance[name]:.2f} ({low:.2f} to {high:.2f})"
+    found = predict(model, machine, **{name: value for name, value in settings.items() if value})
+    if output is not None:
+        write_json(output, found.to_json())
+    if as_json:
+        print_json(found.to_json())
+    else:
+        show_prediction(found)

@@ -100,7 +100,9 @@ def _formats(formats: Mapping[str, int], whole: int) -> str:
 
 
 @click.command("list", epilog="\b\nExample:\n  easyep list criteria")
-@click.argument("what", metavar="domains|criteria|architectures|models|engines|backends")
+@click.argument(
+    "what", metavar="domains|criteria|architectures|models|engines|backends|accelerators"
+)
 @options.common
 def list_command(what: str, as_json: bool, quiet: bool, debug: bool) -> None:
     """List what easyep knows by name."""
@@ -111,6 +113,7 @@ def list_command(what: str, as_json: bool, quiet: bool, debug: bool) -> None:
         "models": _models,
         "engines": _engines,
         "backends": _backends,
+        "accelerators": _accelerators,
     }
     if what not in kinds:
         raise click.UsageError(f"list what? one of {', '.join(kinds)}, not {what!r}")
@@ -156,6 +159,17 @@ def _backends() -> tuple[list[str], list[tuple[object, ...]]]:
     from easyep.evaluation.engines import BACKENDS, SUMMARIES
 
     return ["name", "what it measures"], [(name, SUMMARIES.get(name, "")) for name in BACKENDS]
+
+
+def _accelerators() -> tuple[list[str], list[tuple[object, ...]]]:
+    from easyep.evaluation.roofline.machine import accelerators, machine
+
+    rows: list[tuple[object, ...]] = []
+    for each in map(machine, accelerators()):
+        peaks = ", ".join(f"{name} {peak / 1e12:.4g}" for name, peak in each.peak.items())
+        bandwidth = f"{human_bytes(each.bandwidth)}/s"
+        rows.append((each.name, human_bytes(each.memory), bandwidth, peaks, each.source))
+    return ["name", "memory", "bandwidth", "TFLOP/s", "source"], rows
 
 
 def _models() -> tuple[list[str], list[tuple[object, ...]]]:

@@ -29,12 +29,32 @@ def test_two_models_in_one_run(capsys, pruned, tmp_path):
     assert [point["model"] for point in points] == [str(pruned.path), "demo"]
     assert all(point["completed"] == 4 for point in points)
     assert all(point["decode_throughput"] > 0 for point in points)
+    beside = found["roofline"]["points"]
+    assert [each["experts"] for each in beside] == [16, 32]
+    # A bound is one: nothing is faster than the machine.
+    assert all(0 < part <= 1.2 for each in beside for part in each["reached"].values())
     weights = [each["weights_bytes"] for each in found["settings"]["engines"].values()]
     assert weights[0] < weights[1]
     assert list(found["fixed_batch"]["gains"][0]["per_instance"])[:2] == [
         "prefill_throughput",
         "decode_throughput",
     ]
+
+
+def test_a_prediction(capsys, root):
+    config = root / "benchmarks/configs/deepseek-r1.json"
+    words = ["bench", config, "--predict", "h200x8", "--lengths", "1024+1024"]
+    code, out, _ = run(capsys, *words, "--keep", "0.5")
+    assert code == 0
+    assert "Upper bounds, nothing was measured" in out
+    assert "346.0 GB" in out
+    _, out, _ = run(capsys, *words, "--keep", "64", "--max-concurrency", "8", "--json")
+    found = json.loads(out)
+    assert [each["experts"] for each in found["fixed_batch"]] == [256, 64]
+    assert run(capsys, *words, "--against", "demo")[0] == 2
+    assert run(capsys, "bench", "demo", "--keep", "0.5")[0] == 2
+    code, _, err = run(capsys, "bench", config, "--predict", "h2000")
+    assert (code, "did you mean 'h200'" in err) == (1, True)
 
 
 def test_a_memory_budget_is_a_result_of_its_own(capsys):
@@ -45,6 +65,9 @@ def test_a_memory_budget_is_a_result_of_its_own(capsys):
     found = json.loads(out)
     assert found["within_memory"] == {
         "memory_budget_bytes": 100_000,
+        "largest_batches": [
+            {"model": "demo", "lengths": [4, 4], "measured": 0, "predicted": 0},
+        ],
         "results": [],
         "gains": [],
     }

@@ -14,6 +14,7 @@ from easyep import loading, models
 from easyep.checkpoint.files import parse_object, read_text
 from easyep.errors import CheckpointError, EvaluationError
 from easyep.evaluation.engines import EngineSettings, engine
+from easyep.evaluation.throughput.beside import bounds, predicted_batch
 from easyep.evaluation.throughput.results import Gain, Point, gain
 from easyep.evaluation.throughput.sweep import Bench, Turn
 from easyep.evaluation.throughput.workload import (
@@ -41,6 +42,9 @@ class Throughput:
         memory_budget: bytes that each model was given; None = that was not asked for.
         within_memory: each model at the largest batch that fits that budget.
         gains_within_memory: of the first model over the second, each at its own batch.
+        largest_batches: for each model and lengths, how many requests fit the budget, found by
+            measuring, and what weights and cache alone would allow.
+        roofline: what the machine allows at each point at a fixed batch, and the part reached.
         settings: what the numbers depend on, and for each model what its engine says.
     """
 
@@ -50,6 +54,8 @@ class Throughput:
     memory_budget: int | None
     within_memory: tuple[Point, ...]
     gains_within_memory: tuple[Gain, ...]
+    largest_batches: tuple[dict[str, Any], ...]
+    roofline: dict[str, Any]
     settings: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -63,10 +69,11 @@ class Throughput:
         if self.memory_budget is not None:
             found["within_memory"] = {
                 "memory_budget_bytes": self.memory_budget,
+                "largest_batches": list(self.largest_batches),
                 "results": [point.to_json() for point in self.within_memory],
                 "gains": [each.to_json() for each in self.gains_within_memory],
             }
-        return {**found, "settings": self.settings}
+        return {**found, "roofline": self.roofline, "settings": self.settings}
 
 
 def bench(
@@ -143,8 +150,10 @@ def bench(
             ]
         )
         within: list[Point] = []
+        largest: list[dict[str, Any]] = []
         if memory_budget is not None:
-            within = runner.measure(_within(runner, names, chosen_lengths, memory_budget))
+            largest = _largest(runner, names, chosen_lengths, memory_budget)
+            within = runner.measure(_within(largest, chosen_lengths))
     finally:
         runner.close()
     return Throughput(
@@ -154,6 +163,8 @@ def bench(
         memory_budget,
         tuple(within),
         tuple(_gains(within, names)),
+        tuple(largest),
+        bounds(points, runner.described, settings.device),
         {
             "date": started,
             "backend": backend,
@@ -178,19 +189,35 @@ def processor() -> str:
     return f"{named}, {os.cpu_count()} cores"
 
 
-def _within(
+def _largest(
     runner: Bench, names: Sequence[str], lengths: Sequence[tuple[int, int]], budget: int
-) -> list[list[Turn]]:
-    """For each length the models at the largest batches that fit; without those that do not."""
-    groups: dict[tuple[int, int], list[Turn]] = {pair: [] for pair in lengths}
+) -> list[dict[str, Any]]:
+    """For each model and lengths the largest batch that fits, measured and predicted."""
+    found = []
     for name in names:
         for pair in lengths:
             batch = runner.largest_batch(name, pair, budget, LARGEST_IN_BUDGET)
-            if batch:
-                groups[pair].append((name, Workload(*pair, batch)))
-            else:
+            if not batch:
                 runner.progress.say(f"{name} does not fit the memory budget at {pair[0]}+{pair[1]}")
-    return list(groups.values())
+            predicted = predicted_batch(name, runner.described[name], budget, sum(pair))
+            found.append(
+                {"model": name, "lengths": pair, "measured": batch, "predicted": predicted}
+            )
+    return found
+
+
+def _within(
+    largest: Sequence[dict[str, Any]], lengths: Sequence[tuple[int, int]]
+) -> list[list[Turn]]:
+    """For each length the models at their largest batches, without those that do not fit."""
+    return [
+        [
+            (each["model"], Workload(*pair, each["measured"]))
+            for each in largest
+            if each["lengths"] == pair and each["measured"]
+        ]
+        for pair in lengths
+    ]
 
 
 def _gains(points: Sequence[Point], names: Sequence[str]) -> list[Gain]:

@@ -1,0 +1,184 @@
+"""What `easyep bench` shows: measurements, gains, predictions."""
+
+from typing import TYPE_CHECKING, Any
+
+from easyep.cli.console import human_bytes, print_table
+
+if TYPE_CHECKING:
+    from easyep.evaluation.roofline.predict import PredictedPoint, Prediction
+    from easyep.evaluation.throughput.bench import Throughput
+    from easyep.evaluation.throughput.results import Gain, Point
+
+
+def show(found: "Throughput") -> None:
+    _points("At a fixed batch", found.points)
+    _latencies("Latency at a fixed batch, ms", found.points)
+    _gains("Gain at a fixed batch", found.gains)
+    _beside(found.roofline)
+    if found.memory_budget is not None:
+        budget = f"within {human_bytes(found.memory_budget)}"
+        _batches(f"Largest batch {budget}", found.largest_batches)
+        _points(f"At the largest batch {budget}", found.within_memory)
+        _latencies(f"Latency {budget}, ms", found.within_memory)
+        _gains(f"Gain {budget}", found.gains_within_memory)
+
+
+def show_prediction(found: "Prediction") -> None:
+    """Bounds before and after pruning, at a fixed batch and within the memory."""
+    full = next(iter(found.decoders))
+    print_table(
+        "Upper bounds, nothing was measured",
+        ["model", "machine", "experts", "weights", "cache per token"],
+        [
+            (
+                found.model,
+                found.machine.name,
+                f"{count} of {full}",
+                human_bytes(each.stored_bytes),
+                human_bytes(each.attention.cached(1)),
+            )
+            for count, each in found.decoders.items()
+        ],
+    )
+    routing = "recorded routing" if found.recorded else "all experts equally often"
+    _predicted(f"At a fixed batch, {routing}", found.fixed_batch, full)
+    title = f"At the largest batch within {human_bytes(found.memory_budget)}, {routing}"
+    _predicted(title, found.within_memory, full)
+
+
+def _predicted(title: str, points: "tuple[PredictedPoint, ...]", full: int) -> None:
+    before = {
+        (each.input_len, each.output_len, title.startswith("At a fixed") and each.batch): each
+        for each in points
+        if each.experts == full
+    }
+    rows = []
+    for each in points:
+        key = (each.input_len, each.output_len, title.startswith("At a fixed") and each.batch)
+        other = before.get(key)
+        rows.append(
+            [
+                each.experts,
+                f"{each.input_len}+{each.output_len}",
+                each.batch,
+                f"{each.prefill_throughput:.4g}",
+                each.prefill.bound,
+                f"{each.decode_throughput:.4g}",
+                each.decode.bound,
+                f"{each.output_throughput:.4g}",
+                f"{each.decode_throughput / other.decode_throughput:.2f}" if other else "-",
+            ]
+        )
+    columns = ["experts", "lengths", "batch", "prefill tok/s", "bound", "decode tok/s", "bound"]
+    print_table(title, [*columns, "output tok/s", "decode gain"], rows)
+
+
+def _batches(title: str, largest: "tuple[dict[str, Any], ...]") -> None:
+    rows = [
+        [
+            each["model"],
+            f"{each['lengths'][0]}+{each['lengths'][1]}",
+            each["measured"],
+            "-" if each["predicted"] is None else each["predicted"],
+        ]
+        for each in largest
+    ]
+    print_table(title, ["model", "lengths", "measured", "by weights and cache"], rows)
+
+
+def _beside(roofline: dict[str, Any]) -> None:
+    """Measured throughput as a part of what this machine allows."""
+    if "points" not in roofline:
+        return
+    rows = [
+        [
+            each["model"],
+            f"{each['random_input_len']}+{each['random_output_len']}",
+            each["max_concurrency"],
+            *(
+                cell
+                for phase in ("prefill", "decode")
+                for cell in (
+                    f"{each[f'{phase}_throughput']:.4g}",
+                    each[f"{phase}_bound"],
+                    _percent(each["reached"][f"{phase}_throughput"]),
+                )
+            ),
+        ]
+        for each in roofline["points"]
+    ]
+    columns = ["model", "lengths", "batch", "prefill tok/s", "bound", "reached", "decode tok/s"]
+    print_table("The roofline of this machine", [*columns, "bound", "reached"], rows)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.3g}%"
+
+
+def _points(title: str, points: "tuple[Point, ...]") -> None:
+    columns = ["model", "lengths", "batch", "prefill tok/s", "decode tok/s", "output tok/s"]
+    rows = [
+        [*_name(point), "memory ended", "", "", "", ""]
+        if point.ended
+        else [
+            *_name(point),
+            *(_rate(point, n) for n in ("prefill", "decode", "output")),
+            f"{point.rate('request_throughput'):.3g}",
+            human_bytes(point.peak_memory) if point.peak_memory else "-",
+        ]
+        for point in points
+    ]
+    print_table(title, [*columns, "requests/s", "memory"], rows)
+
+
+def _latencies(title: str, points: "tuple[Point, ...]") -> None:
+    columns = ["model", "lengths", "batch"]
+    shown = [(name, share) for name in ("ttft", "tpot", "itl") for share in (50, 99)]
+    rows = [
+        [*_name(point), *(_milliseconds(point.latency(*each)) for each in shown)]
+        for point in points
+        if not point.ended
+    ]
+    heads = [f"{name.upper()} {'median' if share == 50 else 'p99'}" for name, share in shown]
+    print_table(title, columns + heads, rows)
+
+
+def _gains(title: str, gains: "tuple[Gain, ...]") -> None:
+    if not gains:
+        return
+    rows = []
+    for each in gains:
+        batch, other = each.workload.batch_size, each.other_workload.batch_size
+        rows.append(
+            [
+                f"{each.workload.input_len}+{each.workload.output_len}",
+                batch if batch == other else f"{batch} against {other}",
+                *(_ratio(each, name) for name in ("prefill_throughput", "decode_throughput")),
+                f"{each.per_byte['decode_throughput']:.2f}"
+                if "decode_throughput" in each.per_byte
+                else "-",
+            ]
+        )
+    columns = ["lengths", "batch", "prefill per instance", "decode per instance", "decode per byte"]
+    print_table(title, columns, rows)
+
+
+def _name(point: "Point") -> list[object]:
+    workload = point.workload
+    return [point.model, f"{workload.input_len}+{workload.output_len}", workload.batch_size]
+
+
+def _rate(point: "Point", name: str) -> str:
+    value = point.rate(f"{name}_throughput")
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1000 * seconds:.3g}"
+
+
+def _ratio(gain: "Gain", name: str) -> str:
+    if name not in gain.per_instance:
+        return "-"
+    low, high = gain.spread[name]
+    return f"{gain.per_instance[name]:.2f} ({low:.2f} to {high:.2f})"
