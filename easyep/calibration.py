@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from easyep import demonstrations, loading
 from easyep.artifacts import Observations, TokenSequence
-from easyep.distributed import join
+from easyep.distributed import Group, join
 from easyep.errors import DemosError, UnsupportedModelError
 from easyep.observing import help_observe, observe_runs
+from easyep.placing import usable_device
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner
@@ -145,13 +146,13 @@ def calibrate(
     """
     group = join(recipe.peer_timeout)
     shown = list(demonstrations_of(recipe, source))
-    model = _Model(recipe, source)
     runner = group.agree(choose_runner(recipe, source))
     if runner == "stream" and group.here.size > 1:
         raise UnsupportedModelError(
             "streaming is for one process: start easyep without a launcher, or choose another "
             "--runner"
         )
+    model = _Model(recipe, source, runner, group)
     runs = [
         Run(recipe, source, domain.name, tuple(sequences), tuple(criteria), runner)
         for domain, sequences in shown
@@ -173,12 +174,16 @@ def calibrate(
 class _Model:
     """The model, loaded when it is first needed."""
 
-    def __init__(self, recipe: Recipe, source: Source) -> None:
+    def __init__(self, recipe: Recipe, source: Source, runner: str, group: Group) -> None:
         self._recipe = recipe
         self._source = source
+        self._runner = runner
+        self._group = group
         self._loaded: PreTrainedModel | None = None
 
     def get(self) -> "PreTrainedModel":
+        if self._loaded is None and self._runner == "deepspeed":
+            self._loaded = self._partitioned()
         if self._loaded is None:
             self._loaded = loading.load_model(
                 self._source.model.path,
@@ -188,6 +193,20 @@ class _Model:
                 trust_remote_code=self._recipe.trust_remote_code,
             )
         return self._loaded
+
+    def _partitioned(self) -> "PreTrainedModel":
+        from easyep.observation.partitioned import partition, read_config
+        from easyep.observation.weights.partial import PartialModel
+
+        recipe, source = self._recipe, self._source
+        config = read_config(recipe.deepspeed_config)
+        empty = PartialModel(
+            source.checkpoint,
+            source.layout,
+            dtype=recipe.dtype,
+            trust_remote_code=recipe.trust_remote_code,
+        )
+        return partition(empty, usable_device(recipe.device), self._group, config)
 
 
 class _Tokenizer:

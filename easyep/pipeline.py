@@ -152,6 +152,7 @@ def observe(
     seed: int = Recipe.seed,
     mtp: str = Recipe.mtp,
     runner: str = Recipe.runner,
+    deepspeed_config: PathLike | None = Recipe.deepspeed_config,
     device: str = Recipe.device,
     dtype: str = Recipe.dtype,
     batch_size: int = Recipe.batch_size,
@@ -170,9 +171,9 @@ def observe(
         model: a directory, a short name, or a repository id.
         domain: the name of a domain (`easyep list domains`), or
         demos: a JSONL file of demonstrations.
-        n_demos, tokens_per_domain, max_length, demo_order, style, seed, mtp, runner, device,
-            dtype, batch_size, max_memory, peer_timeout, mask_ratio, records, trust_remote_code:
-            as in `Recipe`.
+        n_demos, tokens_per_domain, max_length, demo_order, style, seed, mtp, runner,
+            deepspeed_config, device, dtype, batch_size, max_memory, peer_timeout, mask_ratio,
+            records, trust_remote_code: as in `Recipe`.
         criteria: where only sums are kept, what they are for; by default every criterion that
             sums are enough for.
         output: a directory to save the observations in. A run that is cut short keeps its
@@ -195,6 +196,7 @@ def observe(
         seed=seed,
         mtp=mtp,
         runner=runner,
+        deepspeed_config=optional(text)("deepspeed_config", deepspeed_config),
         device=device,
         dtype=dtype,
         batch_size=batch_size,

@@ -21,7 +21,7 @@ from easyep.memory_limits import Limits, limits
 from easyep.scoring import TOKENS, Tokens
 from easyep.selection import check_allocation
 
-RUNNERS = ("auto", "memory", "stream")
+RUNNERS = ("auto", "memory", "stream", "deepspeed")
 RECORDS = ("auto", "full", "none")
 MTP_CHOICES = ("auto", *MTP_MODES)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -51,6 +51,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "style": choices.one_of(STYLES),
     "seed": choices.seed,
     "runner": choices.one_of(RUNNERS),
+    "deepspeed_config": choices.optional(choices.text),
     "device": choices.text,
     "dtype": choices.one_of(DTYPES),
     "batch_size": choices.count,
@@ -98,7 +99,9 @@ class Recipe:
             model's chat template knows it.
         seed: for every random choice.
         runner: how the model is run: whole, from ``"memory"``, or layer by layer, as a
-            ``"stream"`` from its files; ``"auto"`` streams what does not fit.
+            ``"stream"`` from its files; ``"auto"`` streams what does not fit. ``"deepspeed"``
+            divides it over the processes that a launcher started.
+        deepspeed_config: a file with DeepSpeed's settings, for where parameters are offloaded to.
         device: ``"auto"`` or a torch device.
         dtype: ``"auto"`` (the checkpoint's own) or a floating-point type.
         batch_size: demonstrations per forward pass.
@@ -136,6 +139,7 @@ class Recipe:
     style: Style = "auto"
     seed: int = 0
     runner: str = "auto"
+    deepspeed_config: str | None = None
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = 1

@@ -19,11 +19,11 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def choose_runner(recipe: Recipe, source: Source) -> str:
-    """``"memory"`` or ``"stream"``: the runner of a recipe, or what ``"auto"`` means here.
+    """The runner of a recipe, or what ``"auto"`` means here: ``"memory"`` or ``"stream"``.
 
     Raises:
-        UnsupportedModelError: MTP layers are to be scored, which streaming does not do; or as in
-            `mask_ratios`.
+        UnsupportedModelError: MTP layers are to be scored, which only a model in memory does; or
+            as in `mask_ratios`.
     """
     if mask_ratios(recipe, source):
         return "memory"
@@ -31,9 +31,10 @@ def choose_runner(recipe: Recipe, source: Source) -> str:
     if runner == "auto":
         needed = SPARE * weight_bytes(source.checkpoint, recipe.dtype)
         runner = "memory" if needed <= room(recipe.device, recipe.max_memory) else "stream"
-    if runner == "stream" and recipe.mtp == "score" and source.layout.mtp_layers:
+    if runner != "memory" and recipe.mtp == "score" and source.layout.mtp_layers:
+        way = {"stream": "streaming", "deepspeed": "DeepSpeed"}[runner]
         raise UnsupportedModelError(
-            "streaming does not observe multi-token-prediction layers: choose --mtp follow (the "
+            f"{way} does not observe multi-token-prediction layers: choose --mtp follow (the "
             "choice of the last layer), --mtp drop, or --runner memory"
         )
     return runner

@@ -22,7 +22,7 @@ class Run:
         domain: the domain's name.
         sequences: its demonstrations.
         criteria: those that must be possible if only sums are kept.
-        runner: ``"memory"`` or ``"stream"``.
+        runner: ``"memory"``, ``"stream"`` or ``"deepspeed"``.
     """
 
     recipe: Recipe

@@ -3,12 +3,14 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import easyep
 from easyep import calibration, distributed
+from easyep.artifacts.journal import Journal
 from easyep.distributed import ALONE, Rank, join, rank, tell_failure
 from easyep.errors import NotFirstRankError, ObservationError, PeerError
 from easyep.source import Source
@@ -34,6 +36,31 @@ def test_two_processes_record_what_one_does(tmp_path: Path, records: str) -> Non
     assert isinstance(second, NotFirstRankError)
     assert "rank 1 of 2" in str(second)
     assert files(tmp_path / "two") == files(tmp_path / "one")
+
+
+@pytest.mark.parametrize("records", ["full", "none"])
+def test_a_run_goes_on_with_fewer_processes(
+    tmp_path: Path, records: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices = {**CHOICES, "n_demos": 6, "records": records}
+    easyep.observe("demo", output=tmp_path / "one", **choices)
+    add, shown = Journal.add, []
+
+    def observe(most: int) -> None:
+        def add_until_killed(self: Journal, demos: Sequence[int], parts: object) -> None:
+            if len(shown) == most:
+                os._exit(1)
+            shown.append(list(demos))
+            add(self, demos, parts)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Journal, "add", add_until_killed)
+        easyep.observe("demo", output=tmp_path / "cut", peer_timeout=20, **choices)
+
+    assert run_ranks(3, lambda number: observe(4))[0] is None  # killed within the second step
+    assert not (tmp_path / "cut").exists()
+    monkeypatch.setattr(Journal, "add", add)
+    assert run_ranks(2, lambda number: observe(2))[0] is None  # two were left
+    assert files(tmp_path / "cut") == files(tmp_path / "one")
 
 
 def test_what_is_saved_is_not_run_again(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ ORDER = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 
-HEAVY = {"torch", "transformers", "lm_eval", "datasets", "accelerate"}
+HEAVY = {"torch", "transformers", "lm_eval", "datasets", "accelerate", "deepspeed"}
 RUNS_MODELS = {"observation", "demo_model", "masking", "comparing"}
 
 

@@ -93,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     that fails says why, and those whose share is done exit with 0.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if "LOCAL_RANK" in os.environ:  # where DeepSpeed's launcher says it as well
+        words = [word for word in words if not word.startswith("--local_rank=")]
     if threading.current_thread() is threading.main_thread():
         # An exception, unlike the signal, lets folders under temporary names be removed.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -143,6 +143,11 @@ demo_choice = _several(
 running = _several(
     _choice("runner", RUNNERS, "Where the model's weights live."),
     click.option(
+        "--deepspeed-config",
+        metavar="FILE",
+        help="DeepSpeed's settings, for offloading parameters to main memory or NVMe.",
+    ),
+    click.option(
         "--device",
         metavar="NAME",
         default="auto",

@@ -180,6 +180,7 @@ def _warn_about_demos(done: pipeline.Pruned, asked: int) -> None:
 _RUN = {
     "": "; this criterion does not run it",
     "memory": ", run whole",
+    "deepspeed": ", divided over the processes",
     "stream": ", streamed layer by layer instead",
 }
 

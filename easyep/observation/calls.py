@@ -1,6 +1,7 @@
 """Calls of submodules as forward hooks see them, and whether two tensors are one memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +46,26 @@ class Call:
             changed = source.to(first.dtype).view_as(first)
             args = [changed if value is first else value for value in args]
             kwargs = {k: changed if value is first else value for k, value in kwargs.items()}
-        result = first_tensor(_flat(self.module.forward(*args, **kwargs)))
+        with whole(self.module):
+            result = first_tensor(_flat(self.module.forward(*args, **kwargs)))
         assert result is not None
         return result
+
+
+@contextmanager
+def whole(module: nn.Module) -> Iterator[None]:
+    """Within this context a module's own parameters are there, if they are spread over processes.
+
+    DeepSpeed gathers them for calls of the module; not for its bare `forward`.
+    """
+    parameters = list(module.parameters(recurse=False))
+    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parameters):
+        yield
 
 
 def first_tensor(values: Iterable[Any]) -> Tensor | None:
