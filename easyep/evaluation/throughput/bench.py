@@ -30,6 +30,9 @@ PathLike = str | os.PathLike[str]
 # Looking for the largest batch ends here, if memory does not end it.
 LARGEST_IN_BUDGET = 4096
 
+# Without any of these transformers makes up a tokenizer that knows nothing.
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+
 
 @dataclass(frozen=True)
 class Throughput:
@@ -261,12 +264,11 @@ def _vocabulary(path: Path, trust_remote_code: bool) -> list[int]:
     config = parse_object(read_text(path, "config.json"), "config.json")
     inner = config.get("text_config")
     size = config.get("vocab_size") or (inner or {}).get("vocab_size")
-    try:
+    special: set[int] = set()
+    if any((path / name).is_file() for name in _TOKENIZERS):
         tokenizer = loading.load_tokenizer(path, trust_remote_code=trust_remote_code)
         special = set(tokenizer.all_special_ids)
         size = min(size or len(tokenizer), len(tokenizer))
-    except CheckpointError:
-        special = set()
     if not size:
         raise CheckpointError(f"{path} states no vocab_size, and has no tokenizer")
     return [token for token in range(size) if token not in special]
