@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from easyep.overlap import Stability, stability
     from easyep.pipeline import observe, prune, rewrite, verify
     from easyep.planning import plan
+    from easyep.presenting import report
     from easyep.queries import inspect, read_mask
     from easyep.recipe import Recipe
     from easyep.scoring import score
@@ -56,6 +57,7 @@ __all__ = [
     "predict",
     "prune",
     "read_mask",
+    "report",
     "rewrite",
     "score",
     "select",
@@ -77,6 +79,7 @@ _HOMES = {
     "pipeline": ["observe", "prune", "rewrite", "verify"],
     "planning": ["plan"],
     "queries": ["inspect", "read_mask"],
+    "presenting": ["report"],
     "recipe": ["Recipe"],
     "scoring": ["score"],
     "selection": ["select"],

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import metadata
+from typing import Any
 
 import numpy as np
 
@@ -77,3 +79,19 @@ def _selection(recipe: Recipe, scores: Scores, progress: Progress = SILENT) -> S
         forbid=recipe.forbid,
         progress=progress,
     )
+
+
+def facts(
+    recipe: Recipe, scores: Scores, chosen: Selection, observed: Sequence[Observations]
+) -> dict[str, Any]:
+    """What a manifest tells of the choice besides the selection itself."""
+    return {
+        "recipe": recipe.to_json(),
+        "observations": [dict(origin) for origin in scores.observations],
+        "retained_share": selection.retained_share(scores, chosen),
+        "unreached": {
+            one.domain: {layer: len(ids) for layer, ids in one.unreached().items() if ids}
+            for one in observed
+        },
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "numpy")},
+    }

@@ -3,11 +3,10 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from easyep import calibration, one_read, planning, selection
+from easyep import calibration, deciding, one_read, planning
 from easyep.architectures.engines import Serving, check_serving
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_absent
@@ -16,7 +15,6 @@ from easyep.checkpoint.copied import Copied
 from easyep.choices import optional, several, size, text
 from easyep.clock import Clock
 from easyep.criteria import needs_record
-from easyep.deciding import decide
 from easyep.demonstrations import DemoOrder, Style
 from easyep.errors import DemosError, VerificationError
 from easyep.memory_limits import Limits, limits
@@ -90,19 +88,12 @@ def prune(
                 progress=progress,
             )
         clock.lap("observe")
-        scores, chosen = decide(recipe, source, observed, progress=progress)
+        scores, chosen = deciding.decide(recipe, source, observed, progress=progress)
         if work is not None:
             scores.save(work / "scores.json")
             chosen.save(work / "selection.json")
         clock.lap("select")
-        facts = {
-            "recipe": recipe.to_json(),
-            "observations": [dict(origin) for origin in scores.observations],
-            "retained_share": selection.retained_share(scores, chosen),
-            "versions": {
-                name: metadata.version(name) for name in ("torch", "transformers", "numpy")
-            },
-        }
+        facts = deciding.facts(recipe, scores, chosen, observed)
         checked: list[verification.Verification] = []
 
         def check(written: Path, copied: Mapping[str, Copied]) -> None:

@@ -11,7 +11,8 @@ from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.overlap.study import DEMONSTRATIONS, SAMPLES
-from easyep.reporting.stability_figure import check_figure, stability_figure
+from easyep.reporting.drawing import check_figure
+from easyep.reporting.stability_figure import stability_figure
 
 
 @click.command(

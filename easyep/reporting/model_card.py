@@ -8,6 +8,9 @@ import yaml
 from easyep.artifacts import Selection
 from easyep.models import Model
 
+WORST = 3
+"""How many of the layers that lost most the card names."""
+
 
 def model_card(
     source: Model,
@@ -23,7 +26,8 @@ def model_card(
         config: its config.
         selection: the experts that were kept.
         mtp: what happened to multi-token-prediction layers, as in `Recipe`.
-        facts: `observations` and `retained_share` of the manifest, where they are known.
+        facts: `observations`, `retained_share` and `unreached` of the manifest, where they are
+            known.
     """
     header: dict[str, Any] = {
         "library_name": "transformers",
@@ -67,13 +71,17 @@ def model_card(
             ),
             "",
         ]
-    shares = list(facts.get("retained_share", {}).values())
+    shares: Mapping[int, float] = facts.get("retained_share", {})
     if shares:
+        worst = sorted(shares, key=lambda layer: (shares[layer], int(layer)))[:WORST]
         lines += [
-            f"The kept experts hold {min(shares):.1%} to {max(shares):.1%} of a layer's total "
-            "score. That share is not an accuracy.",
+            f"The kept experts hold {min(shares.values()):.1%} to {max(shares.values()):.1%} of a "
+            "layer's total score; least in "
+            + ", ".join(f"layer {layer} ({shares[layer]:.1%})" for layer in worst)
+            + ". That share is not an accuracy.",
             "",
         ]
+    lines += _unreached(facts.get("unreached", {}), len(shares) * selection.num_experts)
     lines += [
         "**Limits.** The model was pruned for what it was shown and has lost experts that other "
         "subjects, languages and safety behaviour may rest on. Measure it on your own task "
@@ -84,3 +92,16 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _unreached(found: Mapping[str, Mapping[int, int]], experts: int) -> list[str]:
+    """What is not known of experts that no demonstration reached."""
+    counts = {domain: sum(layers.values()) for domain, layers in found.items()}
+    if not any(counts.values()):
+        return []
+    each = ", ".join(f"{count:,} by {domain}" for domain, count in counts.items() if count)
+    return [
+        f"Of {experts:,} experts in all layers the demonstrations did not reach {each}; "
+        "what those do is not known.",
+        "",
+    ]

@@ -12,7 +12,8 @@ from tests.records import MODEL
 SELECTION = Selection(MODEL, 8, 4, "flatten", "easy-ep", {1: (0, 1, 2, 3)})
 FACTS = {
     "observations": [{"domain": "math", "weight": 1.0, "num_demos": 25, "num_tokens": 1265}],
-    "retained_share": {"1": 0.75, "2": 0.9},
+    "retained_share": {1: 0.75, 10: 0.9, 2: 0.8, 3: 0.8},
+    "unreached": {"math": {1: 3, 2: 1}, "code": {}},
 }
 
 
@@ -30,8 +31,15 @@ def test_what_it_says():
     assert "# Big@main, 4 of 8 experts, for math" in card
     assert "| math | 1 | 25 | 1,265 |" in card
     assert "75.0% to 90.0%" in card
+    assert "least in layer 1 (75.0%), layer 2 (80.0%), layer 3 (80.0%)." in card
+    assert "Of 32 experts in all layers the demonstrations did not reach 4 by math;" in card
     assert "no longer limits its choice to groups" in card
     assert "prediction layers, which were left out" in card
+
+
+def test_where_every_expert_was_reached_nothing_is_said_of_it():
+    card = model_card(BIG, {}, SELECTION, "drop", {**FACTS, "unreached": {"math": {}}})
+    assert "did not reach" not in card
 
 
 def test_a_directory_is_named_without_its_path():

@@ -1,0 +1,133 @@
+"""What lies in folders and files that easyep wrote, for a report."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from easyep.artifacts import Observations, Scores, Selection
+from easyep.artifacts.files import read_json
+from easyep.errors import ArtifactError, EasyEPError
+
+MANIFEST = "easyep.json"
+OBSERVATIONS = "observations.json"
+# Folders that hold nothing to tell, or too many small files.
+_SKIPPED = {"evaluations", "cache", "samples"}
+
+
+@dataclass
+class Gathered:
+    """Everything that was found.
+
+    Attributes:
+        checkpoint: a pruned checkpoint's folder, with its manifest.
+        manifest: what the manifest says.
+        scores, selection: of the folder, or of the checkpoint.
+        observations: one per domain.
+        studies, stability, throughput: results of `easyep run`, `stability` and `bench`, by file.
+        left_aside: files that were not used, and why.
+    """
+
+    checkpoint: Path | None = None
+    manifest: Mapping[str, Any] | None = None
+    scores: Scores | None = None
+    selection: Selection | None = None
+    observations: list[Observations] = field(default_factory=list)
+    studies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    stability: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    throughput: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    left_aside: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to tell."""
+        found = (self.selection, self.scores, self.manifest)
+        lists = (self.observations, self.studies, self.stability, self.throughput)
+        return not any(each is not None for each in found) and not any(lists)
+
+
+def gather(paths: Iterable[str | os.PathLike[str]]) -> Gathered:
+    """Read what is in pruned checkpoints, work directories, and result files.
+
+    Args:
+        paths: folders, of which the files in them and one level below are looked at; or files.
+
+    Raises:
+        ArtifactError: a path does not exist, or nothing of easyep's is there.
+    """
+    gathered = Gathered()
+    for given in map(Path, paths):
+        if not given.exists():
+            raise ArtifactError(
+                f"{given} does not exist; a report is made of a pruned checkpoint, a work "
+                "directory, or a file of results"
+            )
+        for path in _files(given):
+            _take(gathered, path)
+    if gathered.is_empty:
+        aside = "; ".join(f"{name}: {why}" for name, why in gathered.left_aside.items())
+        raise ArtifactError(
+            f"nothing of easyep's was found in {', '.join(map(str, paths))}"
+            + (f" ({aside})" if aside else "")
+        )
+    return gathered
+
+
+def _files(given: Path) -> Iterator[Path]:
+    if given.is_file():
+        yield given
+        return
+    for path in sorted(given.iterdir()):
+        if path.is_file() and path.suffix == ".json":
+            yield path
+        elif path.is_dir() and path.name not in _SKIPPED and not path.name.startswith("."):
+            if (path / OBSERVATIONS).is_file():
+                yield path / OBSERVATIONS
+            elif path.name == "observations":
+                yield from sorted(path.glob(f"*/{OBSERVATIONS}"))
+
+
+def _take(gathered: Gathered, path: Path) -> None:
+    try:
+        value = read_json(path, "file")
+        _place(gathered, path, value)
+    except EasyEPError as error:
+        gathered.left_aside[str(path)] = str(error)
+
+
+def _place(gathered: Gathered, path: Path, value: Mapping[str, Any]) -> None:
+    name = str(path)
+    if path.name == MANIFEST and isinstance(value.get("selection"), Mapping):
+        selection = Selection.from_json(value["selection"])
+        gathered.checkpoint, gathered.manifest = path.parent, value
+        gathered.selection = gathered.selection or selection
+    elif path.name == OBSERVATIONS:
+        gathered.observations.append(Observations.load(path.parent))
+    elif {"criterion", "router", "layers"} <= value.keys():
+        gathered.scores = Scores.from_json(value)
+    elif {"keep", "num_experts", "layers"} <= value.keys():
+        gathered.selection = Selection.from_json(value)
+    elif {"by_number", "between", "sets"} <= value.keys():
+        gathered.stability[name] = _with(value, ("by_number", "between", "sets", "keep"))
+    elif {"study", "summary"} <= value.keys() and isinstance(value["study"], Mapping):
+        gathered.studies[name] = _with(value, ("summary",))
+    elif "fixed_batch" in value:
+        gathered.throughput[name] = value
+    elif path.name not in ("config.json", "generation_config.json") and not _of_the_hub(path):
+        gathered.left_aside[name] = "not a file of results that easyep report knows"
+
+
+def _with(value: Mapping[str, Any], lists: Iterable[str]) -> Mapping[str, Any]:
+    for name in lists:
+        rows = value.get(name)
+        if not isinstance(rows, list) or not rows:
+            raise ArtifactError(f"the entry {name!r} must be a list that is not empty")
+        if name == "summary" and not all(isinstance(row, Mapping) for row in rows):
+            raise ArtifactError("each entry of 'summary' must be an object")
+    return value
+
+
+def _of_the_hub(path: Path) -> bool:
+    """Whether a file belongs to a checkpoint: its tokenizer, its index and the like."""
+    return (path.parent / "config.json").exists()

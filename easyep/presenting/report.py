@@ -1,0 +1,80 @@
+"""One HTML file: what was gathered, told part by part."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from easyep.atomic import check_file, write_bytes
+from easyep.gathering import gather
+from easyep.presenting import agreement, choice, results
+from easyep.presenting.told import Told
+from easyep.progress import SILENT, Progress
+from easyep.reporting import page
+from easyep.reporting.drawing import check_drawing, save_figure
+
+PathLike = str | os.PathLike[str]
+
+_PARTS: Sequence[Callable[[Told], None]] = (
+    choice.kept,
+    agreement.agreement,
+    results.studies,
+    results.costs,
+    choice.origin,
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        path: the page.
+        figures: titles of the figures in it.
+        left_out: what a report can show and this one does not, and why.
+        files: figures that were written as files.
+    """
+
+    path: Path
+    figures: tuple[str, ...]
+    left_out: dict[str, str]
+    files: tuple[Path, ...] = ()
+
+
+def report(
+    *paths: PathLike,
+    output: PathLike,
+    figures: PathLike | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """Write one HTML file about pruned checkpoints, work directories or results; it needs no other.
+
+    Args:
+        paths: pruned checkpoints, work directories, files that `easyep run`, `stability` or
+            `bench` wrote: what they hold is told together.
+        output: the HTML file.
+        figures: a folder for each figure as .png and .svg.
+
+    Raises:
+        ArtifactError: nothing of easyep's is there.
+        MissingDependencyError: matplotlib is not installed.
+        OutputError: a file cannot be written.
+    """
+    check_drawing()
+    check_file(output)
+    told = Told(gather(paths))
+    with progress.task("Drawing", len(_PARTS), "parts") as task:
+        for part in _PARTS:
+            part(told)
+            task.advance()
+    sections = [told.summary(), *told.sections, told.absent()]
+    drawn = [figure for section in sections for figure in section.figures]
+    write_bytes(output, page.render(told.title, sections).encode())
+    files = []
+    if figures is not None:
+        for number, each in enumerate(drawn, 1):
+            for ending in ("png", "svg"):
+                files.append(Path(figures) / f"{number:02d}-{each.name}.{ending}")
+                save_figure(each.figure, files[-1])
+    titles = tuple(each.title for each in drawn)
+    return Report(Path(output), titles, told.left_out, tuple(files))

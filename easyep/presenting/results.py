@@ -1,0 +1,84 @@
+"""What was measured: studies, memory, throughput."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from easyep.artifacts import Selection
+from easyep.checkpoint.inspection import bytes_per_expert, inspect
+from easyep.errors import EasyEPError
+from easyep.presenting.told import Told
+from easyep.reporting import cost_figures, study_figures
+from easyep.reporting.drawing import Drawn
+from easyep.reporting.page import Section, Table
+from easyep.reporting.study_table import cells_by_domain
+from easyep.source import Source
+
+
+def studies(told: Told) -> None:
+    """What studies measured."""
+    if not told.found.studies:
+        told.left_out["accuracy and KL against experts kept"] = (
+            "no result of a study (`easyep run recipes/studies/criteria.yaml --output FILE`)"
+        )
+    for path, study in told.found.studies.items():
+        full: Mapping[str, Any] = next(
+            (r for r in study["summary"] if r.get("criterion") == "full"), {}
+        )
+        if isinstance(full.get("mean"), float):
+            told.facts[f"full model in {Path(path).name}"] = f"{100 * full['mean']:.1f} % accuracy"
+        drawn = told.drawn(path, study_figures.drawn, study)
+        tables = told.drawn(path, lambda value: [Table("All rows", *cells_by_domain(value))], study)
+        words = [f"From {Path(path).name}. Accuracy in %."]
+        settings = {name: value for name, value in study["study"].items() if value}
+        made = study.get("made_with", {})
+        told.sections.append(
+            Section(
+                f"Study: {study['study'].get('study', path)}",
+                words,
+                figures=drawn,
+                tables=tables,
+                verbatim={
+                    "Settings of the study": json.dumps(settings, indent=2),
+                    "Made with": json.dumps(made, indent=2),
+                },
+            )
+        )
+
+
+def costs(told: Told) -> None:
+    """Memory and throughput."""
+    drawn: list[Drawn] = []
+    root, chosen = told.found.checkpoint, told.found.selection
+    if root is None or chosen is None:
+        told.left_out["memory before and after"] = "no pruned checkpoint"
+    else:
+        try:
+            drawn.append(_memory(told, root, chosen))
+        except EasyEPError as error:
+            told.left_out["memory before and after"] = str(error)
+    if not told.found.throughput:
+        told.left_out["throughput against batch"] = "no result of `easyep bench --output FILE`"
+    for path, found in told.found.throughput.items():
+        drawn += told.drawn(
+            path,
+            lambda value: [cost_figures.throughput(value["fixed_batch"]["results"])],
+            found,
+        )
+    if drawn:
+        told.sections.append(Section("Cost", figures=drawn))
+
+
+def _memory(told: Told, root: Path, chosen: Selection) -> Drawn:
+    inside, source = inspect(root), Source.open(root)
+    gone = round(bytes_per_expert(source.layout) * (chosen.num_experts - chosen.keep))
+    before, after = inside.bytes + gone, inside.bytes
+    told.facts["size"] = (
+        f"{before / 1e9:,.3f} GB before, {after / 1e9:,.3f} GB after ({after / before:.1%})"
+    )
+    experts = round(bytes_per_expert(source.layout) * chosen.keep)
+    rest = inside.bytes - experts
+    return cost_figures.memory(
+        {"routed experts": (experts + gone, experts), "everything else": (rest, rest)}
+    )

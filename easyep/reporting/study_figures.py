@@ -1,0 +1,201 @@
+"""Figures of a study: what pruned models keep, by budget, by what was shown, by how much of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from easyep.reporting.drawing import (
+    COLOURS,
+    INK,
+    MARKERS,
+    Drawn,
+    log_heights,
+    new_figure,
+    short,
+    style,
+)
+
+Row = Mapping[str, Any]
+_MEASURES = (("mean", "accuracy, %", 100.0), ("kl", "KL to the full model, nats per token", 1.0))
+
+
+def drawn(result: Mapping[str, Any]) -> list[Drawn]:
+    """The figures that a study has the numbers for: one for each axis with several values."""
+    rows = [row for row in result["summary"] if row["criterion"] != "full"]
+    several = {
+        axis: list(dict.fromkeys(row.get(axis) for row in rows))
+        for axis in ("keep", "shown", "n_demos", "reroute")
+    }
+    shown = [value for value in several["shown"] if value not in (None, "nothing")]
+    found = []
+    if len(shown) > 1:
+        found.append(_bars(result, rows, shown))
+    elif len(several["n_demos"]) > 1:
+        found.append(_by_number(result, rows))
+    elif len(several["reroute"]) > 1:
+        found.append(_rerouting(result, rows))
+    elif len(several["keep"]) > 1:
+        found.append(_by_keep(result, rows))
+    return found
+
+
+def _by_keep(result: Mapping[str, Any], rows: Sequence[Row]) -> Drawn:
+    return _lines(
+        result,
+        rows,
+        along="keep",
+        line=lambda row: row["criterion"],
+        panel=lambda row: row["groups"],
+        name="by-budget",
+        title="Accuracy and KL against experts kept",
+        label="experts kept",
+        caption="Means over the domains, each pruned for itself; bars: standard deviation over "
+        "draws of the demonstrations or seeds.",
+    )
+
+
+def _by_number(result: Mapping[str, Any], rows: Sequence[Row]) -> Drawn:
+    return _lines(
+        result,
+        rows,
+        along="n_demos",
+        line=lambda row: row["criterion"],
+        panel=lambda row: f"{row['keep']} experts, {row['groups']}",
+        name="by-demonstrations",
+        title="Accuracy and KL against the number of demonstrations",
+        label="demonstrations",
+        caption="Means over the domains; bars: standard deviation over draws.",
+    )
+
+
+def _rerouting(result: Mapping[str, Any], rows: Sequence[Row]) -> Drawn:
+    return _lines(
+        result,
+        rows,
+        along="keep",
+        line=lambda row: row["criterion"] + ("" if row["reroute"] else ", not rerouted"),
+        panel=lambda row: row["groups"],
+        name="rerouting",
+        title="With and without rerouting",
+        label="experts kept",
+        caption="Dashed: the router chooses as before, and what dropped experts would have added "
+        "is missing.",
+    )
+
+
+def _lines(
+    result: Mapping[str, Any],
+    rows: Sequence[Row],
+    *,
+    along: str,
+    line: Callable[[Row], str],
+    panel: Callable[[Row], str],
+    name: str,
+    title: str,
+    label: str,
+    caption: str,
+) -> Drawn:
+    """One column per panel; accuracy above, KL below where it was measured."""
+    panels = list(dict.fromkeys(map(panel, rows)))
+    names = list(dict.fromkeys(map(line, rows)))
+    criteria = list(dict.fromkeys(row["criterion"] for row in rows))
+    measures = [each for each in _MEASURES if all(each[0] in row for row in rows)]
+    full = next(row for row in result["summary"] if row["criterion"] == "full")
+    with style():
+        figure = new_figure(1.4 + 3.7 * len(panels), 0.6 + 3.1 * len(measures))
+        grid = figure.subplots(len(measures), len(panels), squeeze=False, sharey="row")
+        for below, (measure, words, scale) in enumerate(measures):
+            for column, where in enumerate(panels):
+                axes = grid[below][column]
+                for each in names:
+                    mine = [r for r in rows if panel(r) == where and line(r) == each]
+                    _line(axes, mine, along, measure, scale, each, criteria)
+                if measure == "mean":
+                    axes.axhline(100 * full["mean"], color=INK, alpha=0.5, linestyle=":")
+                    axes.set_ylim(0, 103)
+                    axes.set_title(where)
+                else:
+                    log_heights(axes)
+                ticks = sorted({r[along] for r in rows})
+                if along == "n_demos":
+                    axes.set_xscale("log")
+                axes.set_xticks(ticks, [str(tick) for tick in ticks])
+                axes.xaxis.minorticks_off()
+                axes.set_xlabel(label)
+            grid[below][0].set_ylabel(words)
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper")
+    dotted = " Dotted: the full model." if measures else ""
+    return Drawn(name, title, caption + dotted, figure)
+
+
+def _line(
+    axes: Any,
+    rows: Sequence[Row],
+    along: str,
+    measure: str,
+    scale: float,
+    name: str,
+    criteria: Sequence[str],
+) -> None:
+    rows = sorted(rows, key=lambda row: float(row[along]))
+    if not rows:
+        return
+    place = criteria.index(rows[0]["criterion"])
+    spreads = [row.get("spread" if measure == "mean" else f"{measure}_spread") for row in rows]
+    axes.errorbar(
+        [row[along] for row in rows],
+        [scale * row[measure] for row in rows],
+        yerr=[scale * (spread or 0) for spread in spreads],
+        color=COLOURS[place % len(COLOURS)],
+        marker=MARKERS[(place + place // len(COLOURS)) % len(MARKERS)],
+        linestyle="--" if not rows[0].get("reroute", True) or place >= len(COLOURS) else "-",
+        linewidth=2.0 if place == 0 else 1.1,
+        markersize=4,
+        capsize=2,
+        label=short(name),
+    )
+
+
+def _bars(result: Mapping[str, Any], rows: Sequence[Row], shown: Sequence[str]) -> Drawn:
+    found: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in rows:
+        kinds = found.setdefault((row["criterion"], row["keep"], row["groups"]), {})
+        kinds.setdefault(row["shown"], row)
+    # Criteria that look at weights were shown nothing.
+    panels = {key: kinds for key, kinds in found.items() if set(shown) <= set(kinds)}
+    measures = [each for each in _MEASURES if all(each[0] in row for row in rows)]
+    width = 0.8 / len(shown)
+    with style():
+        figure = new_figure(max(7.0, 2.0 + 1.3 * len(panels)), 0.6 + 2.8 * len(measures))
+        grid = figure.subplots(len(measures), 1, squeeze=False)
+        for below, (measure, words, scale) in enumerate(measures):
+            axes = grid[below][0]
+            axes.grid(False, axis="x")
+            for place, kind in enumerate(shown):
+                bars = [kinds[kind] for kinds in panels.values()]
+                spread = "spread" if measure == "mean" else f"{measure}_spread"
+                axes.bar(
+                    [n + (place - (len(shown) - 1) / 2) * width for n in range(len(panels))],
+                    [scale * row[measure] for row in bars],
+                    width,
+                    yerr=[scale * (row.get(spread) or 0) for row in bars],
+                    color=COLOURS[place % len(COLOURS)],
+                    ecolor=INK,
+                    capsize=2,
+                    label=kind,
+                )
+            axes.set_ylabel(words)
+            if measure == "kl":
+                log_heights(axes)
+            axes.set_xticks(
+                range(len(panels)), [f"{keep}, {groups}\n{c}" for c, keep, groups in panels]
+            )
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", title="shown", title_fontsize=8)
+    return Drawn(
+        "by-what-was-shown",
+        "What was shown",
+        "Means over the domains by experts kept, group mode and criterion; bars: standard "
+        "deviation over draws.",
+        figure,
+    )

@@ -1,0 +1,184 @@
+"""`easyep report`: what is there is shown, what is not is said."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import easyep
+from easyep.errors import ArtifactError, MissingDependencyError
+from tests.cli.test_cli import run
+
+LIKENESS = {"agreement_spread": None, "kl_spread": None, "loss": 1.0, "loss_spread": None}
+AXES = {"groups": "flatten", "shown": "own", "n_demos": 25, "reroute": True}
+
+
+def row(criterion, keep, mean):
+    means = {"mean": mean, "spread": 0.01, "domains": {"math": mean}, "agreement": mean}
+    values = {"criterion": criterion, "keep": keep, "bytes": 100, "kl": 1.1 - mean}
+    return {**values, **means, **AXES, **LIKENESS}
+
+
+STUDY = {
+    "schema": 1,
+    "study": {"study": "some <b>study</b>", "domains": ["math"]},
+    "summary": [
+        row("full", 32, 0.99),
+        *(row("easy-ep", keep, mean) for keep, mean in ((16, 0.9), (8, 0.7))),
+        *(row("reap", keep, mean) for keep, mean in ((16, 0.8), (8, 0.5))),
+    ],
+}
+BENCH = {
+    "models": ["a"],
+    "fixed_batch": {
+        "results": [
+            {"model": "a", "random_input_len": 8, "random_output_len": 8, "max_concurrency": b,
+             "output_throughput": 10.0 * b, "std_output_throughput": 1.0}
+            for b in (1, 2, 4)
+        ]
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    easyep.prune(
+        "demo",
+        domain=["math", "code"],
+        n_demos=4,
+        dtype="float32",
+        keep=0.5,
+        output=folder / "pruned",
+        work_dir=folder / "work",
+    )
+    (folder / "study.json").write_text(json.dumps(STUDY))
+    (folder / "bench.json").write_text(json.dumps(BENCH))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(made):
+    names = ("pruned", "work", "study.json", "bench.json")
+    page = made / "whole.html"
+    return easyep.report(*(made / n for n in names), output=page, figures=made / "figures")
+
+
+def test_everything_that_is_there_is_shown(made, whole):
+    assert whole.figures == (
+        "Kept experts by layer",
+        "Coverage of the score",
+        "Margins of the decision",
+        "Overlap between domains, by easy-ep",
+        "Overlap between criteria",
+        "Accuracy and KL against experts kept",
+        "Memory before and after",
+        "Throughput against batch",
+    )
+    assert list(whole.left_out) == ["stability against the number of demonstrations"]
+    text = whole.path.read_text()
+    manifest = json.loads((made / "pruned" / "easyep.json").read_text())
+    for digest in manifest["checksums"].values():
+        assert digest in text
+    least = min(manifest["retained_share"].values())
+    assert f"{least:.1%}, in layer" in text
+    assert "some &lt;b&gt;study" in text
+    assert len(whole.files) == 2 * len(whole.figures)
+    for file in whole.files:
+        assert file.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
+    assert set(manifest["unreached"]) == {"math", "code"}
+
+
+def test_a_checkpoint_alone(made, capsys):
+    page = made / "alone.html"
+    code, out, _ = run(capsys, "report", made / "pruned", "--output", page, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["figures"] == ["Kept experts by layer", "Memory before and after"]
+    assert "no scores.json" in found["left_out"]["scores, coverage, margins"]
+    assert "no scores.json" in page.read_text()
+
+
+def test_the_page_is_called_after_the_folder(made, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "report", made / "study.json")
+    assert code == 0
+    assert "Accuracy and KL" in out
+    assert "study.html written" in err
+    assert (tmp_path / "study.html").read_text().startswith("<!doctype html>")
+
+
+def test_damaged_files_are_named_and_left_aside(made, tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    shutil.copy(made / "study.json", folder / "good.json")
+    (folder / "broken.json").write_text("{")
+    (folder / "other.json").write_text('{"a": 1}')
+    rows = [
+        {"criterion": "full"},
+        {"criterion": "easy-ep", "keep": 4},
+        {"criterion": "x", "keep": 3},
+    ]
+    (folder / "short.json").write_text(json.dumps({**STUDY, "summary": rows}))
+    done = easyep.report(folder, output=tmp_path / "r.html")
+    assert done.figures == ("Accuracy and KL against experts kept",)
+    text = done.path.read_text()
+    for name, why in (("broken", "JSON"), ("other", "not a file of results"), ("short", "damaged")):
+        assert re.search(rf"{name}\.json</dt><dd>[^<]*{why}", text), name
+
+
+def test_what_cannot_be_reported(tmp_path, made, monkeypatch):
+    with pytest.raises(ArtifactError, match="does not exist"):
+        easyep.report(tmp_path / "nothing", output=tmp_path / "r.html")
+    with pytest.raises(ArtifactError, match="nothing of easyep's was found"):
+        easyep.report(tmp_path, output=tmp_path / "r.html")
+    monkeypatch.setattr("easyep.reporting.drawing.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="easyep\\[figures\\]"):
+        easyep.report(made / "study.json", output=tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHECK = """<script>addEventListener("load", () => {
+  const figures = [...document.querySelectorAll("figure svg")];
+  const told = {sizes: figures.map(svg => svg.getBoundingClientRect().width),
+    ground: getComputedStyle(document.body).backgroundColor, orders: []};
+  const table = document.querySelector("table"), column = 1;
+  const order = () => [...table.tBodies[0].rows].map(r => r.cells[column].textContent);
+  const button = table.tHead.rows[0].cells[column].querySelector("button");
+  for (let i = 0; i < 2; i++) { button.click(); told.orders.push(order()); }
+  document.body.dataset.told = JSON.stringify(told);
+});</script></body>"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+def test_in_a_browser(whole, tmp_path, dark):
+    """No errors on the console, figures with a size, tables that sort, both grounds."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    page = tmp_path / "page.html"
+    page.write_text(whole.path.read_text().replace("</body>", CHECK))
+    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    words += ["--force-dark-mode"] if dark else []
+    done = subprocess.run(
+        [*words, "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in done.stderr
+    found = re.search(r'data-told="([^"]*)"', done.stdout)
+    assert found is not None
+    told = json.loads(found[1].replace("&quot;", '"'))
+    assert len(told["sizes"]) == len(whole.figures)
+    assert min(told["sizes"]) > 150
+    assert told["ground"] == ("rgb(22, 24, 28)" if dark else "rgb(255, 255, 255)")
+    falling, rising = ([float(text) for text in order] for order in told["orders"])
+    assert falling == sorted(falling, reverse=True)
+    assert rising == sorted(rising)
+    assert len(set(rising)) > 1
