@@ -1,5 +1,5 @@
 """A report: what was gathered -> figures, tables and one page."""
 
-from easyep.presenting.report import Report, report
+from easyep.presenting.writing import Report, report
 
 __all__ = ["Report", "report"]
