@@ -137,6 +137,7 @@ def _python(text: str) -> str:
     for command, form in (("frac", "(({0})/({1}))"), ("binom", "binomial({0},{1})")):
         text = _commands(text, rf"\\[dt]?{command}(?={{)", 2, form)
     text = re.sub(r"\\sqrt\[(\d+)\]", r"\\root{\1}", text)
+    text = re.sub(r"\\sqrt\s*(\w)", r"\\sqrt{\1}", text)
     text = _commands(text, r"\\root(?={)", 2, "(({1})**(1/({0})))")
     text = _commands(text, r"\\sqrt(?={)", 1, "sqrt({0})")
     text = re.sub(r"\\(?:cdot|times)", "*", text).replace("{", "(").replace("}", ")")

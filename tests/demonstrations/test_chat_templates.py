@@ -152,7 +152,8 @@ LATE_SYSTEM = (
 )
 CLOSED = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}|{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{{ '<think></think>' if not enable_thinking }}{% endif %}"
+    "{% if add_generation_prompt %}<assistant>"
+    "{{ '<think></think>' if not enable_thinking }}{% endif %}"
 )
 OPENED = (
     "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}<think></think>{% endif %}"

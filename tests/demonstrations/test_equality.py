@@ -28,6 +28,7 @@ def test_where_the_answer_stands(response, expected):
         (r"\frac27", "2/7"),
         (r"\dfrac{\sqrt{5}-1}{2}", "(sqrt(5)-1)/2"),
         (r"2\sqrt{3}", "√12"),
+        (r"\frac{\sqrt5}{2}", "sqrt(5)/2"),
         ("1,234", "1234"),
         (r"1{,}000\,000", "10^6"),
         ("x = 5", "5"),

@@ -112,4 +112,4 @@ def test_the_table_command(capsys):
     code, out, _ = run(capsys, "table")
     assert code == 0
     assert out.startswith("| domain | demos |")
-    assert "- **math** (en 27): " in out
+    assert "- **math** (en 38): " in out
