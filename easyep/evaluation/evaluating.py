@@ -52,7 +52,7 @@ def evaluate(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         answers = folder / f"answers-{_digest(asking.identity)}.db"
-    harness = Harness(asking.open, asking.chats, limit, unsafe, answers)
+    harness = Harness(asking.open, asking.chats, limit, unsafe, answers, progress)
     run = _Run(harness, asking, folder)
     return run.all(tasks, title, progress)
 
@@ -69,7 +69,12 @@ def evaluate_model(
 ) -> Accuracy:
     """Evaluate a loaded model, pruned or not, masked or not; arguments as in `evaluate`."""
     chats = bool(getattr(tokenizer, "chat_template", None))
-    harness = Harness(lambda: in_process(model, tokenizer, batch_size=batch_size), chats, limit)
+    harness = Harness(
+        lambda: in_process(model, tokenizer, batch_size=batch_size),
+        chats,
+        limit,
+        progress=progress,
+    )
     return _Run(harness, None, None).all(tasks, title, progress)
 
 

@@ -15,6 +15,8 @@ from easyep.errors import EvaluationError, MissingDependencyError
 from easyep.evaluation.quiet import calm
 from easyep.evaluation.suites import Asked
 from easyep.evaluation.tasks import local_tasks
+from easyep.evaluation.watched import Watched
+from easyep.progress import SILENT, Progress
 
 # The seeds of lm-eval's own entry point.
 RANDOM_SEED, SEED = 0, 1234
@@ -31,6 +33,7 @@ class Harness:
         unsafe: run code that the model writes, where a task asks for it.
         answers: a file that answers are kept in while they come, so that an interrupted task goes
             on where it was; None keeps none. Answers that were sampled are never kept there.
+        progress: what answers are reported to.
     """
 
     open_model: Callable[[], Any]
@@ -38,18 +41,22 @@ class Harness:
     limit: int | None = None
     unsafe: bool = False
     answers: Path | None = None
+    progress: Progress = SILENT
     _manager: Any = field(default=None, init=False, repr=False)
+
+    @cached_property
+    def _watched(self) -> Watched:
+        return Watched(self.open_model(), self.progress)
 
     @cached_property
     def model(self) -> Any:
         """lm-eval's model, with the answers that are kept in front of it."""
-        model = self.open_model()
         if self.answers is None:
-            return model
+            return self._watched
         from lm_eval.api.model import CachingLM
 
         with calm():
-            return CachingLM(model, str(self.answers))
+            return CachingLM(self._watched, str(self.answers))
 
     def prepare(self, names: Sequence[str]) -> None:
         """Get ready for tasks that easyep does not define itself.
@@ -93,6 +100,7 @@ class Harness:
         name = asked.task
         chat = self.chats if asked.chat is None else asked.chat and self.chats
         model = self.model
+        self._watched.title = name
         try:
             with calm(), _seeded():
                 loaded = self._manager.load([task])

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,6 +115,36 @@ def test_answers_of_an_unfinished_task_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(HFLM, "generate_until", counted)
     easyep.evaluate("demo", ["easyep_demo_math"], limit=6, **settings)
     assert answered == [2]
+
+
+class Counting:
+    """Progress that is counted by title."""
+
+    def __init__(self):
+        self.totals, self.done = {}, {}
+
+    @contextmanager
+    def task(self, title, total, unit):
+        self.totals[title] = total
+        self.done[title] = 0
+        yield SimpleNamespace(advance=lambda amount=1: self.count(title, amount))
+
+    def count(self, title, amount):
+        self.done[title] += amount
+
+    def say(self, sentence):
+        pass
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_answers_are_counted_while_they_come(tmp_path, kept):
+    progress = Counting()
+    settings = {"limit": 6, "batch_size": 2, "dtype": "float32", "device": "cpu"}
+    if kept:
+        settings["work_dir"] = tmp_path
+    easyep.evaluate("demo", ["easyep_demo_math"], progress=progress, **settings)
+    assert progress.totals == {"Evaluating demo": 1, "easyep_demo_math": 6}
+    assert progress.done == progress.totals
 
 
 def test_tasks_are_known_from_the_manifest(pruned):
