@@ -7,19 +7,25 @@ where they are seen, un-weighted. The few families that compute otherwise have a
 own in `adapters`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from transformers.integrations.finegrained_fp8 import ALL_FP8_EXPERTS_FUNCTIONS, FP8Experts
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
 
 from easyep.observation.row_norms import row_norms
 
 IMPLEMENTATION = "easyep_recorder"
 _TAP = "_easyep_tap"
+_BEFORE = "_easyep_before"  # of a config: the implementation that is replaced
+
+# The loop that 8-bit experts compute in where no kernel is asked for; transformers wraps it when it
+# makes a model.
+FP8_LOOP = FP8Experts.forward
 
 # Name of an attribute of an experts module: who computes in its place, where its weights are
 # elsewhere. (hidden_states, ids, weights) -> (routed [T, H], norms [T, k]).
@@ -74,14 +80,20 @@ class InterfaceWatcher:
 
     def attach(self, block: nn.Module, experts: nn.Module, tap: Tap, undo: ExitStack) -> None:
         ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, _watched_experts)
+        ALL_FP8_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, _watched_experts)
         setattr(experts, _TAP, tap)
         undo.callback(delattr, experts, _TAP)
         config: Any = experts.config
+        before = vars(config).get(_BEFORE, config._experts_implementation)
         if config._experts_implementation != IMPLEMENTATION:  # layers share one config
-            undo.callback(
-                setattr, config, "_experts_implementation", config._experts_implementation
-            )
+            undo.callback(setattr, config, "_experts_implementation", before)
+            undo.callback(delattr, config, _BEFORE)
+            setattr(config, _BEFORE, before)
             config._experts_implementation = IMPLEMENTATION
+        if isinstance(experts, FP8Experts):
+            stock = ALL_FP8_EXPERTS_FUNCTIONS.get(before, FP8_LOOP)
+            setattr(experts, COMPUTE, partial(computed_by_rows, experts, stock))
+            undo.callback(delattr, experts, COMPUTE)
 
 
 class _SeenInside:
@@ -153,6 +165,33 @@ def computed(
     order = torch.sort(top_k_index.reshape(-1)).indices
     norms = row_norms(inside.outputs)
     return routed, torch.empty_like(norms).scatter_(0, order, norms).view(top_k_index.shape)
+
+
+def computed_by_rows(
+    experts: Any,
+    stock: Callable[..., Tensor],
+    hidden_states: Tensor,
+    top_k_index: Tensor,
+    top_k_weights: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The same for experts that compute with 8-bit weights, in kernels that cannot be seen inside.
+
+    Each pair of a token and an expert is a token of its own, with the weight 1.
+
+    Args:
+        experts: the module.
+        stock: its implementation.
+        hidden_states, top_k_index, top_k_weights: as in `computed`.
+
+    Returns:
+        As `computed`; the weighted sums are formed here, in the type of the weights.
+    """
+    rows = hidden_states.repeat_interleave(top_k_index.shape[-1], dim=0)
+    one = top_k_weights.new_ones(len(rows), 1)
+    outputs = stock(experts, rows, top_k_index.reshape(-1, 1), one)
+    norms = row_norms(outputs).view(top_k_index.shape)
+    weighted = outputs.view(*top_k_index.shape, -1) * top_k_weights[..., None]
+    return weighted.sum(dim=1).to(hidden_states.dtype), norms
 
 
 def single_outputs(
