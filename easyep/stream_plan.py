@@ -15,8 +15,8 @@ from easyep.runs import Run
 # What Python, torch and transformers take, and a model of many layers without its weights.
 BASE = 700_000_000
 
-# Bytes of routed experts that are held at most: more makes nothing quicker.
-EXPERTS = 1_000_000_000
+# Bytes of routed experts that are held at most; one of them is read while another computes.
+EXPERTS = 300_000_000
 
 # What a pass holds for each token while it waits in the middle of a layer, in hidden states: the
 # layer's input, the stream after attention, the block's input, what two modules gave; and the

@@ -1,14 +1,15 @@
 """Routed experts of one layer, loaded a few at a time, for the tokens of all passes at once."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from easyep.observation.experts import single_outputs
+from easyep.observation.reading_ahead import read_ahead
 from easyep.observation.row_norms import row_norms
 from easyep.observation.weights.partial import PartialModel
 
@@ -71,13 +72,13 @@ def run_experts(
     count = model.layout.router.num_experts
     asked = {int(i) for call in calls for i in call.ids.reshape(-1).tolist()}
     hit = sorted(expert for expert in asked if 0 <= expert < count)
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        for ids, weights in _ahead(model, layer, list(_chunks(hit, experts, memory)), reader):
-            parameters = model.place_experts(layer, weights, len(ids))
-            del weights
-            for call in calls:
-                _answer(call, experts, ids, parameters)
-            tell()
+    chunks = list(_chunks(hit, experts, memory))
+    for ids, weights in read_ahead(chunks, partial(model.read_experts, layer), model.device):
+        parameters = model.place_experts(layer, weights, len(ids))
+        del weights
+        for call in calls:
+            _answer(call, experts, ids, parameters)
+        tell()
 
 
 def _chunks(hit: list[int], experts: nn.Module, memory: int) -> Iterator[list[int]]:
@@ -86,18 +87,6 @@ def _chunks(hit: list[int], experts: nn.Module, memory: int) -> Iterator[list[in
     size = max(1, memory // (4 * max(1, each)))
     for first in range(0, len(hit), size):
         yield hit[first : first + size]
-
-
-def _ahead(
-    model: PartialModel, layer: int, chunks: list[list[int]], reader: ThreadPoolExecutor
-) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """Each chunk with its weights, the next one being read meanwhile."""
-    pending: Future[dict[str, Tensor]] | None = None
-    for index, ids in enumerate(chunks):
-        weights = (pending or reader.submit(model.read_experts, layer, ids)).result()
-        following = chunks[index + 1 : index + 2]
-        pending = reader.submit(model.read_experts, layer, following[0]) if following else None
-        yield ids, weights
 
 
 def _answer(

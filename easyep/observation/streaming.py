@@ -24,7 +24,7 @@ from easyep.observation.weights.partial import PartialModel, drop
 from easyep.progress import SILENT, Progress
 
 # Bytes of routed experts held at a time where nothing else is said.
-EXPERT_BYTES = 1_000_000_000
+EXPERT_BYTES = 300_000_000
 
 Keep = Callable[[int, RoutedTokens], None]
 

@@ -161,7 +161,9 @@ class WeightReader:
     ) -> Tensor:
         if tensor.dtype not in DTYPES:
             raise UnsupportedModelError(f"tensor {tensor.name!r} has the type {tensor.dtype}")
-        raw = torch.empty(sum(end - begin for begin, end in ranges), dtype=torch.uint8)
+        size, beside = sum(end - begin for begin, end in ranges), self.device.type == "cuda"
+        # A GPU fetches by itself from memory that stays where it is.
+        raw = torch.empty(size, dtype=torch.uint8, pin_memory=beside)
         view, at = memoryview(raw.numpy().data), 0
         for begin, end in ranges:
             while begin < end:
@@ -170,7 +172,7 @@ class WeightReader:
                     raise CheckpointError(f"{tensor.shard} became shorter while it was read")
                 begin, at = begin + count, at + count
         self.bytes_read += at
-        return raw.view(DTYPES[tensor.dtype]).view(shape).to(self.device)
+        return raw.view(DTYPES[tensor.dtype]).view(shape).to(self.device, non_blocking=beside)
 
     def _file(self, shard: str) -> int:
         with self._lock:
