@@ -25,7 +25,8 @@ class Gathered:
         manifest: what the manifest says.
         scores, selection: of the folder, or of the checkpoint.
         observations: one per domain.
-        studies, stability, throughput: results of `easyep run`, `stability` and `bench`, by file.
+        studies, stability, comparisons, throughput: results of `easyep run`, `stability`,
+            `compare` and `bench`, by file.
         left_aside: files that were not used, and why.
     """
 
@@ -36,6 +37,7 @@ class Gathered:
     observations: list[Observations] = field(default_factory=list)
     studies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     stability: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    comparisons: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     throughput: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     left_aside: dict[str, str] = field(default_factory=dict)
 
@@ -43,7 +45,7 @@ class Gathered:
     def is_empty(self) -> bool:
         """Whether there is nothing to tell."""
         found = (self.selection, self.scores, self.manifest)
-        lists = (self.observations, self.studies, self.stability, self.throughput)
+        lists = (self.observations, self.studies, self.stability, self.comparisons, self.throughput)
         return not any(each is not None for each in found) and not any(lists)
 
 
@@ -112,6 +114,8 @@ def _place(gathered: Gathered, path: Path, value: Mapping[str, Any]) -> None:
         gathered.stability[name] = _with(value, ("by_number", "between", "sets", "keep"))
     elif {"study", "summary"} <= value.keys() and isinstance(value["study"], Mapping):
         gathered.studies[name] = _with(value, ("summary",))
+    elif {"first", "second", "domains"} <= value.keys():
+        gathered.comparisons[name] = _with(value, ("domains",))
     elif "fixed_batch" in value:
         gathered.throughput[name] = value
     elif path.name not in ("config.json", "generation_config.json") and not _of_the_hub(path):

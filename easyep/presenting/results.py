@@ -63,7 +63,7 @@ def costs(told: Told) -> None:
     for path, found in told.found.throughput.items():
         drawn += told.drawn(
             path,
-            lambda value: [cost_figures.throughput(value["fixed_batch"]["results"])],
+            lambda value: [cost_figures.throughput(value)],
             found,
         )
     if drawn:
@@ -82,3 +82,34 @@ def _memory(told: Told, root: Path, chosen: Selection) -> Drawn:
     return cost_figures.memory(
         {"routed experts": (experts + gone, experts), "everything else": (rest, rest)}
     )
+
+
+def comparisons(told: Told) -> None:
+    """How like its source a pruned model is, by `easyep compare`."""
+    if not told.found.comparisons:
+        told.left_out["divergence by domain"] = "no result of `easyep compare --output FILE`"
+    for path, found in told.found.comparisons.items():
+        drawn = told.drawn(path, _divergence, found)
+        tables = told.drawn(path, _by_domain, found)
+        told.sections.append(Section(f"Compared: {Path(path).name}", figures=drawn, tables=tables))
+
+
+def _divergence(found: Mapping[str, Any]) -> list[Drawn]:
+    return [cost_figures.divergence(found["domains"], str(found["first"]), str(found["second"]))]
+
+
+def _by_domain(found: Mapping[str, Any]) -> list[Table]:
+    columns = ["domain", "tokens", "KL", "median", "p99", "agreement, %", "loss difference"]
+    rows = [
+        (
+            each["domain"],
+            each["tokens"],
+            f"{each['divergence']['value']:.4f}",
+            f"{each['median']:.4f}",
+            f"{each['p99']:.3f}",
+            f"{100 * each['agreement']['value']:.2f}",
+            f"{each['loss_difference']['value']:+.4f}",
+        )
+        for each in found["domains"]
+    ]
+    return [Table("By domain", columns, rows)]

@@ -19,6 +19,7 @@ _PARTS: Sequence[Callable[[Told], None]] = (
     choice.kept,
     agreement.agreement,
     results.studies,
+    results.comparisons,
     results.costs,
     choice.origin,
 )

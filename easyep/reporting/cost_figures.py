@@ -55,53 +55,61 @@ def memory(parts: Mapping[str, tuple[int, int]]) -> Drawn:
     )
 
 
-def throughput(results: Sequence[Mapping[str, Any]], rate: str = "output_throughput") -> Drawn:
-    """Tokens per second against the batch, a line per model and lengths.
+def throughput(found: Mapping[str, Any], rate: str = "decode_throughput") -> Drawn:
+    """Tokens per second against the batch, a colour per model and lengths.
 
     Args:
-        results: points as `easyep bench` writes them; a point may hold ``predicted_`` + `rate`.
+        found: what `easyep bench` wrote: measurements at a fixed batch with the roofline behind
+            them, or a prediction alone.
         rate: which of their rates.
     """
+    fixed = found["fixed_batch"]
+    if isinstance(fixed, Mapping):
+        measured, roof = fixed["results"], found.get("roofline", {}).get("points", [])
+    else:
+        measured, roof = [], [{"model": f"{p['experts']} experts", **p} for p in fixed]
     with style():
         figure = new_figure(8.0, 4.0)
         axes = figure.subplots()
-        lines: dict[tuple[str, int, int], list[Mapping[str, Any]]] = {}
-        for point in results:
-            key = (point["model"], point["random_input_len"], point["random_output_len"])
-            lines.setdefault(key, []).append(point)
-        for number, (key, points) in enumerate(lines.items()):
-            measured = [p for p in points if p.get(rate) is not None]
-            measured.sort(key=lambda p: p["max_concurrency"])
-            colour = COLOURS[number % len(COLOURS)]
-            batches = [p["max_concurrency"] for p in measured]
-            axes.errorbar(
-                batches,
-                [p[rate] for p in measured],
-                yerr=[p.get(f"std_{rate}") or 0 for p in measured],
-                color=colour,
-                marker=MARKERS[number % len(MARKERS)],
-                markersize=4,
-                capsize=2,
-                label=f"{short(str(key[0]))}, {key[1]}+{key[2]}",
-            )
-            roof = [(p["max_concurrency"], p.get(f"predicted_{rate}")) for p in measured]
-            if roof and all(value is not None for _, value in roof):
-                axes.plot(*zip(*roof, strict=True), color=colour, linestyle="--", linewidth=1)
+        keys = list(dict.fromkeys(map(_line, (*measured, *roof))))
+        for number, key in enumerate(keys):
+            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+            label = f"{short(key[0])}, {key[1]}+{key[2]}"
+            points = [p for p in measured if _line(p) == key and p.get(rate) is not None]
+            points.sort(key=lambda p: float(p["max_concurrency"]))
+            if points:
+                axes.errorbar(
+                    [p["max_concurrency"] for p in points],
+                    [p[rate] for p in points],
+                    yerr=[p.get(f"std_{rate}") or 0 for p in points],
+                    color=colour,
+                    marker=marker,
+                    markersize=4,
+                    capsize=2,
+                    label=label,
+                )
+            above = sorted((p["max_concurrency"], p[rate]) for p in roof if _line(p) == key)
+            if above:
+                words = None if points else label
+                axes.plot(*zip(*above, strict=True), "--", color=colour, linewidth=1, label=words)
         axes.set_xscale("log", base=2)
         log_heights(axes)
-        ticks = sorted({p["max_concurrency"] for p in results})
+        ticks = sorted({p["max_concurrency"] for p in (*measured, *roof)})
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.xaxis.minorticks_off()
-        axes.set(xlabel="requests at a time", ylabel="output tokens per second")
+        axes.set(xlabel="requests at a time", ylabel="decode, tokens per second")
         axes.legend(title="model, input + output tokens", title_fontsize=8)
-        axes.tick_params(colors=INK)
     return Drawn(
         "throughput",
         "Throughput against batch",
-        "Medians of the rounds with their standard deviation; dashed, where there is one: the "
-        "roofline's prediction.",
+        "Decoding at a fixed batch: medians of the rounds with their standard deviation. Dashed: "
+        "what the machine cannot exceed, by the roofline.",
         figure,
     )
+
+
+def _line(point: Mapping[str, Any]) -> tuple[str, int, int]:
+    return str(point["model"]), point["random_input_len"], point["random_output_len"]
 
 
 def _unit(size: float) -> tuple[float, str]:
@@ -109,3 +117,33 @@ def _unit(size: float) -> tuple[float, str]:
         if size >= scale:
             return scale, name
     return 1e3, "kB"
+
+
+def divergence(domains: Sequence[Mapping[str, Any]], first: str, second: str) -> Drawn:
+    """KL per token of a model to its reference, by domain, with standard errors.
+
+    Args:
+        domains: the entries of `easyep compare`.
+        first, second: the reference, and what is held against it.
+    """
+    with style():
+        figure = new_figure(7.5, 0.9 + 0.34 * len(domains))
+        axes = figure.subplots()
+        axes.grid(False, axis="y")
+        names = [short(str(each["domain"])) for each in domains]
+        axes.barh(
+            names,
+            [each["divergence"]["value"] for each in domains],
+            xerr=[each["divergence"]["stderr"] or 0 for each in domains],
+            color=COLOURS[0],
+            ecolor=INK,
+            capsize=2,
+        )
+        axes.invert_yaxis()
+        axes.set_xlabel("KL, nats per token")
+    return Drawn(
+        "divergence",
+        "KL to the reference by domain",
+        f"{second} against {first}, per token of the held-out text, with standard errors.",
+        figure,
+    )

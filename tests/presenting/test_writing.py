@@ -9,6 +9,7 @@ import pytest
 
 import easyep
 from easyep.errors import ArtifactError, MissingDependencyError
+from easyep.reporting import cost_figures
 from tests.cli.test_cli import run
 
 LIKENESS = {"agreement_spread": None, "kl_spread": None, "loss": 1.0, "loss_spread": None}
@@ -30,12 +31,30 @@ STUDY = {
         *(row("reap", keep, mean) for keep, mean in ((16, 0.8), (8, 0.5))),
     ],
 }
+DOMAIN = {
+    "domain": "math",
+    "tokens": 1234,
+    "median": 0.01,
+    "p99": 0.9,
+    **{
+        name: {"value": value, "stderr": None}
+        for name, value in (("divergence", 0.0625), ("agreement", 0.98), ("loss_difference", 0.1))
+    },
+}
+COMPARED = {"schema": 1, "first": "a", "second": "b", "domains": [DOMAIN], "settings": {}}
 BENCH = {
     "models": ["a"],
     "fixed_batch": {
         "results": [
             {"model": "a", "random_input_len": 8, "random_output_len": 8, "max_concurrency": b,
-             "output_throughput": 10.0 * b, "std_output_throughput": 1.0}
+             "decode_throughput": 10.0 * b, "std_decode_throughput": 1.0}
+            for b in (1, 2, 4)
+        ]
+    },
+    "roofline": {
+        "points": [
+            {"model": "a", "random_input_len": 8, "random_output_len": 8, "max_concurrency": b,
+             "decode_throughput": 30.0 * b}
             for b in (1, 2, 4)
         ]
     },
@@ -55,13 +74,14 @@ def made(tmp_path_factory):
         work_dir=folder / "work",
     )
     (folder / "study.json").write_text(json.dumps(STUDY))
+    (folder / "compared.json").write_text(json.dumps(COMPARED))
     (folder / "bench.json").write_text(json.dumps(BENCH))
     return folder
 
 
 @pytest.fixture(scope="module")
 def whole(made):
-    names = ("pruned", "work", "study.json", "bench.json")
+    names = ("pruned", "work", "study.json", "compared.json", "bench.json")
     page = made / "whole.html"
     return easyep.report(*(made / n for n in names), output=page, figures=made / "figures")
 
@@ -74,6 +94,7 @@ def test_everything_that_is_there_is_shown(made, whole):
         "Overlap between domains, by easy-ep",
         "Overlap between criteria",
         "Accuracy and KL against experts kept",
+        "KL to the reference by domain",
         "Memory before and after",
         "Throughput against batch",
     )
@@ -84,11 +105,24 @@ def test_everything_that_is_there_is_shown(made, whole):
         assert digest in text
     least = min(manifest["retained_share"].values())
     assert f"{least:.1%}, in layer" in text
+    assert "<td>0.0625</td>" in text
     assert "some &lt;b&gt;study" in text
     assert len(whole.files) == 2 * len(whole.figures)
     for file in whole.files:
         assert file.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
     assert set(manifest["unreached"]) == {"math", "code"}
+
+
+def test_throughput_is_drawn_with_its_roof_or_the_roof_alone():
+    (axes,) = cost_figures.throughput(BENCH).figure.axes
+    heights = sorted(
+        tuple(map(float, line.get_ydata())) for line in axes.lines if len(line.get_ydata())
+    )
+    assert (10.0, 20.0, 40.0) in heights
+    assert (30.0, 60.0, 120.0) in heights
+    roof = [{**point, "experts": 4} for point in BENCH["roofline"]["points"]]
+    (axes,) = cost_figures.throughput({"fixed_batch": roof}).figure.axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[30.0, 60.0, 120.0]]
 
 
 def test_a_checkpoint_alone(made, capsys):
