@@ -47,6 +47,7 @@ format: install
 bench: install
 	$(BIN)/python benchmarks/rewriting.py
 	$(BIN)/python benchmarks/verifying.py
+	$(BIN)/python benchmarks/one_read.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/observing.py
 

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from synthetic import deepseek, selection, write
+from synthetic import deepseek, deepseek_config, random_bytes, selection, write
 
 from easyep.checkpoint.files import Checkpoint
 
@@ -100,7 +100,12 @@ def compare(folder: Path, gigabytes: float, rounds: int, shard_size: int) -> dic
     source.mkdir()
     hidden, inner, experts = 2048, 1024, 64
     layers = 3 + max(1, round(gigabytes * 1e9 / (experts * 3 * hidden * inner)))
-    write(source, deepseek(layers, experts, hidden, inner), layers, experts, data=True)
+    write(
+        source,
+        deepseek(layers, experts, hidden, inner),
+        deepseek_config(layers, experts),
+        data=random_bytes(),
+    )
     selection(source).save(folder / "selection.json")
     chosen = (source, folder / "selection.json")
     # What `cp` copies is a pruned checkpoint itself: the same bytes in the same files.
@@ -184,7 +189,7 @@ def plan_only(folder: Path) -> dict[str, Any]:
     for share, layers in {"quarter": 18, "half": 32, "whole": 61}.items():
         path = folder / share
         path.mkdir()
-        write(path, deepseek(layers, 256, 7168, 2048), layers, 256, data=False)
+        write(path, deepseek(layers, 256, 7168, 2048), deepseek_config(layers, 256))
         selection(path).save(folder / "selection.json")
         command = [sys.executable, "-c", PLAN, str(path), str(folder / "selection.json")]
         done = subprocess.run(command, check=True, capture_output=True, text=True)

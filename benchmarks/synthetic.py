@@ -1,8 +1,11 @@
-"""Checkpoints of DeepSeek-V3's form in any size, and random selections for them."""
+"""Checkpoints in the forms of releases, of any size, and random selections for them."""
 
 import json
 import random
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from easyep.architectures.spec import find_architecture
 from easyep.artifacts.selection import Selection
@@ -11,6 +14,8 @@ from easyep.checkpoint.headers import build_header, bytes_of
 from easyep.checkpoint.layout import resolve
 
 Form = tuple[str, tuple[int, ...]]
+
+VOCABULARY, HEAD = 8192, 128
 
 
 def deepseek(layers: int, experts: int, hidden: int, inner: int) -> dict[str, Form]:
@@ -38,10 +43,82 @@ def deepseek(layers: int, experts: int, hidden: int, inner: int) -> dict[str, Fo
     return tensors
 
 
-def write(path: Path, tensors: dict[str, Form], layers: int, experts: int, *, data: bool) -> None:
-    """A checkpoint in shards of about a 163rd each (at least 64 MB); without `data`, sparse."""
+def deepseek_config(layers: int, experts: int) -> dict[str, Any]:
+    """As much of DeepSeek-V3's configuration as rewriting looks at."""
+    return {
+        "model_type": "deepseek_v3",
+        "num_hidden_layers": layers,
+        "n_routed_experts": experts,
+        "num_experts_per_tok": 8,
+        "n_group": 8,
+        "topk_group": 4,
+        "first_k_dense_replace": 3,
+        "num_nextn_predict_layers": 0,
+    }
+
+
+def qwen3_moe(layers: int, experts: int, hidden: int, inner: int) -> dict[str, Form]:
+    """Names, types and shapes of a Qwen3-MoE in BF16, which transformers runs."""
+    tensors: dict[str, Form] = {}
+
+    def weight(name: str, *shape: int) -> None:
+        tensors[f"{name}.weight"] = ("BF16", shape)
+
+    weight("model.embed_tokens", VOCABULARY, hidden)
+    for layer in range(layers):
+        prefix = f"model.layers.{layer}."
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            weight(prefix + norm, hidden)
+        for norm in ("q_norm", "k_norm"):
+            weight(f"{prefix}self_attn.{norm}", HEAD)
+        weight(f"{prefix}self_attn.q_proj", hidden, hidden)
+        for part in ("k_proj", "v_proj"):
+            weight(f"{prefix}self_attn.{part}", 2 * HEAD, hidden)
+        weight(f"{prefix}self_attn.o_proj", hidden, hidden)
+        weight(f"{prefix}mlp.gate", experts, hidden)
+        for expert in range(experts):
+            for part in ("gate_proj", "up_proj", "down_proj"):
+                rows, columns = (hidden, inner) if part == "down_proj" else (inner, hidden)
+                weight(f"{prefix}mlp.experts.{expert}.{part}", rows, columns)
+    weight("model.norm", hidden)
+    weight("lm_head", VOCABULARY, hidden)
+    return tensors
+
+
+def qwen3_moe_config(layers: int, experts: int, hidden: int, inner: int) -> dict[str, Any]:
+    """The configuration of such a model."""
+    return {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "dtype": "bfloat16",
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "moe_intermediate_size": inner,
+        "num_experts": experts,
+        "num_experts_per_tok": 8,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "norm_topk_prob": True,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // HEAD,
+        "num_key_value_heads": 2,
+        "head_dim": HEAD,
+        "vocab_size": VOCABULARY,
+        "tie_word_embeddings": False,
+    }
+
+
+def write(
+    path: Path,
+    tensors: dict[str, Form],
+    config: dict[str, Any],
+    *,
+    shard_bytes: int = 64_000_000,
+    data: bytes = b"",
+) -> None:
+    """A checkpoint in at most some 163 shards that repeat `data`; sparse without any."""
     total = sum(bytes_of(*form) for form in tensors.values())
-    limit = max(64_000_000, total // 163)
+    limit = max(shard_bytes, total // 163)
     shards: list[dict[str, Form]] = [{}]
     size = 0
     for name, form in tensors.items():
@@ -51,7 +128,6 @@ def write(path: Path, tensors: dict[str, Form], layers: int, experts: int, *, da
         shards[-1][name] = form
         size += bytes_of(*form)
     weight_map = {}
-    block = random.Random(0).randbytes(1 << 20)
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         weight_map.update(dict.fromkeys(shard, file))
@@ -64,20 +140,21 @@ def write(path: Path, tensors: dict[str, Form], layers: int, experts: int, *, da
                 out.truncate(out.tell() + left)
                 continue
             while left:
-                left -= out.write(block[: min(left, len(block))])
+                left -= out.write(data[: min(left, len(data))])
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
-    config = {
-        "model_type": "deepseek_v3",
-        "num_hidden_layers": layers,
-        "n_routed_experts": experts,
-        "num_experts_per_tok": 8,
-        "n_group": 8,
-        "topk_group": 4,
-        "first_k_dense_replace": 3,
-        "num_nextn_predict_layers": 0,
-    }
     (path / "config.json").write_text(json.dumps(config, indent=2))
+
+
+def random_bytes() -> bytes:
+    """A MiB of them."""
+    return random.Random(0).randbytes(1 << 20)
+
+
+def small_numbers() -> bytes:
+    """Normally distributed BF16 numbers of spread 0.02: as odd a count as to differ by tensor."""
+    draw = np.random.default_rng(0).standard_normal(524_287).astype(np.float32) * 0.02
+    return (draw.view(np.uint32) >> 16).astype(np.uint16).tobytes()
 
 
 def selection(path: Path) -> Selection:

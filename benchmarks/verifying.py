@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from synthetic import deepseek, selection, write
+from synthetic import deepseek, deepseek_config, random_bytes, selection, write
 
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.rewriting import rewrite
@@ -76,7 +76,12 @@ def compare(folder: Path, gigabytes: float, rounds: int, shard_size: int) -> dic
     source.mkdir()
     hidden, inner, experts = 2048, 1024, 64
     layers = 3 + max(1, round(gigabytes * 1e9 / (experts * 3 * hidden * inner)))
-    write(source, deepseek(layers, experts, hidden, inner), layers, experts, data=True)
+    write(
+        source,
+        deepseek(layers, experts, hidden, inner),
+        deepseek_config(layers, experts),
+        data=random_bytes(),
+    )
     selection(source).save(folder / "selection.json")
     chosen = Selection.load(folder / "selection.json")
     rewrite(source, chosen, model, max_shard_size=shard_size)
