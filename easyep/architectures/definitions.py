@@ -238,6 +238,11 @@ def _stack(name: str, table: Mapping[str, Any], where: str) -> Stack:
     for part in ("experts", "router"):
         if not any(rule.part == part for rule in rules):
             raise ValueError(f"no rule in [{where}tensors] describes the part {part!r}")
+    for rule in rules:
+        if rule.optional and rule.optional not in (True, *(other.part for other in rules)):
+            raise ValueError(
+                f"[{where}tensors.{rule.label}] optional = {rule.optional!r} is no part"
+            )
     scope = compiled(table.get("scope", SCOPE), f"{where}scope")
     if not {"layer", "part"} <= set(scope.groupindex):
         raise ValueError(f"{where}scope needs the regex groups (?P<layer>...) and (?P<part>...)")

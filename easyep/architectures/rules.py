@@ -38,7 +38,8 @@ class Rule:
         bank: (per_expert) numbers are counted from ``bank * num_experts``: two sets of experts
             share one series of numbers.
         both: (rows) the axis before `axis` has two entries, one for each set of experts.
-        optional: MoE layers without a tensor of this part are fine.
+        optional: MoE layers without a tensor of this part are fine; the name of another part: those
+            that have that one.
     """
 
     label: str
@@ -50,7 +51,7 @@ class Rule:
     tail: int | str = 0
     bank: int = 0
     both: bool = False
-    optional: bool = False
+    optional: bool | str = False
 
     @classmethod
     def from_toml(cls, label: str, table: Mapping[str, Any]) -> "Rule":
@@ -75,6 +76,8 @@ class Rule:
                 continue
             if type(value) is not int or value < lowest:
                 raise ValueError(f"[tensors.{label}] {key} must be an integer >= {lowest}")
+        if not isinstance(table.get("optional", False), bool | str):
+            raise ValueError(f"[tensors.{label}] optional must be true, or the name of a part")
         return cls(**{"label": label, "part": label, **table, "name": name})
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from easyep.architectures.spec import Architecture
@@ -10,13 +11,21 @@ from easyep.checkpoint.config_edits import (
     config_edits,
     quantisation_file_edits,
 )
-from easyep.checkpoint.files import Checkpoint, parse_object, read_bytes, read_text
+from easyep.checkpoint.copying import BUFFER_BYTES
+from easyep.checkpoint.files import (
+    Checkpoint,
+    checked_file,
+    parse_object,
+    read_bytes,
+    read_text,
+)
 from easyep.checkpoint.json_text import at, replaced
 from easyep.checkpoint.kept_experts import kept_experts
 from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.manifest import Manifest
 from easyep.checkpoint.renumbering import Rename, renaming
 from easyep.checkpoint.side_files import side_files
+from easyep.errors import CheckpointError
 
 
 def config_problems(
@@ -63,14 +72,30 @@ def small_file_problems(pruned: Checkpoint, source: Checkpoint, rename: Rename) 
         if not (pruned.path / name).is_file():
             yield f"{name} of the source is missing"
             continue
-        expected = read_bytes(source.path, name)
         if name in QUANTISATION_FILES:
             text = read_text(source.path, name)
             value = parse_object(text, name)
             edits = quantisation_file_edits(value, rename)
-            expected = replaced(text, edits).encode()
-        if read_bytes(pruned.path, name) != expected:
+            same = read_bytes(pruned.path, name) == replaced(text, edits).encode()
+        else:
+            same = _same(source.path, pruned.path, name)
+        if not same:
             yield f"{name} differs from the source's"
+
+
+def _same(source: Path, pruned: Path, name: str) -> bool:
+    """Whether two folders hold the same file, which may be large."""
+    one, other = checked_file(source, name), checked_file(pruned, name)
+    try:
+        if one.stat().st_size != other.stat().st_size:
+            return False
+        with open(one, "rb") as mine, open(other, "rb") as theirs:
+            while block := mine.read(BUFFER_BYTES):
+                if theirs.read(len(block)) != block:
+                    return False
+    except OSError as error:
+        raise CheckpointError(f"{name} cannot be read: {error.strerror or error}") from None
+    return True
 
 
 def _leaves(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

@@ -235,12 +235,15 @@ def _layer(index: int, found: _Found, router: Router) -> MoeLayer:
 
 
 def _check_parts(index: int, found: _Found) -> None:
+    there = {rule.part for rule in found.rules.values()}
     for part in dict.fromkeys(rule.part for rule in found.stack.rules):
         rules = [rule for rule in found.stack.rules if rule.part == part]
         fired = [rule for rule in rules if rule.label in found.rules]
-        if not fired and not all(rule.optional for rule in rules):
+        if not fired and not all(r.optional is True or r.optional in there for r in rules):
+            others = sorted({f" or {r.optional!r}" for r in rules if isinstance(r.optional, str)})
             raise LayoutError(
-                f"layer {index} ({found.prefix}...) has no tensor for the part {part!r} "
+                f"layer {index} ({found.prefix}...) has no tensor for the part {part!r}"
+                f"{''.join(others)} "
                 f"({' or '.join(rule.name.pattern for rule in rules)})"
             )
         if len(fired) > 1:

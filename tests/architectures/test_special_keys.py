@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from easyep.architectures import spec
+from easyep.checkpoint.config_edits import config_edits
 from easyep.errors import CheckpointError, UnsupportedModelError
 
 FEW = {"num_experts_per_tok": 2, "num_hidden_layers": 5}
@@ -44,10 +45,23 @@ def test_step_lists_its_layers(layers: dict[str, Any], expected: tuple[int, ...]
     assert expected_layers({"model_type": "step3p7", "text_config": text | layers}) == expected
 
 
-@pytest.mark.parametrize("kind", ["mimo_v2_flash", "minimax_m3_vl"])
+@pytest.mark.parametrize("kind", ["mimo_v2_flash", "mimo_v2", "minimax_m3_vl"])
 def test_a_flag_for_each_layer(kind: str) -> None:
     config = {"model_type": kind, "n_routed_experts": 8, "num_local_experts": 8, **FEW}
     assert expected_layers(config | {"moe_layer_freq": [0, 1, 1, 0, 1]}) == (1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("stated", "declared"), [({}, 3), ({"num_nextn_predict_layers": 1}, 1)], ids=str
+)
+def test_mimo_counts_its_mtp_layers(stated: dict[str, int], declared: int) -> None:
+    config = {"model_type": "mimo_v2", "n_routed_experts": 8, **FEW, **stated}
+    architecture = spec.find_architecture(config)
+    assert architecture.router(config).mtp_layers == declared
+    edits = config_edits(
+        config, architecture, keep=4, flatten=False, drop_mtp=True, rename=lambda name: name
+    )
+    assert edits == {("n_routed_experts",): 4, ("num_nextn_predict_layers",): 0}
 
 
 def test_mistral_4_is_found_inside_of_mistral_3() -> None:

@@ -182,3 +182,20 @@ def test_a_stale_alias_is_refused(source: Callable[[str], Path], tmp_path: Path)
     )
     with pytest.raises(CheckpointError, match="contradicts itself"):
         layout_of(path)
+
+
+def test_a_part_that_another_one_may_stand_for(
+    source: Callable[[str], Path], tmp_path: Path
+) -> None:
+    checkpoint = Checkpoint.open(source("deepseek_v4"))
+    architecture = find_architecture(checkpoint.config)
+    layers = resolve(checkpoint, architecture).layers.values()
+    parts = [set(layer.parts.values()) & {"bias", "table"} for layer in layers]
+    assert {"bias"} in parts
+    assert {"table"} in parts
+    for what in ("layers.0.ffn.gate.tid2eid", "layers.1.ffn.gate.bias"):
+        (name,) = [each for each in checkpoint.tensors if each.endswith(what)]
+        left = {each: found for each, found in checkpoint.tensors.items() if each != name}
+        lacking = dataclasses.replace(checkpoint, tensors=left)
+        with pytest.raises(LayoutError, match="no tensor for the part '(bias|table)' or '"):
+            resolve(lacking, architecture)
