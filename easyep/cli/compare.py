@@ -64,7 +64,9 @@ if TYPE_CHECKING:
 @click.option(
     "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda:0, ..."
 )
-@click.option("--dtype", metavar="NAME", default="auto", show_default=True, help="As in eval.")
+@click.option(
+    "--dtype", metavar="NAME", default="auto", show_default=True, help="What it computes in."
+)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code in the checkpoints.")
 @click.option("--output", metavar="FILE", help="Write the numbers there as JSON.")
 @options.common
