@@ -49,6 +49,7 @@ bench: install
 	$(BIN)/python benchmarks/verifying.py
 	$(BIN)/python benchmarks/one_read.py
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/pairs.py
 	$(BIN)/python benchmarks/observing.py
 
 clean:

@@ -10,7 +10,7 @@ from easyep.errors import SelectionError
 from easyep.progress import SILENT, Progress
 from easyep.selection.budget import keep_count
 from easyep.selection.max_min import max_min
-from easyep.selection.pairs import PROVEN, least_costly
+from easyep.selection.pairs import PROVEN, least_costly, unavoidable
 from easyep.selection.ranking import best
 from easyep.selection.super_experts import super_experts
 from easyep.selection.terms import (
@@ -92,20 +92,25 @@ def nested(
     protected, forbidden = _named(scores, protect, forbid)
     chosen: dict[int, Selection] = {}
     sizes = sorted(set(counts), reverse=True)
-    if scores.pairs and scores.router.num_experts > PROVEN:
-        progress.say(
-            f"with more than {PROVEN} experts the sets are such that no swap betters them; that "
-            "they cost least is not proven"
-        )
+    unproven = bool(scores.pairs) and scores.router.num_experts > PROVEN
     with progress.task("Choosing experts", len(sizes) * len(scores.layers), "layers") as task:
         for count in sizes:
             terms = terms_by_layer(
                 list(scores.layers), scores.router, count, groups, protected, forbidden
             )
-            layers = {}
+            layers, proven = {}, 1.0
             for layer in scores.layers:
                 layers[layer] = _choice(scores, terms[layer])
+                if unproven:
+                    share = unavoidable(scores.pairs[layer], layers[layer], terms[layer])
+                    proven = min(proven, share)
                 task.advance()
+            if unproven:
+                progress.say(
+                    f"with more than {PROVEN} experts the {count} kept are such that no swap "
+                    f"betters them; in every layer at least {proven:.1%} of what it costs to drop "
+                    "the others is proven to be unavoidable"
+                )
             chosen[count] = Selection(
                 model=scores.model,
                 num_experts=scores.router.num_experts,

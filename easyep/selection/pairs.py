@@ -5,11 +5,15 @@ count): a quadratic program. A search by swaps finds a set that no single swap b
 `PROVEN` experts HiGHS then solves the program as a mixed-integer one, exactly: y_ij stands for
 p_i p_j, bounded by the products of the quota with each p_i (the reformulation-linearisation
 technique of Sherali and Adams), which makes the linear relaxation tight. Beyond that size HiGHS
-finds nothing within a minute, and the swaps' answer is taken.
+finds nothing within a minute, and the swaps' answer is taken; `unavoidable` says how
+far from the least it can be.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
+from easyep.selection.pair_bound import lower_bound
 from easyep.selection.solver import Float64, Row, minimise, quotas
 from easyep.selection.terms import Flags, Terms
 
@@ -92,6 +96,20 @@ def _by_program(costs: Float64, terms: Terms) -> Flags | None:
     scale = float(objective.max()) or 1.0
     found = minimise(objective / scale, rows, low, high, count)
     return None if found is None else found[:count] > 0.5
+
+
+def unavoidable(costs: Float64, kept: Sequence[int], terms: Terms) -> float:
+    """The share of a choice's cost that every other choice costs too, at least.
+
+    Args:
+        costs: F, float64 [E, E].
+        kept: the experts that the choice keeps.
+        terms: what it had to respect.
+    """
+    dropped = np.ones(len(costs), dtype=np.bool_)
+    dropped[list(kept)] = False
+    cost = _cost(costs, dropped)
+    return min(1.0, lower_bound(costs, terms) / cost) if cost else 1.0
 
 
 def _cost(costs: Float64, dropped: Flags) -> float:
