@@ -44,7 +44,7 @@ class Demo:
             raise DemosError(f"none of the forms {FORMS} (found {found})")
         content = {key: value[key] for key in form}
         if form == ("messages",):
-            _check_messages(content["messages"])
+            content["messages"] = _messages(content["messages"])
             if value.get("tools") is not None:
                 content["tools"] = value["tools"]
                 _check_tools(content["tools"])
@@ -83,9 +83,11 @@ class TokenSequence:
         return hashlib.sha256(ids + self.is_response.astype(np.uint8).tobytes()).hexdigest()
 
 
-def _check_messages(messages: Any) -> None:
+def _messages(messages: Any) -> list[dict[str, Any]]:
+    """Checked messages, the text parts of a content joined."""
     if not isinstance(messages, list):
         raise DemosError("'messages' must be a list")
+    made = []
     for i, message in enumerate(messages):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise DemosError(f"message {i + 1} must be an object with 'role' and 'content'")
@@ -94,6 +96,21 @@ def _check_messages(messages: Any) -> None:
         if not isinstance(message.get("reasoning_content", ""), str | None):
             raise DemosError(f"the 'reasoning_content' of message {i + 1} must be a string")
         _check_calls(message.get("tool_calls"), i + 1)
+        made.append({**message, **_joined(message, i + 1)})
+    return made
+
+
+def _joined(message: Mapping[str, Any], number: int) -> dict[str, str]:
+    content = message.get("content")
+    if content is None:
+        return {}
+    if isinstance(content, list) and all(
+        isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content
+    ):
+        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        raise DemosError(f"the 'content' of message {number} must be text, or a list of text parts")
+    return {"content": content}
 
 
 def _check_calls(calls: Any, number: int) -> None:

@@ -1,5 +1,6 @@
 """`easyep demos show`, `check` and `table`."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -13,6 +14,9 @@ from easyep.demonstrations import catalogue, quality
 from easyep.demonstrations.conversation import STYLES
 from easyep.errors import DemosError
 from easyep.registry import unknown_name
+
+# Shown as pictures: a demonstration must not command the terminal.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 
 style = click.option(
     "--style",
@@ -142,9 +146,10 @@ def _print_demo(demo: Demo, tokens: TokenSequence, tokenizer: Any) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    print(demo.origin)
     facts = [(key, value) for key, value in demo.metadata.items() if isinstance(value, str)]
     print_table(
-        demo.origin,
+        "",
         ["what", "value"],
         [
             ("tokens", f"{len(tokens):,}"),
@@ -157,6 +162,7 @@ def _print_demo(demo: Demo, tokens: TokenSequence, tokenizer: Any) -> None:
     for end in range(1, len(tokens) + 1):
         if end == len(tokens) or tokens.is_response[end] != tokens.is_response[begin]:
             part = tokenizer.decode(tokens.input_ids[begin:end])
+            part = _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])), part)
             text.append(part, style="green" if tokens.is_response[begin] else "dim")
             begin = end
     Console(soft_wrap=True).print(text)

@@ -64,6 +64,8 @@ def check(answer: str, spec: Mapping[str, Any]) -> str:
         return KINDS[kind](answer, spec)
     except KeyError as error:
         raise DemosError(f"a check of kind {kind!r} needs {error}") from None
+    except (TypeError, ValueError, AttributeError, re.error) as error:
+        raise DemosError(f"a check of kind {kind!r} cannot be done so: {error}") from None
 
 
 def second_results(specs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -67,7 +67,7 @@ def shows(text: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]
     """Whether a rendering has what was asked, the tools and every call with its arguments."""
     for tool in tools:
         function = tool.get("function", tool)
-        told = (function.get("name", ""), function.get("description", ""))
+        told = (str(function.get(key) or "") for key in ("name", "description"))
         if not all(_has(text, part.strip()) for part in told):
             return False
     for message in messages:

@@ -51,6 +51,23 @@ def test_answers_that_are_not_whole_or_not_right(answer, metadata, kind):
     assert kinds(demo("question", answer, **metadata)) == [kind]
 
 
+@pytest.mark.parametrize(
+    "check",
+    [
+        {"kind": "regex", "pattern": "("},
+        {"kind": "form", "words": "x"},
+        {"kind": "program", "language": "cobol"},
+        {"kind": "mathematics", "answer": "1"},
+        {"kind": "math", "answer": 5},
+        "x",
+    ],
+)
+def test_checks_that_cannot_be_done_are_findings(check):
+    (finding,) = quality.inspect([demo("question", "Answer: yes.", check=check)])
+    assert finding.kind == "wrong"
+    assert "cannot be checked" in finding.what
+
+
 def test_leaks_are_runs_of_words_in_question_or_answer():
     item = LONG.upper().replace(" ", ",  ")
     assert kinds(demo(LONG), against={"eval": [item]}) == ["leak"]
@@ -106,6 +123,17 @@ def test_the_show_command(capsys, tmp_path):
     assert 0 < shown["response_tokens"] < shown["tokens"]
     assert run(capsys, "show", "math", "--model", "demo", "--line", "9999")[0] == 1
     assert "did you mean" in run(capsys, "show", "math", "--model", "demo", "--style", "plane")[2]
+
+
+def test_what_is_shown_cannot_command_the_terminal(capsys, tmp_path):
+    file = tmp_path / "d.jsonl"
+    hostile = "[red]x[/red] [/nope] \x1b[31mred\x07"
+    file.write_text(json.dumps(dict(demo(hostile).content)) + "\n")
+    code, out, _ = run(capsys, "show", file, "--model", "demo")
+    assert code == 0
+    assert "[red]x[/red] [/nope] \u241b[31mred\u2407" in out
+    assert "\x1b" not in out
+    assert str(file) in out  # whole, however narrow the table is
 
 
 def test_the_table_command(capsys):

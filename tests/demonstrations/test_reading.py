@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from easyep.artifacts import Demo
 from easyep.demonstrations import read
 from easyep.errors import DemosError
 
@@ -75,3 +76,12 @@ def test_files_that_hold_nothing(tmp_path):
         read(tmp_path / "d.jsonl")
     with pytest.raises(DemosError, match="cannot be read"):
         read(tmp_path)
+
+
+def test_text_parts_are_joined():
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": "c"}]
+    assert Demo.from_json({"messages": turns}).content["messages"][0]["content"] == "ab"
+    for content in (5, [{"type": "image_url", "image_url": "x"}], {"text": "a"}):
+        with pytest.raises(DemosError, match="'content' of message 1 must be text"):
+            Demo.from_json({"messages": [{"role": "user", "content": content}]})
