@@ -15,6 +15,7 @@ from tests.engines import table as engines_table
 TABLES = {
     "means": study_table.means,
     "by domain": study_table.by_domain,
+    "likeness": study_table.likeness,
     "stability": stability_table.by_demonstrations,
     "engines": engines_table.table,
 }

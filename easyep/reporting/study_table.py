@@ -55,12 +55,28 @@ def cells_by_domain(result: Mapping[str, Any]) -> tuple[list[str], list[list[str
             *("-" if row["criterion"] == "full" else str(row[axis]) for axis in more),
             *(f"{100 * row['domains'][domain]:.1f}" for domain in domains),
             _percent(row),
-            *([f"{row['kl']:.3f}", f"{100 * row['agreement']:.1f}"] if likeness else []),
+            *([_kl(row), f"{100 * row['agreement']:.1f}"] if likeness else []),
         ]
         for row in result["summary"]
     ]
     columns = ["criterion", "experts", "groups", *(_MORE[axis] for axis in more), *domains, "mean"]
     return [*columns, *(["KL", "agreement"] if likeness else [])], rows
+
+
+def likeness(result: Mapping[str, Any]) -> str:
+    """As `by_domain` of a study on held-out answers, with means only.
+
+    Accuracy and agreement in %, KL in nats per token; ± is the standard deviation over draws.
+    """
+    columns, rows = cells_by_domain(result)
+    domains = result["study"]["domains"]
+    kept = [place for place, name in enumerate(columns) if name not in domains]
+    names = [{"mean": "accuracy"}.get(columns[place], columns[place]) for place in kept]
+    words = {"criterion", "groups", *_MORE.values()}
+    marks = ["---" if name in words else "---:" for name in names]
+    return "\n".join(
+        [_row(names), _row(marks), *(_row([row[place] for place in kept]) for row in rows)]
+    )
 
 
 # Axes of a study that most have one value of -> what their columns are called.
@@ -70,6 +86,11 @@ _MORE = {"shown": "shown", "n_demos": "demonstrations", "reroute": "reroute"}
 def _percent(row: Mapping[str, Any]) -> str:
     spread = f" ± {100 * row['spread']:.1f}" if row["spread"] is not None else ""
     return f"{100 * row['mean']:.1f}{spread}"
+
+
+def _kl(row: Mapping[str, Any]) -> str:
+    spread = row.get("kl_spread")
+    return f"{row['kl']:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
 
 
 def _row(cells: list[str]) -> str:
