@@ -7,8 +7,8 @@ A diffusion language model computes many tokens in each pass and settles a few o
 * the full sequence (LLaDA, arXiv 2502.09992): every pass computes prompt and answer anew.
 
 Every pass touches the experts of B G tokens, U(B G), so that pruning pays at batch 1 already.
-Tokens are computed again and again, so that operations bind at small batches already; from there on
-it does not gain from a larger one ("How Efficient Are Diffusion Language Models?", arXiv 2510.18480).
+Tokens are computed again and again, so that operations bind at small batches already; from there
+on a larger batch gains nothing ("How Efficient Are Diffusion Language Models?", arXiv 2510.18480).
 """
 
 from dataclasses import dataclass
