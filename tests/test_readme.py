@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from benchmarks import large_machines
 from easyep.cli import app
 from easyep.reporting import stability_table, study_table
 from tests.engines import table as engines_table
@@ -18,6 +19,7 @@ TABLES = {
     "likeness": study_table.likeness,
     "stability": stability_table.by_demonstrations,
     "engines": engines_table.table,
+    "large machines": large_machines.table,
 }
 
 
@@ -90,3 +92,11 @@ def test_recipes_can_be_read(root, name):
     from easyep.study import Study
 
     Study.from_mapping(read_yaml(root / "recipes" / f"{name}.yaml"))
+
+
+def test_the_recipe_for_many_machines_can_be_read(root):
+    from easyep.recipe import Recipe, read_yaml
+
+    choices = read_yaml(root / "recipes" / "deepseek-v3-nodes.yaml")
+    assert choices.pop("output")
+    assert Recipe.from_mapping(choices).runner == "deepspeed"

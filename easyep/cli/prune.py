@@ -17,6 +17,7 @@ from easyep.cli.console import (
 )
 from easyep.cli.streaming import streaming_facts, streaming_rows
 from easyep.criteria import needs_record
+from easyep.distributed import rank
 from easyep.recipe import Recipe, read_yaml
 from easyep.resources import folder
 from easyep.selection import retained_share
@@ -92,6 +93,8 @@ def run_command(
     if "study" in choices:
         from easyep.cli.study import run_study
 
+        if rank().size > 1:
+            raise click.UsageError("a study is run by one process: start it without a launcher")
         run_study(choices, output, work_dir, dry_run, as_json, quiet)
         return
     output = output or choices.pop("output", None)

@@ -45,6 +45,11 @@ def partition(
     deepspeed = _deepspeed()
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    dist: Any = torch.distributed
+    if not dist.is_initialized():  # one process without a launcher: it may offload its parameters
+        os.environ.setdefault("LOCAL_RANK", "0")
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(dist_init_required=False)
     settings = _settings(config, model.dtype, group)
     for number in (None, *range(len(model.layers))):
