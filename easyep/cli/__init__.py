@@ -29,7 +29,7 @@ COMMANDS = {
     "eval": ("measure", "Measure accuracy with lm-evaluation-harness."),
     "compare": ("compare", "Compare what two models predict and answer on the same text."),
     "bench": ("bench", "Measure throughput and latency, prefill and decode apart."),
-    "report": ("report", "Write one HTML file with the figures of a model, a run or a study."),
+    "report": ("report", "Write one HTML file about a checkpoint, a work directory, or a study."),
     "demos": ("demos", "Look at demonstrations, check them, make your own."),
     "list": ("look", "List what easyep knows by name."),
     "run": ("prune", "Run a recipe: one pruned model, or a study that compares many."),

@@ -27,7 +27,7 @@ def report_command(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """Write one HTML file about a pruned checkpoint, a work directory, or the results of a study.
+    """Write one HTML file about a checkpoint, a work directory, or a study.
 
     It needs no other file and no network. What several folders and files hold is told together:
     a checkpoint says what was kept, its work directory by what scores, results what that is worth.
