@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,8 @@ def observe(arguments: argparse.Namespace) -> None:
         device=arguments.device,
     )
     begin = time.perf_counter()
-    try:
+    with suppress(NotFirstRankError):
         calibrate(recipe, Source.open(recipe.model))
-    except NotFirstRankError:
-        pass
     found = {
         "seconds": round(time.perf_counter() - begin, 2),
         "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3),
