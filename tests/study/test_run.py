@@ -121,7 +121,11 @@ def test_what_is_no_study():
         study.Study.from_mapping({**SMALL, "foreign": "x.jsonl"})
 
 
-@pytest.mark.parametrize("name", ["criteria", "demonstrations", "domains", "kinds", "rerouting", "quick", "quick-kinds"])
+STUDIES = ["criteria", "demonstrations", "domains", "kinds", "rerouting"]
+STUDIES += ["quick", "quick-kinds", "quick-rerouting"]
+
+
+@pytest.mark.parametrize("name", STUDIES)
 def test_the_studies_that_come_with_easyep_can_be_planned(root, name):
     from easyep.recipe import read_yaml
 
