@@ -53,6 +53,6 @@ def _attention(
         mask = attn_mask
         if mask is not None and mask.ndim > 2 and mask.shape[-3] == heads:
             mask = mask[..., some, :, :]
-        parts = (each[..., some, :, :] for each in (query, key, value))
-        pieces.append(whole(*parts, mask, **choices))
+        q, k, v = (each[..., some, :, :] for each in (query, key, value))
+        pieces.append(whole(q, k, v, mask, **choices))
     return torch.cat(pieces, dim=-3)

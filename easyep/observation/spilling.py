@@ -22,11 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 SMALLEST = 1 << 16  # bytes of a storage that is worth the trouble
 
 
-class Made(TorchDispatchMode):
+class Made(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within it, the storages in main memory that operations make are remembered, weakly."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._refs: dict[int, StorageWeakRef] = {}
 
     def __torch_dispatch__(
@@ -42,14 +42,16 @@ class Made(TorchDispatchMode):
             if given is None:
                 given = {each.untyped_storage()._cdata for each in _tensors((args, kwargs))}
             if storage._cdata not in given:  # weights and views of them are others' memory
-                self._refs[storage._cdata] = StorageWeakRef(storage)
+                ref = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+                self._refs[storage._cdata] = ref
         return made
 
     def held(self) -> list[torch.UntypedStorage]:
         """The storages that somebody still holds."""
         found = {}
         for key, ref in list(self._refs.items()):
-            storage = None if ref.expired() else torch.UntypedStorage._new_with_weak_ptr(ref.cdata)
+            # None if nobody holds it any more.
+            storage = torch.UntypedStorage._new_with_weak_ptr(ref.cdata)
             if storage is None:
                 del self._refs[key]
             elif storage.resizable():  # not so what NumPy looks at
@@ -106,7 +108,8 @@ class Spill:
             size = like.numel() * like.element_size()
             os.truncate(file.name, size)
             storage = torch.UntypedStorage.from_file(file.name, shared=True, nbytes=size)
-        return torch.empty(0, dtype=like.dtype).set_(storage, 0, like.shape)
+        flat = torch.empty(0, dtype=like.dtype).set_(storage)  # type: ignore[arg-type]
+        return flat.view(like.shape)
 
     def _write(self, storage: torch.UntypedStorage) -> int:
         size = storage.nbytes()
