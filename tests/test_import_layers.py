@@ -41,7 +41,7 @@ ORDER = [
     ["streams"],
     ["observing"],
     ["calibration", "deciding"],
-    ["planning", "comparing"],
+    ["planning", "comparing", "redoing"],
     ["one_read"],
     ["pipeline", "presenting", "queries", "measuring"],
     ["study"],

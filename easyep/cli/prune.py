@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from easyep import pipeline, planning
+from easyep.checkpoint.side_files import MANIFEST
 from easyep.cli import options
 from easyep.cli.console import (
     human_bytes,
@@ -18,6 +19,7 @@ from easyep.cli.console import (
 from easyep.cli.streaming import streaming_facts, streaming_rows
 from easyep.criteria import needs_record
 from easyep.distributed import rank
+from easyep.errors import ArtifactError
 from easyep.recipe import Recipe, read_yaml
 from easyep.resources import folder
 from easyep.selection import retained_share
@@ -71,8 +73,12 @@ def prune_command(
     _prune(choices, output, work_dir, dry_run, as_json, quiet)
 
 
-@click.command("run", epilog="\b\nExample:\n  easyep run recipes/demo.yaml")
-@click.argument("recipe", metavar="RECIPE.yaml")
+@click.command(
+    "run",
+    epilog="\b\nExamples:\n  easyep run recipes/demo.yaml\n"
+    "  easyep run demo-math/easyep.json --output again",
+)
+@click.argument("recipe", metavar="RECIPE.yaml|DIR/easyep.json")
 @click.option("--output", metavar="DIR", help="Instead of the recipe's own output.")
 @click.option("--work-dir", metavar="DIR", help="Save every stage here, and go on from there.")
 @click.option("--dry-run", is_flag=True, help="Check everything and show the plan; write nothing.")
@@ -86,7 +92,13 @@ def run_command(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """Run a recipe: one pruned model, or a study that compares many."""
+    """Run a recipe: one pruned model, or a study that compares many.
+
+    The manifest of a pruned checkpoint is a recipe too: the same bytes are made again.
+    """
+    if Path(recipe).name == MANIFEST:
+        _redo(recipe, output, work_dir, dry_run, as_json, quiet)
+        return
     # The recipes that come with easyep are found wherever it is installed.
     shipped = folder("recipes").parent / recipe
     choices = read_yaml(shipped if shipped.is_file() and not Path(recipe).exists() else recipe)
@@ -102,6 +114,27 @@ def run_command(
     _prune(Recipe.from_mapping(choices).to_json(), output, work_dir, dry_run, as_json, quiet)
 
 
+def _redo(
+    manifest: str,
+    output: str | None,
+    work_dir: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from easyep.redoing import Made
+
+    made = Made.load(manifest)
+    for warning in made.warnings:
+        say(f"warning: {warning}")
+    done = _prune(made.recipe.to_json(), output, work_dir, dry_run, as_json, quiet)
+    if done is not None and not made.is_same(done.selection):
+        raise ArtifactError(
+            f"{done.path} is whole, but other experts were chosen than {manifest} says: the "
+            "demonstrations, or what is warned of above, are not what they were"
+        )
+
+
 def _prune(
     choices: dict[str, Any],
     output: str | None,
@@ -109,10 +142,11 @@ def _prune(
     dry_run: bool,
     as_json: bool,
     quiet: bool,
-) -> None:
+) -> pipeline.Pruned | None:
+    """Prune and tell; None for a dry run."""
     if dry_run:
         _show_plan(planning.plan(output=output, **choices), work_dir, as_json)
-        return
+        return None
     if output is None:
         raise click.UsageError("give --output DIR, or --dry-run to see the plan only")
     with progress_bars(quiet) as progress:
@@ -165,6 +199,7 @@ def _prune(
             f"{sum(done.seconds.values()):.1f} s"
         )
         say(f"What it lost: easyep eval {done.path} --against {choices['model']}")
+    return done
 
 
 def _warn_about_demos(done: pipeline.Pruned, asked: int) -> None:
