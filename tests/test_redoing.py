@@ -53,9 +53,7 @@ def test_what_cannot_be_made_again(pruned: Pruned, tmp_path: Path):
         Made.load(changed(pruned, tmp_path / "b", source=source))
 
 
-def test_other_experts_are_told(
-    pruned: Pruned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_other_experts_are_told(pruned: Pruned, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     value = json.loads((pruned.path / "easyep.json").read_text())
     other = {**value["recipe"], "domain": ["code"], "n_demos": 2}
     path = changed(pruned, tmp_path / "m", recipe=other)

@@ -113,7 +113,7 @@ class Checkpoint:
 
 
 def checked_file(root: Path, name: str) -> Path:
-    """The regular file `name` of the checkpoint directory `root` (resolved).
+    """The regular file `name` of the checkpoint directory `root`.
 
     Raises:
         CheckpointError: it is missing, no regular file, or lies outside of the directory (see
@@ -130,9 +130,10 @@ def checked_file(root: Path, name: str) -> Path:
         raise CheckpointError(f"{root} has no file {name}; the checkpoint is incomplete") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in circles
         raise CheckpointError(f"{path} cannot be read: {error}") from None
-    allowed = [root]
-    if root.parent.name == "snapshots":
-        allowed.append(root.parent.parent / "blobs")
+    place = root.resolve()  # as the target is, wherever one was when the name was given
+    allowed = [place]
+    if place.parent.name == "snapshots":
+        allowed.append(place.parent.parent / "blobs")
     if not any(target.is_relative_to(folder) for folder in allowed):
         raise CheckpointError(
             f"{name} is a link to {target}, outside of {root}; such links are not followed: "

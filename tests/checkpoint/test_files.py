@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.files import Checkpoint, checked_file
 from easyep.errors import CheckpointError, ModelNotFoundError
 from tests.checkpoint.raw_files import tensor, write_checkpoint, write_file
 
@@ -164,3 +164,14 @@ def test_links_inside_of_the_directory_are_followed(checkpoint: Path) -> None:
     (checkpoint / SHARDS[0]).rename(checkpoint / "store" / "one")
     (checkpoint / SHARDS[0]).symlink_to(Path("store", "one"))
     assert list(Checkpoint.open(checkpoint).tensors) == ["a", "b"]
+
+
+def test_a_directory_may_be_named_from_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    for name in ("model", "link"):
+        assert checked_file(Path(name), "config.json") == tmp_path / "model" / "config.json"
