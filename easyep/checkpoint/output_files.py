@@ -1,12 +1,18 @@
 """The weight files to be written: which tensor goes where, and from which bytes it comes."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from easyep.checkpoint.copying import Range
 from easyep.checkpoint.files import SINGLE, Checkpoint
 from easyep.checkpoint.headers import BITS, build_header, bytes_of
+
+# Files are written side by side, and each is hashed by one thread from its beginning to its end: so
+# many files at least, unless they were smaller than that.
+SIDE_BY_SIDE = 4
+SMALL_BYTES = 256_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ class Unit:
 def shards(units: Iterable[Unit], checkpoint: Checkpoint, limit: int) -> Iterator[OutputShard]:
     """Units in layer order, a layer's experts last, in files of at most `limit` bytes."""
     units = list(units)
+    limit = _even([sum(tensor.nbytes for tensor in unit.tensors) for unit in units], limit)
     first = min((unit.at for unit in units if unit.layer is not None), default=("", 0))
 
     def order(unit: Unit) -> tuple[float, int, tuple[str, int]]:
@@ -100,6 +107,13 @@ def shards(units: Iterable[Unit], checkpoint: Checkpoint, limit: int) -> Iterato
     for number, group in enumerate(groups, start=1):
         name = SINGLE if single else f"model-{number:05}-of-{len(groups):05}.safetensors"
         yield OutputShard(name, metadata, _aligned(t for unit in group for t in unit.tensors))
+
+
+def _even(sizes: Sequence[int], limit: int) -> int:
+    """`limit`, or less, so that files become alike in size and can be written side by side."""
+    total = sum(sizes)
+    files = max(math.ceil(total / limit), min(SIDE_BY_SIDE, total // SMALL_BYTES), 1)
+    return min(limit, math.ceil(total / files) + max(sizes, default=0))
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:

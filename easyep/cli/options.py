@@ -113,7 +113,7 @@ max_shard_size = click.option(
     metavar="SIZE",
     default=DEFAULTS["max_shard_size"],
     show_default="5GB",
-    help="Bytes of tensors per weight file; an expert is never split over two.",
+    help="Bytes of tensors per weight file, at most; an expert is never split over two.",
 )
 demo_choice = _several(
     click.option(

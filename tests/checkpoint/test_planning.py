@@ -101,6 +101,18 @@ def test_files_hold_layers_in_order_and_stay_below_their_limit(
     ]
 
 
+def test_files_are_alike_so_that_several_can_be_written_at_once(
+    source: Sources, choose: Chooser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = source("qwen3_moe")
+    whole = plan(path, choose(path)).bytes_after
+    monkeypatch.setattr("easyep.checkpoint.output_files.SMALL_BYTES", whole // 8)
+    work = plan(path, choose(path))
+    assert len(work.shards) == 4
+    assert max(shard.nbytes for shard in work.shards) < 0.5 * whole
+    assert sum(shard.nbytes for shard in work.shards) == whole
+
+
 @pytest.mark.parametrize("limit", [1, 10_000, 40_000, 200_000])
 def test_an_expert_and_its_scales_end_in_one_file(
     tmp_path: Path, choose: Chooser, limit: int
