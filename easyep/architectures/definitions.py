@@ -1,7 +1,7 @@
 """The TOML files of the families: what may stand in them, and how one extends another."""
 
 import re
-import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -12,11 +12,6 @@ from easyep.architectures.moe_layers import MoeLayers
 from easyep.architectures.observing import ObservationNotes
 from easyep.architectures.rules import NAMESPACE, SCOPE, Rule, compiled
 from easyep.errors import UnsupportedModelError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 TOP_KEYS = {"extends", "summary", "model_types", "keep", "config", "tensors", "routing"}
 TOP_KEYS |= {

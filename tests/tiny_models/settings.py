@@ -36,7 +36,7 @@ layout of the same family (``qwen3_5_moe.per_expert.toml``).
 The values "$experts", "$top_k", "$layers" and "$vocab" stand for the numbers of the model.
 """
 
-import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -46,11 +46,6 @@ from typing import Any
 from tests.tiny_models.more import More
 from tests.tiny_models.mtp import MtpLayers
 from tests.tiny_models.renaming import Renaming
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 EXPERT_IDS = "expert ids"
 OF_THE_WHOLE = ("architectures", "model_type", "dtype", "transformers_version")

@@ -147,7 +147,7 @@ class ServerSession:
             raise EvaluationError(
                 f"{self._base} broke off an answer ({type(error).__name__}: {error})"
             ) from None
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise EvaluationError(f"{self._base} sent nothing for ten minutes") from None
         return RequestTiming(sent, told.arrivals(times, output_len, self._base))
 

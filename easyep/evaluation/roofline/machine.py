@@ -1,7 +1,7 @@
 """The two numbers of a machine that a roofline needs: bandwidth and peak."""
 
 import re
-import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -10,11 +10,6 @@ from typing import Any
 
 from easyep.errors import EvaluationError
 from easyep.registry import unknown_name
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 @dataclass(frozen=True)
