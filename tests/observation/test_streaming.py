@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from easyep.architectures import spec
 from easyep.artifacts import RoutedTokens, TokenSequence
 from easyep.checkpoint.files import Checkpoint
 from easyep.errors import CheckpointError, ObservationError
@@ -16,6 +18,7 @@ from easyep.loading import load_model
 from easyep.observation.in_memory import observe_in_memory
 from easyep.observation.stream_state import StreamState
 from easyep.observation.streaming import run_streaming
+from easyep.observation.tap import LayerTap
 from easyep.observation.weights.partial import PartialModel
 from easyep.source import Source
 from tests.checkpoint.test_quantised_logits import BLOCK, quantised, to_fp8, to_mxfp4
@@ -48,9 +51,11 @@ def streamed(
     return found
 
 
-def assert_agree(path: Path, rtol: float = 1e-6, **choices: Any) -> None:
-    expected = observe_in_memory(load_model(path, device="cpu"), SEQUENCES)
-    found = streamed(partial(path, **choices))
+def assert_agree(
+    path: Path, rtol: float = 1e-6, *, stream: str | None = None, **choices: Any
+) -> None:
+    expected = observe_in_memory(load_model(path, device="cpu"), SEQUENCES, stream=stream)
+    found = streamed(partial(path, **choices), stream=stream)
     assert sorted(found) == list(expected)
     for layer, record in expected.items():
         mine = found[layer]
@@ -70,6 +75,26 @@ def test_records_agree_with_those_of_the_whole_model(
     tmp_path: Path, family: str, dtype: str
 ) -> None:
     assert_agree(build(family, tmp_path / "m", dtype=dtype))
+
+
+def test_tensors_of_layers_under_names_outside_of_them(tmp_path: Path) -> None:
+    path = build("inkling2", tmp_path / "m")
+    model = partial(path)
+    queries = [name for name in model.checkpoint.tensors if ".attn_res." in name]
+    assert len(queries) == 6  # one of them is in no layer
+    assert sum(name in names for names in model._dense.values() for name in queries) == 5
+    assert_agree(path, stream=spec.get("inkling2").observation.stream)
+
+
+def test_a_bias_of_the_skipped_expert_as_released(tmp_path: Path) -> None:
+    path = build("zaya", tmp_path / "m")
+    for shard in path.glob("*.safetensors"):
+        tensors = load_file(shard)
+        for name in tensors:
+            if name.endswith("balancing_biases"):
+                tensors[name][-1] = -1.0  # transformers sets it so, whatever the file says
+        save_file(tensors, shard, metadata={"format": "pt"})
+    assert_agree(path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -114,6 +139,19 @@ def test_only_experts_that_are_hit_are_read_and_each_once(
     hit = {(layer, int(e)) for layer, r in found.items() for e in r.expert_ids.reshape(-1)}
     assert sorted(read) == sorted(hit)
     assert len(read) == 3 * 2  # one token, two experts in each layer
+
+
+def test_a_layers_way_is_learnt_from_one_pass(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning runs a block a second time; the passes that wait in it meanwhile do not."""
+    again: list[int] = []
+    original = LayerTap._after_block
+    monkeypatch.setattr(
+        LayerTap,
+        "_after_block",
+        lambda self, call: again.append(self.index) or original(self, call),
+    )
+    streamed(partial(tiny))
+    assert again == [0, 1, 2]
 
 
 def test_nothing_is_left_of_a_run(tiny: Path) -> None:

@@ -140,11 +140,12 @@ class PartialModel:
     def _divided(self) -> tuple[list[str], dict[int, list[str]]]:
         """Tensors outside of all decoder layers, and each layer's own.
 
-        Routed experts that can be loaded a few at a time are left out.
+        Routed experts that can be loaded a few at a time are left out, and so is what the decoder
+        does not have.
         """
         streamed = [i for i in self.layout.moe_layers if self.experts_of(i) is not None]
         routed = {name for layer in streamed for name in self._expert_names(layer)}
-        outside: list[str] = []
+        unplaced: list[str] = []
         dense: dict[int, list[str]] = {}
         for name in self.checkpoint.tensors:
             if name in routed or self.layout.is_mtp(name):
@@ -152,16 +153,25 @@ class PartialModel:
             if name in self.layout.layer_of:
                 dense.setdefault(self.layout.layer_of[name], []).append(name)
             else:
-                outside.append(name)
-        wanted = self._keys_of(outside)
-        inside = {id(p) for layer in self.layers for p in layer.parameters()}
-        prefix = _prefix(self.model, self.decoder)
-        used = {
-            name
-            for name, tensor in self.model.state_dict(keep_vars=True).items()
-            if id(tensor) not in inside and name.startswith(prefix)
+                unplaced.append(name)
+        # A file may keep a layer's tensors under a name outside of it (Inkling 2): the model knows.
+        inside = {
+            id(tensor): number
+            for number, layer in enumerate(self.layers)
+            for tensor in (*layer.parameters(), *layer.buffers())
         }
-        return [name for name in outside if wanted[name] in used], dense
+        prefix = _prefix(self.model, self.decoder)
+        places = {
+            key: inside.get(id(tensor))
+            for key, tensor in self.model.state_dict(keep_vars=True).items()
+            if key.startswith(prefix)
+        }
+        outside: list[str] = []
+        for name, key in self._keys_of(unplaced).items():
+            if key in places:
+                number = places[key]
+                (outside if number is None else dense.setdefault(number, [])).append(name)
+        return outside, dense
 
     def _expert_names(self, layer: int) -> list[str]:
         moe = self.layout.layers[layer]
