@@ -1,5 +1,6 @@
 """Arguments in, sentences out: the only room that prints or exits."""
 
+import logging
 import os
 import signal
 import sys
@@ -9,9 +10,11 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from easyep import __version__
 from easyep.cli.console import complain
+from easyep.cli.voice import VOICE
 from easyep.distributed import tell_failure
 from easyep.errors import EasyEPError, NotFirstRankError
 from easyep.registry import unknown_name
@@ -33,6 +36,7 @@ COMMANDS = {
     "demos": ("demos", "Look at demonstrations, check them, make your own."),
     "list": ("look", "List what easyep knows by name."),
     "run": ("prune", "Run a recipe: one pruned model, or a study that compares many."),
+    "completion": ("completion", "Print the script that completes commands in a shell."),
 }
 
 
@@ -52,6 +56,16 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # From the list alone: to import every module would make the shell wait.
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=summary)
+            for name, (_, summary) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -102,11 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Or torch writes of every lost peer by itself, beside the error that says so.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     first = os.environ.get("RANK", "0") == "0"
+    VOICE.reset()
     try:
         code = app.main(words, prog_name="easyep", standalone_mode=False)
     except NotFirstRankError:
         code = 0
     except click.UsageError as error:
+        VOICE.note(logging.ERROR, error.format_message())
         if first:
             error.show()
         code = error.exit_code
@@ -124,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         code = 1
     except Exception as error:
+        VOICE.note(logging.DEBUG, traceback.format_exc())
         if "--debug" in words:
             traceback.print_exc()
         message = tell_failure(_sentence(error))

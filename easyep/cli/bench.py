@@ -9,6 +9,8 @@ from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.bench_tables import show, show_prediction
 from easyep.cli.console import print_json, progress_bars
+from easyep.cli.sections import command
+from easyep.cli.values import Keep, Size
 from easyep.recipe import DTYPES
 
 
@@ -47,7 +49,7 @@ class Json(click.ParamType[dict[str, Any]]):
         return found
 
 
-@click.command("bench", epilog="\b\nExample:\n  easyep bench demo-math --against demo")
+@command("bench", epilog="\b\nExample:\n  easyep bench demo-math --against demo")
 @click.argument("model", metavar="DIR")
 @click.option(
     "--predict",
@@ -57,7 +59,7 @@ class Json(click.ParamType[dict[str, Any]]):
 )
 @click.option(
     "--keep",
-    type=options.Keep(),
+    type=Keep(),
     multiple=True,
     help="For --predict: experts to keep in each layer; repeatable. [default: 0.5]",
 )
@@ -110,7 +112,7 @@ class Json(click.ParamType[dict[str, Any]]):
 )
 @click.option(
     "--memory-budget",
-    type=options.Size(),
+    type=Size(),
     metavar="SIZE",
     help="Also measure each model at the largest batch that fits so much memory, 80GB.",
 )

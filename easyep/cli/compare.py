@@ -8,13 +8,14 @@ import click
 from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars
+from easyep.cli.sections import command
 from easyep.scoring import TOKENS
 
 if TYPE_CHECKING:
     from easyep.comparing.estimates import Mean
 
 
-@click.command(
+@command(
     "compare",
     epilog="\b\nExamples:\n  easyep compare demo demo-math --domain math --domain facts\n"
     "  easyep compare demo --selection selection.json --domain math",

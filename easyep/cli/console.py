@@ -1,24 +1,31 @@
 """How things look: messages and progress on standard error, results on standard output."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from easyep.cli.voice import VOICE, Noted
 from easyep.progress import SILENT, Progress, Task
 
 
 def say(message: str) -> None:
     """A message for the person who waits."""
-    print(message, file=sys.stderr)
+    VOICE.say(message)
+
+
+def warn(message: str) -> None:
+    """A message that `--quiet` does not hold back."""
+    VOICE.warn(message)
 
 
 def say_dropped_mtp(layers: Sequence[int], asked: str) -> None:
     """Tell what `--mtp auto` left out; who asked for `drop` knows."""
     if layers and asked == "auto":
-        say(
+        warn(
             f"the multi-token-prediction layer {layers[0]} was left out, since transformers would "
             "report its tensors as unexpected; --mtp score keeps it"
         )
@@ -26,6 +33,7 @@ def say_dropped_mtp(layers: Sequence[int], asked: str) -> None:
 
 def complain(message: str) -> None:
     """An error, as one message."""
+    VOICE.note(logging.ERROR, message)
     print(f"easyep: error: {message}", file=sys.stderr)
 
 
@@ -48,7 +56,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     console = Console()
-    if not console.is_terminal:
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = max(console.width, 120)
     console.print(table)
 
@@ -76,7 +84,7 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
     No bars where that is no terminal, and nothing where `quiet` is asked for.
     """
     if quiet or not sys.stderr.isatty():
-        yield SILENT if quiet else _Sentences()
+        yield Noted(SILENT if quiet else _Sentences())
         return
     from rich.console import Console
     from rich.progress import (
@@ -104,7 +112,7 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
             transient=True,
         ) as bars,
     ):
-        yield _Bars(bars)
+        yield Noted(_Bars(bars))
 
 
 class _Sentences:
@@ -114,7 +122,7 @@ class _Sentences:
         return SILENT.task(title, total, unit)
 
     def say(self, sentence: str) -> None:
-        say(sentence)
+        print(sentence, file=sys.stderr)
 
 
 class _Bars:

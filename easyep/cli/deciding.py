@@ -9,10 +9,11 @@ from easyep import queries, scoring, selection
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
+from easyep.cli.sections import command
 from easyep.demonstrations import parse_weighted
 
 
-@click.command(
+@command(
     "score",
     epilog="\b\nExamples:\n  easyep score --observations math code:0.5 --output scores.json\n  "
     "easyep score --model demo --criterion aimer --output scores.json",
@@ -65,7 +66,7 @@ def score_command(
         say(f"{output}: {len(scores.layers)} layers x {scores.router.num_experts} experts")
 
 
-@click.command(
+@command(
     "select",
     epilog="\b\nExample:\n  easyep select --scores scores.json --model demo --keep 0.5 "
     "--output selection.json",

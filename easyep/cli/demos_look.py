@@ -10,6 +10,7 @@ from easyep import demonstrations, loading, models
 from easyep.artifacts import Demo, TokenSequence
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, say
+from easyep.cli.sections import command
 from easyep.demonstrations import catalogue, quality
 from easyep.demonstrations.conversation import STYLES
 from easyep.errors import DemosError
@@ -27,7 +28,7 @@ style = click.option(
 )
 
 
-@click.command("show", epilog="\b\nExample:\n  easyep demos show math --model demo -n 1")
+@command("show", epilog="\b\nExample:\n  easyep demos show math --model demo -n 1")
 @click.argument("file", metavar="FILE|DOMAIN")
 @options.model
 @style
@@ -78,9 +79,7 @@ def show_command(
         _print_demo(demo, tokens, tokenizer)
 
 
-@click.command(
-    "check", epilog="\b\nExample:\n  easyep demos check mine.jsonl --against eval/items.jsonl"
-)
+@command("check", epilog="\b\nExample:\n  easyep demos check mine.jsonl --against eval/items.jsonl")
 @click.argument("file", metavar="FILE|DOMAIN")
 @click.option(
     "--against",
@@ -110,7 +109,7 @@ def check_command(
         raise click.exceptions.Exit(1)
 
 
-@click.command("table")
+@command("table", epilog="\b\nExample:\n  easyep demos table")
 @click.option("--model", metavar="M", help="Count tokens with this model's tokenizer and template.")
 @options.common
 def table_command(model: str | None, as_json: bool, quiet: bool, debug: bool) -> None:

@@ -12,6 +12,7 @@ from easyep import demonstrations, loading, models
 from easyep.atomic import check_file, write_bytes
 from easyep.cli import options
 from easyep.cli.console import print_json, progress_bars, say
+from easyep.cli.sections import command
 from easyep.demonstrations import building, generating
 from easyep.demonstrations.in_process import InProcess
 from easyep.demonstrations.server import Server
@@ -20,7 +21,7 @@ from easyep.errors import DemosError
 from easyep.recipe import read_yaml
 
 
-@click.command("build", epilog="\b\nExample:\n  easyep demos build math --output math.jsonl")
+@command("build", epilog="\b\nExample:\n  easyep demos build math --output math.jsonl")
 @click.argument("recipe", metavar="RECIPE")
 @options.output_file
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Instead of the recipe's.")
@@ -76,7 +77,7 @@ def build_command(
             say("these are prompts without answers: easyep demos generate asks a model for them")
 
 
-@click.command(
+@command(
     "generate",
     epilog="\b\nExample:\n  easyep demos generate --prompts math --server http://localhost:8000 "
     "--model deepseek-r1 --check --output r1-math.jsonl",

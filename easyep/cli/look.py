@@ -8,16 +8,18 @@ import click
 from easyep import demonstrations, models
 from easyep.cli import options
 from easyep.cli.console import human_bytes, print_json, print_table
+from easyep.cli.sections import command
+from easyep.cli.values import Keep
 
 if TYPE_CHECKING:
     from easyep.checkpoint.inspection import Inspection
 
 
-@click.command("inspect", epilog="\b\nExample:\n  easyep inspect demo --keep 0.5 --keep 24")
+@command("inspect", epilog="\b\nExample:\n  easyep inspect demo --keep 0.5 --keep 24")
 @click.argument("model", metavar="M")
 @click.option(
     "--keep",
-    type=options.Keep(),
+    type=Keep(),
     multiple=True,
     help="What to tell the savings of; may be given several times. [default: 0.75, 0.5, 0.25]",
 )
@@ -99,7 +101,7 @@ def _formats(formats: Mapping[str, int], whole: int) -> str:
     return ", ".join(f"{dtype} {_share(count, whole)}" for dtype, count in formats.items())
 
 
-@click.command("list", epilog="\b\nExample:\n  easyep list criteria")
+@command("list", epilog="\b\nExample:\n  easyep list criteria")
 @click.argument(
     "what", metavar="domains|criteria|architectures|models|engines|backends|accelerators"
 )

@@ -10,13 +10,14 @@ import click
 from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
+from easyep.cli.sections import command
 from easyep.demonstrations.conversation import STYLES
 from easyep.recipe import DTYPES
 
 BACKENDS = "hf|vllm|sglang|local-completions|local-chat-completions"
 
 
-@click.command(
+@command(
     "eval",
     epilog="\b\nExamples:\n  easyep eval demo-math --against demo\n"
     "  easyep eval Qwen/Qwen3-30B-A3B --suite math --backend vllm --output eval/results",

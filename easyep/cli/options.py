@@ -1,18 +1,19 @@
 """The options that several commands share; their defaults are those of `Recipe`."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
 
-from easyep import choices
+from easyep import __version__
 from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
+from easyep.cli.values import Keep, MemoryLimits, Size
+from easyep.cli.voice import VOICE
 from easyep.demonstrations.conversation import STYLES
 from easyep.demonstrations.rendering import DEMO_ORDERS
-from easyep.errors import ArtifactError
-from easyep.memory_limits import limits as memory_limits
 from easyep.recipe import DTYPES, MTP_CHOICES, RECORDS, RUNNERS, Recipe
 from easyep.scoring import TOKENS
 from easyep.selection import ALLOCATIONS
@@ -23,44 +24,20 @@ Decorator = Callable[[Command], Command]
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Recipe)}
 
 
-class Keep(click.ParamType[float]):
-    """A fraction in (0, 1) or a whole number of experts."""
+def _set(name: str) -> Callable[[click.Context, click.Parameter, bool], bool]:
+    """A callback that says to `VOICE` what an option says."""
 
-    name = "fraction|count"
+    def callback(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+        setattr(VOICE, name, value)
+        return value
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | int:
-        try:
-            return float(value) if "." in str(value) else int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a fraction nor a number of experts", param, ctx)
+    return callback
 
 
-class Size(click.ParamType[int]):
-    """A number of bytes, such as 5GB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return choices.size("the size", value)
-        except ArtifactError as error:
-            self.fail(str(error), param, ctx)
-
-
-class MemoryLimits(click.ParamType[dict[str, int]]):
-    """Sizes by device, such as 0=70GiB,cpu=100GiB."""
-
-    name = "size"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, int]:
-        try:
-            return memory_limits("the memory", value)
-        except ArtifactError as error:
-            self.fail(str(error), param, ctx)
+def _log_to(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None and not ctx.resilient_parsing:
+        VOICE.log_to(value)
+        VOICE.note(logging.INFO, f"easyep {__version__} {ctx.info_name}")
 
 
 def _choice(name: str, valid: Sequence[str], text: str) -> Decorator[Any]:
@@ -276,6 +253,28 @@ serving = _several(
 )
 common = _several(
     click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
-    click.option("--quiet", is_flag=True, help="No progress bars."),
+    click.option(
+        "--quiet",
+        is_flag=True,
+        is_eager=True,
+        callback=_set("quiet"),
+        help="Warnings and errors only, no progress.",
+    ),
+    click.option(
+        "--verbose",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_set("verbose"),
+        help="Say when each step begins and ends.",
+    ),
+    click.option(
+        "--log-file",
+        metavar="FILE",
+        is_eager=True,
+        expose_value=False,
+        callback=_log_to,
+        help="Append every message to a file, with its time, and what --verbose says.",
+    ),
     click.option("--debug", is_flag=True, help="Show the traceback of an error."),
 )

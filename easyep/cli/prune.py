@@ -15,7 +15,9 @@ from easyep.cli.console import (
     progress_bars,
     say,
     say_dropped_mtp,
+    warn,
 )
+from easyep.cli.sections import command
 from easyep.cli.streaming import streaming_facts, streaming_rows
 from easyep.criteria import needs_record
 from easyep.distributed import rank
@@ -25,7 +27,7 @@ from easyep.resources import folder
 from easyep.selection import retained_share
 
 
-@click.command(
+@command(
     "prune",
     epilog="\b\nExample:\n  easyep prune --model demo --domain math --keep 0.5 --output demo-math",
 )
@@ -73,7 +75,7 @@ def prune_command(
     _prune(choices, output, work_dir, dry_run, as_json, quiet)
 
 
-@click.command(
+@command(
     "run",
     epilog="\b\nExamples:\n  easyep run recipes/demo.yaml\n"
     "  easyep run demo-math/easyep.json --output again",
@@ -158,7 +160,7 @@ def _prune(
     say_dropped_mtp(done.rewritten.dropped_mtp, choices["mtp"])
     if not as_json:
         for warning in done.rewritten.warnings:
-            say(f"warning: {warning}")
+            warn(f"warning: {warning}")
     shares = retained_share(done.scores, done.selection)
     if as_json:
         print_json(
@@ -205,10 +207,10 @@ def _prune(
 def _warn_about_demos(done: pipeline.Pruned, asked: int) -> None:
     for seen in done.observations:
         if len(seen.demos) < asked:
-            say(f"{seen.domain} has {len(seen.demos)} demonstrations, {asked} were asked for")
+            warn(f"{seen.domain} has {len(seen.demos)} demonstrations, {asked} were asked for")
         cut = [demo.cut for demo in seen.demos if demo.cut]
         if cut:
-            say(
+            warn(
                 f"{len(cut)} of {len(seen.demos)} demonstrations of {seen.domain} were longer than "
                 f"the limit and lost {sum(cut)} tokens at their ends"
             )
@@ -257,4 +259,4 @@ def _show_plan(planned: planning.Planned, work_dir: str | None, as_json: bool) -
     rows += streaming_rows(planned.forecast, work_dir)
     print_table("The plan; nothing was written", ["what", "value"], rows)
     for warning in planned.rewriting.warnings:
-        say(f"warning: {warning}")
+        warn(f"warning: {warning}")

@@ -6,9 +6,10 @@ import click
 
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
+from easyep.cli.sections import command
 
 
-@click.command(
+@command(
     "report",
     epilog="\b\nExamples:\n  easyep report demo-math runs/demo\n"
     "  easyep report eval/results --output study.html --figures figures",

@@ -10,12 +10,13 @@ from easyep.artifacts.files import write_json
 from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
+from easyep.cli.sections import command
 from easyep.overlap.study import DEMONSTRATIONS, SAMPLES
 from easyep.reporting.drawing import check_figure
 from easyep.reporting.stability_figure import stability_figure
 
 
-@click.command(
+@command(
     "stability",
     epilog="\b\nExample:\n  easyep stability --observations math code --keep 0.5 --keep 4 "
     "--figure stability.png",

@@ -14,10 +14,12 @@ from easyep.cli.console import (
     progress_bars,
     say,
     say_dropped_mtp,
+    warn,
 )
+from easyep.cli.sections import command
 
 
-@click.command(
+@command(
     "observe",
     epilog="\b\nExample:\n  easyep observe --model demo --domain math --output observations",
 )
@@ -70,7 +72,7 @@ def observe_command(
         )
 
 
-@click.command(
+@command(
     "rewrite",
     epilog="\b\nExample:\n  "
     "easyep rewrite --model demo --selection selection.json --output demo-math",
@@ -108,13 +110,13 @@ def rewrite_command(
         )
     else:
         for warning in done.warnings:
-            say(f"warning: {warning}")
+            warn(f"warning: {warning}")
         say(
             f"{output}: {human_bytes(done.bytes_after)} instead of {human_bytes(done.bytes_before)}"
         )
 
 
-@click.command("verify", epilog="\b\nExample:\n  easyep verify demo-math --source demo")
+@command("verify", epilog="\b\nExample:\n  easyep verify demo-math --source demo")
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--source", metavar="M", help="Compare every kept byte with this model.")
 @click.option(

@@ -1,0 +1,49 @@
+"""What options take: budgets and sizes as people write them."""
+
+from typing import Any
+
+import click
+
+from easyep import choices
+from easyep.errors import ArtifactError
+from easyep.memory_limits import limits as memory_limits
+
+
+class Keep(click.ParamType[float]):
+    """A fraction in (0, 1) or a whole number of experts."""
+
+    name = "fraction|count"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | int:
+        try:
+            return float(value) if "." in str(value) else int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a fraction nor a number of experts", param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, such as 5GB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return choices.size("the size", value)
+        except ArtifactError as error:
+            self.fail(str(error), param, ctx)
+
+
+class MemoryLimits(click.ParamType[dict[str, int]]):
+    """Sizes by device, such as 0=70GiB,cpu=100GiB."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, int]:
+        try:
+            return memory_limits("the memory", value)
+        except ArtifactError as error:
+            self.fail(str(error), param, ctx)
