@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from easyep.presenting import report
     from easyep.queries import inspect, read_mask
     from easyep.recipe import Recipe
+    from easyep.running import run
     from easyep.scoring import score
     from easyep.selection import select
 
@@ -59,6 +60,7 @@ __all__ = [
     "read_mask",
     "report",
     "rewrite",
+    "run",
     "score",
     "select",
     "stability",
@@ -81,6 +83,7 @@ _HOMES = {
     "queries": ["inspect", "read_mask"],
     "presenting": ["report"],
     "recipe": ["Recipe"],
+    "running": ["run"],
     "scoring": ["score"],
     "selection": ["select"],
 }

@@ -66,7 +66,7 @@ def load_model(
             )
         except (ValueError, KeyError, ImportError) as error:
             raise UnsupportedModelError(
-                f"transformers cannot load {path}: {first_line(error)}"
+                f"transformers cannot load {path}: {why_not(error)}"
             ) from error
         except (OSError, RuntimeError) as error:
             raise CheckpointError(
@@ -112,8 +112,18 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> "PreTraine
             return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise CheckpointError(
-                f"{path} has no tokenizer that can be read: {first_line(error)}"
+                f"{path} has no tokenizer that can be read: {why_not(error)}"
             ) from error
+
+
+def why_not(error: Exception) -> str:
+    """What keeps transformers from reading a checkpoint, in one line, in easyep's words."""
+    if "trust_remote_code" in str(error):
+        return (
+            "it comes with Python code of its own, which runs only if you say so: read it, then "
+            "give --trust-remote-code (trust_remote_code in recipes and in Python)"
+        )
+    return first_line(error)
 
 
 def is_mtp_key(key: str, model: "PreTrainedModel") -> bool:

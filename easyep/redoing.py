@@ -54,9 +54,16 @@ class Made:
             )
         return cls(recipe, manifest.selection, tuple(_differences(value)))
 
-    def is_same(self, selection: Selection) -> bool:
-        """Whether the same experts were chosen again."""
-        return selection.layers == self.selection.layers
+    def check(self, selection: Selection, output: Path) -> None:
+        """ArtifactError where other experts were chosen this time, for what lies in `output`."""
+        if selection.layers != self.selection.layers:
+            raise ArtifactError(
+                f"{output} is whole, but other experts were chosen than its manifest of the first "
+                f"time says: the demonstrations are not what they were{self._or_versions()}"
+            )
+
+    def _or_versions(self) -> str:
+        return "".join(f", or {warning}" for warning in self.warnings)
 
 
 def _differences(manifest: Mapping[str, object]) -> list[str]:

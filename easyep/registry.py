@@ -10,13 +10,16 @@ from easyep.errors import PluginError, UnknownNameError
 T = TypeVar("T")
 
 
+def close_names(name: str, valid: Iterable[str]) -> str:
+    """``: did you mean ...?``, of the names that are like `name`; empty where none is."""
+    close = difflib.get_close_matches(name, sorted(valid), n=3, cutoff=0.5)
+    return f": did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str], hint: str = "") -> UnknownNameError:
     """The error for a `name` that is not among `valid`, with the closest ones named first."""
     valid = sorted(valid)
-    close = difflib.get_close_matches(name, valid, n=3, cutoff=0.5)
-    message = f"unknown {kind} {name!r}"
-    if close:
-        message += f": did you mean {' or '.join(repr(c) for c in close)}?"
+    message = f"unknown {kind} {name!r}{close_names(name, valid)}"
     message += f" (valid: {', '.join(valid) or 'none'})"
     return UnknownNameError(f"{message}{'; ' + hint if hint else ''}")
 

@@ -1,8 +1,9 @@
 """RoutedTokens, or weights, x criterion -> Scores."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -21,7 +22,7 @@ from easyep.criteria import (
     RoutedCriterion,
     WeightCriterion,
 )
-from easyep.errors import ArtifactError
+from easyep.errors import ArtifactError, EasyEPError
 from easyep.mixing import mix as mixed
 from easyep.progress import SILENT, Progress
 from easyep.source import Source
@@ -128,10 +129,7 @@ def _from_record(
     name: str, method: RecordCriterion, chosen: RoutedTokens, layer: Layer
 ) -> tuple[Float64, Float64]:
     """What the criterion gives, and the largest output norm of each expert."""
-    try:
-        found = np.asarray(method.score(chosen, layer), dtype=np.float64)
-    except ValueError as error:
-        raise ArtifactError(f"the criterion {name!r} failed: {error}") from error
+    found = _asked(name, layer, lambda: method.score(chosen, layer))
     return found, _peaks(chosen, layer.num_experts)
 
 
@@ -141,7 +139,29 @@ def _from_sums(
     """As `_from_record`, where the record was not kept."""
     values = summed.of(name, tokens)
     assert isinstance(method, RoutedCriterion)  # `sums` takes no other
-    return method.from_sums(values), summed.of(PEAKS, tokens)
+    return _asked(name, layer, lambda: method.from_sums(values)), summed.of(PEAKS, tokens)
+
+
+def _asked(name: str, layer: Layer, ask: Callable[[], Any]) -> Float64:
+    """What a criterion answers; ArtifactError where it fails or gives something not finite."""
+    try:
+        found = np.asarray(ask(), dtype=np.float64)
+    except (EasyEPError, MemoryError):
+        raise
+    except Exception as error:  # whatever a criterion of another's raises
+        raise ArtifactError(f"the criterion {name!r} failed: {_told(error)}") from error
+    if not np.isfinite(found).all():
+        *_, expert = np.argwhere(~np.isfinite(np.atleast_1d(found)))[0]
+        raise ArtifactError(
+            f"the criterion {name!r} gave no finite number for expert {expert} of layer "
+            f"{layer.index}"
+        )
+    return found
+
+
+def _told(error: Exception) -> str:
+    """A ValueError says what is wrong; of other errors the kind says more than the text."""
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def summable(name: str) -> bool:
@@ -168,10 +188,7 @@ def sums(record: RoutedTokens, index: int, num_experts: int, criteria: Sequence[
             method = CRITERIA[name]
             if not isinstance(method, RoutedCriterion):
                 raise ArtifactError(f"the criterion {name!r} needs the full record")
-            try:
-                arrays[f"{kind}/{name}"] = method.sums(part, layer)
-            except ValueError as error:
-                raise ArtifactError(f"the criterion {name!r} failed: {error}") from error
+            arrays[f"{kind}/{name}"] = _asked(name, layer, partial(method.sums, part, layer))
     return LayerSums(arrays)
 
 
@@ -213,7 +230,7 @@ def _by_weights(
             if source is not None:
                 stored = StoredWeights(source.layout.layers[index], checkpoint.config, sources)
             layer = Layer(index, router.num_experts, seed)
-            scores[index] = np.asarray(method.score_weights(stored, layer), dtype=np.float64)
+            scores[index] = _asked(name, layer, partial(method.score_weights, stored, layer))
             task.advance()
     origins = tuple(_origin(one, tokens, 0) for one in seen)
     return Scores(name, model, router, origins, scores)

@@ -45,6 +45,7 @@ ORDER = [
     ["one_read"],
     ["pipeline", "presenting", "queries", "measuring"],
     ["study"],
+    ["running"],
     ["cli"],
     ["__main__"],
 ]

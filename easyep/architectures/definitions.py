@@ -4,14 +4,14 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
+from importlib import metadata, resources
 from typing import Any
 
 from easyep.architectures.engines import EngineNotes
 from easyep.architectures.moe_layers import MoeLayers
 from easyep.architectures.observing import ObservationNotes
 from easyep.architectures.rules import NAMESPACE, SCOPE, Rule, compiled
-from easyep.errors import UnsupportedModelError
+from easyep.errors import PluginError, UnsupportedModelError
 
 TOP_KEYS = {"extends", "summary", "model_types", "keep", "config", "tensors", "routing"}
 TOP_KEYS |= {
@@ -107,14 +107,38 @@ class Definition:
 
 
 def load_definitions() -> dict[str, Definition]:
-    """All families that come with easyep, by name."""
-    folder = resources.files("easyep.architectures")
-    texts = {
+    """All families, by name: those that come with easyep, and those of installed packages.
+
+    Raises:
+        PluginError: a package announces families that cannot be used.
+    """
+    texts = _texts("easyep.architectures")
+    found = read_definitions(texts)
+    for entry_point in metadata.entry_points(group="easyep.architectures"):
+        try:
+            added = _texts(entry_point.value)
+            if not added:
+                raise ValueError("no .toml file lies there")
+            if taken := sorted(set(added) & set(texts)):
+                raise ValueError(f"there is a family {taken[0]!r} already")
+            texts |= added
+            found = read_definitions(texts)
+        except Exception as error:  # whatever another package's code raises
+            package = entry_point.dist.name if entry_point.dist is not None else "a package"
+            raise PluginError(
+                f"{package} announces the architectures {entry_point.name!r} in "
+                f"{entry_point.value}, which cannot be used: {error}; mend or uninstall it"
+            ) from error
+    return found
+
+
+def _texts(package: str) -> dict[str, str]:
+    """The TOML files beside a package's modules, by their names without the ending."""
+    return {
         file.name.removesuffix(".toml"): file.read_text(encoding="utf-8")
-        for file in folder.iterdir()
+        for file in resources.files(package).iterdir()
         if file.name.endswith(".toml")
     }
-    return read_definitions(texts)
 
 
 def read_definitions(texts: Mapping[str, str]) -> dict[str, Definition]:

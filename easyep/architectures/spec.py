@@ -13,7 +13,7 @@ from easyep.architectures.definitions import Definition, load_definitions
 from easyep.architectures.router import Router
 from easyep.architectures.rules import Rule
 from easyep.errors import CheckpointError, UnsupportedModelError
-from easyep.registry import unknown_name
+from easyep.registry import close_names, unknown_name
 
 __all__ = ["Architecture", "Router", "Rule", "find_architecture", "get", "names"]
 
@@ -222,8 +222,9 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
             f"{', '.join(sorted(keys))}; easyep prunes Mixture-of-Experts models only"
         )
     raise UnsupportedModelError(
-        f"{unknown_name('model_type', str(kind), by_type)}; "
-        "a family is one small TOML file, see docs/adding-an-architecture.md"
+        f"unknown model_type {kind!r}{close_names(str(kind), by_type)} (all: easyep list "
+        "architectures); a new family is one small TOML file, in easyep or in a package of your "
+        "own: docs/adding-an-architecture.md"
     )
 
 

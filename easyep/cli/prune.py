@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from easyep import pipeline, planning
+from easyep import pipeline, planning, running
 from easyep.checkpoint.side_files import MANIFEST
 from easyep.cli import options
 from easyep.cli.console import (
@@ -21,9 +21,7 @@ from easyep.cli.sections import command
 from easyep.cli.streaming import streaming_facts, streaming_rows
 from easyep.criteria import needs_record
 from easyep.distributed import rank
-from easyep.errors import ArtifactError
-from easyep.recipe import Recipe, read_yaml
-from easyep.resources import folder
+from easyep.recipe import Recipe
 from easyep.selection import retained_share
 
 
@@ -101,9 +99,7 @@ def run_command(
     if Path(recipe).name == MANIFEST:
         _redo(recipe, output, work_dir, dry_run, as_json, quiet)
         return
-    # The recipes that come with easyep are found wherever it is installed.
-    shipped = folder("recipes").parent / recipe
-    choices = read_yaml(shipped if shipped.is_file() and not Path(recipe).exists() else recipe)
+    choices = running.read_recipe(recipe)
     if "study" in choices:
         from easyep.cli.study import run_study
 
@@ -130,11 +126,8 @@ def _redo(
     for warning in made.warnings:
         say(f"warning: {warning}")
     done = _prune(made.recipe.to_json(), output, work_dir, dry_run, as_json, quiet)
-    if done is not None and not made.is_same(done.selection):
-        raise ArtifactError(
-            f"{done.path} is whole, but other experts were chosen than {manifest} says: the "
-            "demonstrations, or what is warned of above, are not what they were"
-        )
+    if done is not None:
+        made.check(done.selection, done.path)
 
 
 def _prune(

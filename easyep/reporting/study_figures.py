@@ -28,13 +28,15 @@ def drawn(result: Mapping[str, Any]) -> list[Drawn]:
     shown = [value for value in several["shown"] if value not in (None, "nothing")]
     found = []
     if len(shown) > 1:
-        found.append(_bars(result, rows, shown))
+        found.append(_by_shown(rows, shown))
     elif len(several["n_demos"]) > 1:
         found.append(_by_number(result, rows))
     elif len(several["reroute"]) > 1:
         found.append(_rerouting(result, rows))
     elif len(several["keep"]) > 1:
         found.append(_by_keep(result, rows))
+    elif rows:
+        found.append(_by_criterion(rows))
     return found
 
 
@@ -156,30 +158,70 @@ def _line(
     )
 
 
-def _bars(result: Mapping[str, Any], rows: Sequence[Row], shown: Sequence[str]) -> Drawn:
-    found: dict[tuple[Any, ...], dict[str, Row]] = {}
+def _by_shown(rows: Sequence[Row], shown: Sequence[str]) -> Drawn:
+    return _bars(
+        rows,
+        place=lambda row: f"{row['keep']}, {row['groups']}\n{row['criterion']}",
+        colour=lambda row: row["shown"],
+        colours=shown,
+        called="shown",
+        name="by-what-was-shown",
+        title="What was shown",
+        caption="Means over the domains by experts kept, group mode and criterion; bars: standard "
+        "deviation over draws.",
+    )
+
+
+def _by_criterion(rows: Sequence[Row]) -> Drawn:
+    def budget(row: Row) -> str:
+        return f"{row['keep']}, {row['groups']}"
+
+    return _bars(
+        rows,
+        place=lambda row: short(row["criterion"]),
+        colour=budget,
+        colours=list(dict.fromkeys(map(budget, rows))),
+        called="experts kept",
+        name="by-criterion",
+        title="Accuracy and KL by criterion",
+        caption="Means over the domains; bars: standard deviation over draws of the demonstrations "
+        "or seeds, where there are several.",
+    )
+
+
+def _bars(
+    rows: Sequence[Row],
+    *,
+    place: Callable[[Row], str],
+    colour: Callable[[Row], str],
+    colours: Sequence[str],
+    called: str,
+    name: str,
+    title: str,
+    caption: str,
+) -> Drawn:
+    """A bar of each colour at each place; places that lack one (weights see nothing) are left."""
+    found: dict[str, dict[str, Row]] = {}
     for row in rows:
-        kinds = found.setdefault((row["criterion"], row["keep"], row["groups"]), {})
-        kinds.setdefault(row["shown"], row)
-    # Criteria that look at weights were shown nothing.
-    panels = {key: kinds for key, kinds in found.items() if set(shown) <= set(kinds)}
+        found.setdefault(place(row), {}).setdefault(colour(row), row)
+    places = {label: bars for label, bars in found.items() if set(colours) <= set(bars)}
     measures = [each for each in _MEASURES if all(each[0] in row for row in rows)]
-    width = 0.8 / len(shown)
+    width = 0.8 / len(colours)
     with style():
-        figure = new_figure(max(7.0, 2.0 + 1.3 * len(panels)), 0.6 + 2.8 * len(measures))
+        figure = new_figure(max(7.0, 2.0 + 1.3 * len(places)), 0.6 + 2.8 * len(measures))
         grid = figure.subplots(len(measures), 1, squeeze=False)
         for below, (measure, words, scale) in enumerate(measures):
             axes = grid[below][0]
             axes.grid(False, axis="x")
-            for place, kind in enumerate(shown):
-                bars = [kinds[kind] for kinds in panels.values()]
-                spread = "spread" if measure == "mean" else f"{measure}_spread"
+            spread = "spread" if measure == "mean" else f"{measure}_spread"
+            for number, kind in enumerate(colours):
+                bars = [each[kind] for each in places.values()]
                 axes.bar(
-                    [n + (place - (len(shown) - 1) / 2) * width for n in range(len(panels))],
+                    [n + (number - (len(colours) - 1) / 2) * width for n in range(len(places))],
                     [scale * row[measure] for row in bars],
                     width,
                     yerr=[scale * (row.get(spread) or 0) for row in bars],
-                    color=COLOURS[place % len(COLOURS)],
+                    color=COLOURS[number % len(COLOURS)],
                     ecolor=INK,
                     capsize=2,
                     label=kind,
@@ -187,15 +229,7 @@ def _bars(result: Mapping[str, Any], rows: Sequence[Row], shown: Sequence[str]) 
             axes.set_ylabel(words)
             if measure == "kl":
                 log_heights(axes)
-            axes.set_xticks(
-                range(len(panels)), [f"{keep}, {groups}\n{c}" for c, keep, groups in panels]
-            )
+            axes.set_xticks(range(len(places)), list(places))
         handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper", title="shown", title_fontsize=8)
-    return Drawn(
-        "by-what-was-shown",
-        "What was shown",
-        "Means over the domains by experts kept, group mode and criterion; bars: standard "
-        "deviation over draws.",
-        figure,
-    )
+        figure.legend(handles, labels, loc="outside right upper", title=called, title_fontsize=8)
+    return Drawn(name, title, caption, figure)

@@ -42,6 +42,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "dtype": choices.one_of(DTYPES),
     "device": choices.text,
     "batch_size": choices.count,
+    "trust_remote_code": choices.flag,
 }
 
 
@@ -74,6 +75,7 @@ class Study:
             (the last one's next is the first).
         limit: only the first so many items of each task or file; None takes all.
         dtype, device, batch_size: as in `Recipe`; `batch_size` also for evaluation.
+        trust_remote_code: run Python code that lies in the checkpoint.
     """
 
     study: str
@@ -96,6 +98,7 @@ class Study:
     dtype: str = "auto"
     device: str = "auto"
     batch_size: int = 16
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():

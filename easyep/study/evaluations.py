@@ -78,6 +78,7 @@ class Evaluations:
             device=self._study.device,
             batch_size=self._study.batch_size,
             limit=self._study.limit,
+            trust_remote_code=self._study.trust_remote_code,
         )
         return {**_measured(accuracy), "bytes": self._source.checkpoint.nbytes}
 

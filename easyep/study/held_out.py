@@ -53,7 +53,9 @@ class HeldOut:
     def __init__(self, study: Study, source: Source) -> None:
         self._study = study
         self._source = source
-        self._tokenizer = loading.load_tokenizer(source.model.path)
+        self._tokenizer = loading.load_tokenizer(
+            source.model.path, trust_remote_code=study.trust_remote_code
+        )
         self._model = self._load({})
         self._without_groups: PreTrainedModel | None = None
         self._items: dict[str, list[TokenSequence]] = {}
@@ -84,6 +86,7 @@ class HeldOut:
             self._source.model.path,
             dtype=self._study.dtype,
             device=self._study.device,
+            trust_remote_code=self._study.trust_remote_code,
             settings=settings,
         )
 

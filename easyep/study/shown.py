@@ -83,6 +83,7 @@ class Shown:
                 n_demos=n_demos,
                 seed=draw,
                 batch_size=study.batch_size,
+                trust_remote_code=study.trust_remote_code,
             )
             found = calibration.calibrate(
                 recipe,

@@ -1,7 +1,10 @@
+import sys
+from pathlib import Path
+
 import pytest
 
 from easyep.architectures.definitions import load_definitions, read_definitions
-from easyep.errors import UnsupportedModelError
+from easyep.errors import PluginError, UnsupportedModelError
 
 BASE = r"""
 summary = "a base"
@@ -78,3 +81,44 @@ def test_mistakes_are_named(change: tuple[str, str], message: str) -> None:
 def test_a_model_type_belongs_to_one_family() -> None:
     with pytest.raises(UnsupportedModelError, match="both claim model_type 'base'"):
         read_definitions({"base": BASE, "other": BASE})
+
+
+def installed(folder: Path, files: dict[str, str]) -> None:
+    """A package of families as an installer leaves it."""
+    (folder / "other_models").mkdir()
+    for name, text in files.items():
+        (folder / "other_models" / name).write_text(text)
+    info = folder / "other_models-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-models\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[easyep.architectures]\nothers = other_models\n")
+
+
+def test_another_package_brings_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = 'extends = "mixtral"\nmodel_types = ["child_of_mixtral"]\n'
+    installed(tmp_path, {"base.toml": BASE, "child.toml": child, "__init__.py": ""})
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "other_models", raising=False)
+    found = load_definitions()
+    assert found["base"].summary == "a base"
+    assert found["child"].stacks == found["mixtral"].stacks
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"mixtral.toml": BASE}, "there is a family 'mixtral' already"),
+        ({"mine.toml": BASE.replace('"base"', '"mixtral"')}, "both claim model_type 'mixtral'"),
+        ({"mine.toml": "summary = "}, "mine.toml"),
+        ({"__init__.py": ""}, "no .toml file"),
+    ],
+)
+def test_a_package_of_broken_families(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], message: str
+) -> None:
+    installed(tmp_path, files)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "other_models", raising=False)
+    with pytest.raises(PluginError, match=message) as caught:
+        load_definitions()
+    assert str(caught.value).startswith("other-models announces the architectures 'others'")

@@ -47,6 +47,19 @@ def test_what_is_no_criterion(register):
         easyep.score(observations(), criterion="wrong-shape")
 
 
+def test_what_goes_wrong_in_a_criterion_names_it(register):
+    easyep.criterion("no-such-field")(lambda tokens: tokens.norms)
+    with pytest.raises(ArtifactError, match=r"'no-such-field' failed: AttributeError: .*'norms'"):
+        easyep.score(observations(), criterion="no-such-field")
+
+    @easyep.criterion("undefined")
+    def undefined(tokens):
+        return np.where(tokens.expert_ids == 5, np.nan, 1.0)
+
+    with pytest.raises(ArtifactError, match="'undefined' gave no finite number for expert 5 of"):
+        easyep.score(observations(experts=8), criterion="undefined")
+
+
 def test_pairs_that_are_not_symmetric(register):
     class Lopsided:
         summary = "Wrong."

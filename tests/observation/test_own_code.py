@@ -181,7 +181,7 @@ def test_code_in_the_checkpoint_runs_only_when_it_is_trusted(tmp_path: Path):
     model.save_pretrained(tmp_path)
     text = (tmp_path / "config.json").read_text().replace('"llama"', '"own_moe"')
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UnsupportedModelError):
+    with pytest.raises(UnsupportedModelError, match="--trust-remote-code"):
         load_model(tmp_path, dtype="float32", device="cpu")
     loaded = load_model(tmp_path, dtype="float32", device="cpu", trust_remote_code=True)
     demo = sequence(12, 32)

@@ -15,7 +15,7 @@ from easyep.checkpoint import headers
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.layout import Layout
 from easyep.errors import CheckpointError, UnsupportedModelError
-from easyep.loading import model_class, quietly
+from easyep.loading import model_class, quietly, why_not
 from easyep.observation.decoder import decoder_layers, find_decoder
 from easyep.observation.experts import InterfaceWatcher
 from easyep.observation.weights.reading import WeightReader, stored_weights
@@ -251,9 +251,8 @@ def _empty(checkpoint: Checkpoint, dtype: str, trust_remote_code: bool) -> "PreT
                 else:
                     model = cls._from_config(config, dtype=kind)
         except (ValueError, KeyError, ImportError, OSError) as error:
-            line = str(error).strip().partition("\n")[0]
             raise UnsupportedModelError(
-                f"transformers cannot build {checkpoint.path}: {line}"
+                f"transformers cannot build {checkpoint.path}: {why_not(error)}"
             ) from error
     built: PreTrainedModel = model.eval().requires_grad_(False)
     return built

@@ -1,0 +1,121 @@
+"""A recipe -> what it asks for: one pruned model, or a study that compares many."""
+
+import contextlib
+import os
+import platform
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from easyep import __version__, pipeline, study
+from easyep.artifacts.files import write_json
+from easyep.atomic import check_file
+from easyep.checkpoint.side_files import MANIFEST
+from easyep.errors import ArtifactError
+from easyep.progress import SILENT, Progress
+from easyep.recipe import Recipe, read_yaml
+from easyep.redoing import Made
+from easyep.resources import folder
+
+PathLike = str | os.PathLike[str]
+
+
+def run(
+    recipe: PathLike | Mapping[str, Any],
+    *,
+    output: PathLike | None = None,
+    work_dir: PathLike | None = None,
+    progress: Progress = SILENT,
+) -> pipeline.Pruned | dict[str, Any]:
+    """Do what a recipe says.
+
+    Args:
+        recipe: a YAML file, one of easyep's own (``recipes/demo.yaml``), or its entries; or the
+            `easyep.json` of a pruned checkpoint, which is made again.
+        output: instead of the recipe's own output: the pruned checkpoint's directory, or the JSON
+            file of a study's numbers, which needs none.
+        work_dir: where the stages save what they have; the same call goes on from there.
+
+    Returns:
+        What `prune` returns; for a study (a recipe with the entry ``study``) its settings, cells
+        and summary, as they are written to `output`.
+
+    Raises:
+        ArtifactError: there is no such file, or it is no recipe.
+        EasyEPError: a subclass says what is wrong.
+    """
+    if not isinstance(recipe, Mapping) and Path(recipe).name == MANIFEST:
+        return _redo(Made.load(recipe), output, work_dir, progress)
+    entries = dict(recipe) if isinstance(recipe, Mapping) else read_recipe(recipe)
+    output = output or entries.pop("output", None)
+    entries.pop("output", None)
+    if "study" in entries:
+        return run_study(study.Study.from_mapping(entries), output, work_dir, progress)
+    return _prune(Recipe.from_mapping(entries), output, work_dir, progress)
+
+
+def _prune(
+    recipe: Recipe, output: PathLike | None, work_dir: PathLike | None, progress: Progress
+) -> pipeline.Pruned:
+    if output is None:
+        raise ArtifactError("a recipe of one model needs an output: the directory to write")
+    choices = recipe.to_json()
+    return pipeline.prune(output=output, work_dir=work_dir, progress=progress, **choices)
+
+
+def _redo(
+    made: Made, output: PathLike | None, work_dir: PathLike | None, progress: Progress
+) -> pipeline.Pruned:
+    done = _prune(made.recipe, output, work_dir, progress)
+    made.check(done.selection, done.path)
+    return done
+
+
+def read_recipe(path: PathLike) -> dict[str, Any]:
+    """The entries of a YAML file; recipes of easyep are found wherever it is installed.
+
+    Raises:
+        ArtifactError: there is no such file, or it is no mapping.
+    """
+    shipped = folder("recipes").parent / path
+    return read_yaml(shipped if shipped.is_file() and not Path(path).exists() else path)
+
+
+def run_study(
+    planned: study.Study, output: PathLike | None, work_dir: PathLike | None, progress: Progress
+) -> dict[str, Any]:
+    """Carry a study out: what `study.to_json` gives, and what it was made with."""
+    if output:
+        check_file(output)
+    cells = study.run(planned, work_dir=Path(work_dir) if work_dir else None, progress=progress)
+    value = {**study.to_json(planned, cells), "made_with": _versions()}
+    if output:
+        write_json(output, value)
+    return value
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("torch", "transformers", "lm_eval", "numpy"):
+        with contextlib.suppress(PackageNotFoundError):  # lm-eval is needed by tasks only
+            found[name] = version(name)
+    return {
+        "date": date.today().isoformat(),
+        "easyep": __version__,
+        **found,
+        "python": platform.python_version(),
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+    }
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it (Linux), else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
