@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from easyep import demonstrations, loading
 from easyep.artifacts import Observations, TokenSequence
 from easyep.distributed import Group, join
-from easyep.errors import DemosError, UnsupportedModelError
+from easyep.errors import DemosError
 from easyep.observing import help_observe, observe_runs
 from easyep.placing import usable_device
 from easyep.progress import SILENT, Progress
@@ -127,7 +127,7 @@ def calibrate(
     """Observe every domain of a recipe, in its order.
 
     The model is loaded once, and only if some domain is not saved yet; where it is streamed, its
-    files are read once for all domains. Under a launcher of several processes each runs its share,
+    files are read once for all domains. Under a launcher of several processes each has its share,
     and the first has the result.
 
     Args:
@@ -147,11 +147,6 @@ def calibrate(
     group = join(recipe.peer_timeout)
     shown = list(demonstrations_of(recipe, source))
     runner = group.agree(choose_runner(recipe, source))
-    if runner == "stream" and group.here.size > 1:
-        raise UnsupportedModelError(
-            "streaming is for one process: start easyep without a launcher, or choose another "
-            "--runner"
-        )
     model = _Model(recipe, source, runner, group)
     runs = [
         Run(recipe, source, domain.name, tuple(sequences), tuple(criteria), runner)

@@ -1,8 +1,9 @@
 """Several processes that observe one model together: who is who, and how their records meet.
 
 Launchers (`torchrun`, `accelerate launch`, `deepspeed`) start the same command in every process,
-on one machine or many, and say in the environment which of them each is. All run the model on
-their shares of the demonstrations; rank 0 keeps the records, in the order of a single process.
+on one machine or many, and say in the environment which of them each is. Each runs its share of
+the demonstrations, or of each layer's experts where the model is streamed; rank 0 keeps the
+records, in the order of a single process.
 """
 
 import os
@@ -13,9 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from easyep.errors import NotFirstRankError, ObservationError, PeerError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -93,7 +97,7 @@ class Group:
         if self.here.size == 1:
             return value
         box: list[Any] = [value]
-        self._meet("ask what is to be done")
+        self.meet("ask what is to be done")
         with _blaming("say what is to be done", 2 * self._timeout):
             _dist().broadcast_object_list(box, src=0, group=_CONTROL[0])
         agreed: T = box[0]
@@ -111,7 +115,7 @@ class Group:
             yield own
         if self.here.size == 1:
             return
-        self._meet("finish its demonstrations")
+        self.meet("finish its demonstrations")
         for sender in range(1, count):
             box: list[Any] = [own]
             with _blaming("exchange its records", 2 * self._timeout):
@@ -122,6 +126,52 @@ class Group:
             if self.here.first:
                 yield box[0]
 
+    def from_first(self, values: "Tensor") -> "Tensor":
+        """Rank 0's tensor, in every process: one of the same shape and type as `values`.
+
+        Raises:
+            PeerError: another process has failed, is gone or hangs.
+        """
+        if self.here.size == 1:
+            return values
+        sent = values.cpu().contiguous()
+        if sent is values and not self.here.first:
+            sent = sent.clone()
+        with _blaming("exchange tensors", 2 * self._timeout):
+            _dist().broadcast(sent, src=0, group=_CONTROL[0])
+        return sent.to(values.device)
+
+    def add_up(self, part: "Tensor") -> None:
+        """Put the sum of all processes' tensors, of one shape and type, in the place of each.
+
+        Raises:
+            PeerError: another process has failed, is gone or hangs.
+        """
+        if self.here.size == 1:
+            return
+        total = part.cpu().contiguous()
+        with _blaming("exchange tensors", 2 * self._timeout):
+            _dist().all_reduce(total, group=_CONTROL[0])
+        if total is not part:
+            part.copy_(total)
+
+    def put_together(self, whole: "Tensor", own: slice) -> None:
+        """Fill a tensor of which each process has a piece: as many equal ones as processes.
+
+        Args:
+            whole: one-dimensional, in main memory.
+            own: which of it this process has.
+
+        Raises:
+            PeerError: another process has failed, is gone or hangs.
+        """
+        if self.here.size == 1 or not len(whole):
+            return
+        dist = _dist()
+        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        with _blaming("exchange tensors", 2 * self._timeout):
+            gather(whole, whole[own].clone(), group=_CONTROL[0])
+
     def leave_the_rest_to_the_first(self) -> None:
         """Raises NotFirstRankError in all processes but rank 0, which goes on alone."""
         if not self.here.first:
@@ -129,8 +179,17 @@ class Group:
                 f"{self.here} has done its share; rank 0 has what all of them recorded"
             )
 
-    def _meet(self, what: str) -> None:
-        """Wait until all processes are here. Rank 0 waits shorter: it can tell who is missing."""
+    def meet(self, what: str) -> None:
+        """Wait until all processes are here. Rank 0 waits shorter: it can tell who is missing.
+
+        Args:
+            what: that a process which does not come has not done.
+
+        Raises:
+            PeerError: another process has failed, is gone or hangs.
+        """
+        if self.here.size == 1:
+            return
         seconds = self._timeout if self.here.first else 2 * self._timeout + _TELLING
         with _blaming(what, seconds):
             _dist().monitored_barrier(

@@ -71,8 +71,12 @@ def observe_runs(
 def help_observe(runs: Sequence[Run], model: "Callable[[], PreTrainedModel]", group: Group) -> None:
     """What the other processes do while the first does `observe_runs`."""
     passes: list[list[int]] = []
-    for (number,) in group.agree(passes):
-        _run_whole(runs[number], _keep_nothing, group.agree([]), model(), group, SILENT)
+    for numbers in group.agree(passes):
+        chosen = [runs[number] for number in numbers]
+        if chosen[0].runner == "stream":
+            stream(chosen, [], None, group=group)
+        else:
+            _run_whole(chosen[0], _keep_nothing, group.agree([]), model(), group, SILENT)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,12 @@ def _observe(
         if runs[0].runner == "stream":
             state = journals[0].file("state") if journals[0] is not None else None
             dtype = stream(
-                runs, stores, state, on_layer_finished=on_layer_finished, progress=progress
+                runs,
+                stores,
+                state,
+                group=group,
+                on_layer_finished=on_layer_finished,
+                progress=progress,
             )
         else:
             (run,), (store,) = runs, stores

@@ -16,6 +16,7 @@ from easyep.checkpoint.output_units import uneven
 from easyep.checkpoint.rewriting import Rewriting
 from easyep.criteria import needs_record, scores_pairs
 from easyep.deciding import decide_layer
+from easyep.distributed import rank
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner
@@ -51,6 +52,9 @@ def begun(
 ) -> Iterator["Early | None"]:
     """A rewrite that follows the streaming run, None where there can be none.
 
+    Of several processes only the first writes: it copies what it has not read itself from its own
+    files, while the others wait.
+
     Args:
         recipe, source: what is pruned, and how.
         output: the new directory; it is there at the end if the rewrite was finished.
@@ -59,6 +63,9 @@ def begun(
     Raises:
         OutputError: the output cannot be written.
     """
+    if not rank().first:
+        yield None
+        return
     if why := hindrance(recipe, source):
         if why != NOT_STREAMED:
             progress.say(f"the checkpoint is read again when it is rewritten: {why}")

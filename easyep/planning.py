@@ -13,6 +13,7 @@ from easyep.artifacts import Selection
 from easyep.atomic import existing
 from easyep.checkpoint import rewriting
 from easyep.criteria import needs_record, scores_pairs
+from easyep.distributed import rank
 from easyep.errors import ArtifactError, OutputError
 from easyep.placing import usable_device
 from easyep.recipe import Recipe
@@ -97,6 +98,7 @@ def check(
     """Check all that can be checked without the model, and plan the rewrite.
 
     The plan has stand-ins for the experts to come: bytes and limits depend on their number only.
+    Of several processes the first looks at where it will write; the others could find its lock.
 
     Raises:
         EasyEPError: a subclass says what could not work.
@@ -113,6 +115,7 @@ def check(
         keep=keep,
         groups=recipe.groups,
     )
+    writes = rank().first
     warnings = check_serving(
         recipe.serving, source.architecture.engines, router, keep, recipe.groups, recipe.align
     )
@@ -121,10 +124,10 @@ def check(
         stand_in(recipe, source, list(source.layout.layers)),
         mtp=source.mtp_mode(recipe.mtp),
         max_shard_size=recipe.max_shard_size,
-        output=output,
+        output=output if writes else None,
         layout=source.layout,
     )
-    if work_dir is not None and output is not None:
+    if writes and work_dir is not None and output is not None:
         _check_work_dir(work_dir, Path(output))
     return replace(planned, warnings=(*planned.warnings, *warnings))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from easyep import memory
 from easyep.checkpoint.headers import BITS, Tensor
+from easyep.distributed import rank
 from easyep.errors import ObservationError
 from easyep.memory_limits import MAIN
 from easyep.recipe import Recipe
@@ -72,8 +73,8 @@ class StreamPlan:
 
 
 def room_for(recipe: Recipe) -> int:
-    """Bytes of main memory that this process may have in all."""
-    there = memory.available() + memory.taken()
+    """Bytes of main memory that this process may have in all: an equal part of what is free."""
+    there = memory.available() // rank().local_size + memory.taken()
     return min(there, (recipe.max_memory or {}).get(MAIN, there))
 
 

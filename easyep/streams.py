@@ -9,6 +9,7 @@ from pathlib import Path
 
 from easyep import memory
 from easyep.artifacts import LayerSums, RoutedTokens
+from easyep.distributed import ALONE, Group
 from easyep.memory_limits import MAIN
 from easyep.placing import usable_device
 from easyep.progress import SILENT, Progress
@@ -26,6 +27,7 @@ def stream(
     stores: Sequence[FullStore | SumStore],
     state: Path | None,
     *,
+    group: Group = ALONE,
     on_layer_finished: LayerFinished | None = None,
     progress: Progress = SILENT,
 ) -> str:
@@ -33,8 +35,9 @@ def stream(
 
     Args:
         runs: of one recipe.
-        stores: take the records, one for each run.
+        stores: take the records, one for each run; none in processes that are not the first.
         state: the file that remembers the last finished layer; None = nothing is remembered.
+        group: the processes that do this together, each with a part of the weights.
         on_layer_finished: is told of each layer that this call finishes. After a kill the layer
             that it was told of last may come again, no layer before that does.
 
@@ -61,13 +64,14 @@ def stream(
         source.layout,
         dtype=recipe.dtype,
         device=usable_device(recipe.device),
+        group=group,
         trust_remote_code=recipe.trust_remote_code,
     )
     plan = plan_stream(runs, room_for(runs[0].recipe) - memory.taken())
     bounds = list(accumulate((len(run.sequences) for run in runs), initial=0))
 
     def keep(layer: int, whole: RoutedTokens) -> None:
-        for store, (first, end) in zip(stores, pairwise(bounds), strict=True):
+        for store, (first, end) in zip(stores, pairwise(bounds), strict=group.here.first):
             own = whole.where((whole.demo >= first) & (whole.demo < end))
             store.add_layer(layer, replace(own, demo=own.demo - first))
         if on_layer_finished is not None:
@@ -84,7 +88,9 @@ def stream(
             keep,
             stream=source.architecture.observation.stream,
             state=StreamState(state, _key(runs)) if state is not None else None,
-            done=set.intersection(*(set(store.layers()) for store in stores)),
+            done=set(stores[0].layers()).intersection(*(store.layers() for store in stores))
+            if stores
+            else (),
             expert_bytes=plan.experts,
             spill=spill,
             title=f"Streaming {', '.join(run.domain for run in runs)}",

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from easyep.atomic import write_bytes, writing
+from easyep.distributed import Group
 
 
 class Remembered(NamedTuple):
@@ -28,6 +30,36 @@ class Remembered(NamedTuple):
 
     layer: int
     output: Callable[[int], Any]
+
+
+def everywhere(before: Remembered | None, group: Group, device: torch.device) -> Remembered | None:
+    """What rank 0 remembers, in every process of the group.
+
+    All processes must ask for the same outputs in the same order.
+
+    Args:
+        before: what this process remembers; only rank 0's matters.
+        group: the processes.
+        device: where outputs go.
+
+    Raises:
+        PeerError: another process has failed, is gone or hangs; also when an output is asked for.
+    """
+    if group.here.size == 1:
+        return before
+    layer = group.agree(before.layer if before is not None else None)
+    if layer is None:
+        return None
+
+    def moved(output: Any, where: torch.device) -> Any:
+        return pytree.tree_map_only(Tensor, lambda each: each.to(where), output)
+
+    @lru_cache(maxsize=1)  # a pass asks for the same once for each finished layer
+    def output(number: int) -> Any:
+        own = before.output(number) if before is not None else None
+        return moved(group.agree(moved(own, torch.device("cpu"))), device)
+
+    return Remembered(layer, output)
 
 
 class StreamState:

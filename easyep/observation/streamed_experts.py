@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from easyep.distributed import Group
 from easyep.observation.experts import single_outputs
 from easyep.observation.reading_ahead import read_ahead
 from easyep.observation.row_norms import row_norms
@@ -58,7 +59,9 @@ def run_experts(
 ) -> None:
     """Answer `calls`: read each expert that a token was sent to once, use it, drop it.
 
-    The next experts are read and dequantised by a second thread while these compute.
+    The next experts are read and dequantised by a second thread while these compute. Several
+    processes that run the same passes have equal parts of the experts, and add up what they give:
+    the sums of a token's experts are float32 in any case, but formed in another order.
 
     Args:
         model: the model.
@@ -69,16 +72,30 @@ def run_experts(
     """
     experts = model.experts_of(layer)
     assert experts is not None
+    group = model.reader.group
+    _agree(group, layer, calls)
     count = model.layout.router.num_experts
     asked = {int(i) for call in calls for i in call.ids.reshape(-1).tolist()}
     hit = sorted(expert for expert in asked if 0 <= expert < count)
-    chunks = list(_chunks(hit, experts, memory))
+    own = hit[group.here.number :: group.here.size]
+    chunks = list(_chunks(own, experts, memory))
     for ids, weights in read_ahead(chunks, partial(model.read_experts, layer), model.device):
         parameters = model.place_experts(layer, weights, len(ids))
         del weights
         for call in calls:
             _answer(call, experts, ids, parameters)
         tell()
+    group.meet(f"finish its experts of layer {layer}")
+    for call in calls:
+        group.add_up(call.routed)
+        group.add_up(call.norms)  # all but one process have 0
+
+
+def _agree(group: Group, layer: int, calls: Sequence[ExpertsCall]) -> None:
+    """Let all processes send tokens where rank 0 does; another kind of processor may round."""
+    group.meet(f"come to the experts of layer {layer}")
+    for call in calls:
+        call.ids, call.weights = group.from_first(call.ids), group.from_first(call.weights)
 
 
 def _chunks(hit: list[int], experts: nn.Module, memory: int) -> Iterator[list[int]]:

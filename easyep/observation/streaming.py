@@ -18,7 +18,7 @@ from easyep.observation.lanes import Lane, wait
 from easyep.observation.recorder import Recorder
 from easyep.observation.speed import Speed
 from easyep.observation.spilling import Made, Spill
-from easyep.observation.stream_state import Remembered, StreamState
+from easyep.observation.stream_state import Remembered, StreamState, everywhere
 from easyep.observation.streamed_experts import ExpertsCall, run_experts
 from easyep.observation.weights.partial import PartialModel, drop
 from easyep.progress import SILENT, Progress
@@ -59,6 +59,9 @@ def run_streaming(
     demonstrations. Sums over experts are formed in float32, in the order of the experts' numbers;
     an in-memory run rounds in another order.
 
+    The processes of the model's group run the same passes, and each reads its part of the weights
+    (`run_experts`, `WeightReader.read_together`); what they keep is the same in all.
+
     Args:
         model: a model none of whose weights are loaded.
         sequences: the demonstrations, each run alone.
@@ -90,10 +93,11 @@ def run_streaming(
         )
     memory.give_back_large_blocks()
     before = state.load(model.device) if state is not None else None
-    finished = before.layer if before is not None else -1
     count = len(model.layers)  # a second set of experts in a layer has its number behind these
-    if any(i % count <= finished and i not in done for i in recorder.moe_layers):
-        finished, before = -1, None
+    if before and any(i % count <= before.layer and i not in done for i in recorder.moe_layers):
+        before = None
+    before = everywhere(before, model.reader.group, model.device)
+    finished = before.layer if before is not None else -1
     todo = range(finished + 1, len(model.layers))
     tokens = sum(len(sequence) for sequence in sequences)
     with ExitStack() as context:

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from easyep.checkpoint import headers
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.layout import Layout
+from easyep.distributed import ALONE, Group
 from easyep.errors import CheckpointError, UnsupportedModelError
 from easyep.loading import model_class, quietly, why_not
 from easyep.observation.decoder import decoder_layers, find_decoder
@@ -32,6 +33,7 @@ class PartialModel:
         layout: whose its tensors are.
         dtype: what the model computes in; ``"auto"`` takes the checkpoint's own type.
         device: where parts go.
+        group: the processes that load the same parts at the same time, all but routed experts.
         trust_remote_code: run Python code that lies in the checkpoint.
 
     Raises:
@@ -45,6 +47,7 @@ class PartialModel:
         *,
         dtype: str = "auto",
         device: torch.device | None = None,
+        group: Group = ALONE,
         trust_remote_code: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
@@ -57,7 +60,7 @@ class PartialModel:
         self.dtype: torch.dtype = self.model.dtype
         self.decoder = find_decoder(self.model)
         self.layers = decoder_layers(self.decoder)
-        self.reader = WeightReader(checkpoint, self.dtype, self.device)
+        self.reader = WeightReader(checkpoint, self.dtype, self.device, group)
         self._mapping = _mapping(self.model)
         self._outside, self._dense = self._divided()
 
@@ -194,7 +197,7 @@ class PartialModel:
 
     def _load(self, names: Iterable[str]) -> None:
         weights = stored_weights(names, self.checkpoint.tensors)
-        self._put({name: self.reader.read(stored) for name, stored in weights.items()})
+        self._put({name: self.reader.read_together(stored) for name, stored in weights.items()})
 
     def _put(self, weights: Mapping[str, Tensor]) -> None:
         """Put weights in their places through transformers' own loading code."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from easyep.checkpoint import headers
 from easyep.checkpoint.files import Checkpoint, checked_file
+from easyep.distributed import ALONE, Group
 from easyep.errors import CheckpointError, UnsupportedModelError
 from easyep.observation.weights import formats
 
@@ -83,13 +84,21 @@ class WeightReader:
         checkpoint: the checkpoint.
         dtype: what quantised weights become; others stay as they are stored.
         device: where they go.
+        group: the processes that may read a weight together.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        dtype: torch.dtype,
+        device: torch.device,
+        group: Group = ALONE,
+    ) -> None:
         self.checkpoint = checkpoint
         self.dtype = dtype
         self.device = device
-        self.bytes_read = 0
+        self.group = group
+        self.bytes_read = 0  # by this process
         self._block = _stated_block(checkpoint.config)
         self._files: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -98,6 +107,20 @@ class WeightReader:
         """Close the files."""
         while self._files:
             os.close(self._files.popitem()[1])
+
+    def read_together(self, stored: Stored) -> Tensor:
+        """A weight that all processes of the group ask for now, as `read`.
+
+        Each reads an equal part of the bytes from its disk and gets the others' from them.
+
+        Raises:
+            PeerError: another process has failed, is gone or hangs.
+        """
+        raw = {
+            part: self._typed(tensor, self._bytes_together(tensor), tensor.shape)
+            for part, tensor in stored.parts.items()
+        }
+        return self._dequantised(stored, raw)
 
     def read(self, stored: Stored, rows: Sequence[int] | None = None, of: int = 0) -> Tensor:
         """A weight, dequantised.
@@ -112,6 +135,9 @@ class WeightReader:
             UnsupportedModelError: it is stored in a form that easyep cannot read.
         """
         raw = {part: self._raw(tensor, rows, of) for part, tensor in stored.parts.items()}
+        return self._dequantised(stored, raw)
+
+    def _dequantised(self, stored: Stored, raw: Mapping[str, Tensor]) -> Tensor:
         try:
             return self._numbers(stored.name, raw)
         except (ValueError, RuntimeError) as error:
@@ -151,19 +177,40 @@ class WeightReader:
 
     def _raw(self, tensor: headers.Tensor, rows: Sequence[int] | None, of: int) -> Tensor:
         if rows is None or not tensor.shape or tensor.shape[0] != of:
-            return self._bytes(tensor, [(tensor.begin, tensor.end)], tensor.shape)
+            whole = self._bytes(tensor, [(tensor.begin, tensor.end)])
+            return self._typed(tensor, whole, tensor.shape)
         stride = tensor.nbytes // of
         ranges = [(tensor.begin + row * stride, tensor.begin + (row + 1) * stride) for row in rows]
-        return self._bytes(tensor, ranges, (len(rows), *tensor.shape[1:]))
+        return self._typed(tensor, self._bytes(tensor, ranges), (len(rows), *tensor.shape[1:]))
 
-    def _bytes(
-        self, tensor: headers.Tensor, ranges: Sequence[tuple[int, int]], shape: tuple[int, ...]
-    ) -> Tensor:
+    def _typed(self, tensor: headers.Tensor, raw: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """A tensor's bytes as its numbers, on the device."""
         if tensor.dtype not in DTYPES:
             raise UnsupportedModelError(f"tensor {tensor.name!r} has the type {tensor.dtype}")
-        size, beside = sum(end - begin for begin, end in ranges), self.device.type == "cuda"
+        beside = self.device.type == "cuda"
+        return raw.view(DTYPES[tensor.dtype]).view(shape).to(self.device, non_blocking=beside)
+
+    def _bytes_together(self, tensor: headers.Tensor) -> Tensor:
+        here = self.group.here
+        each = -(-tensor.nbytes // here.size)
+        raw = self._room(each * here.size)
+        begin, end = (
+            min(tensor.nbytes, each * number) for number in (here.number, here.number + 1)
+        )
+        self._fill(raw[begin:end], tensor, [(tensor.begin + begin, tensor.begin + end)])
+        self.group.put_together(raw, slice(each * here.number, each * (here.number + 1)))
+        return raw[: tensor.nbytes]
+
+    def _bytes(self, tensor: headers.Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
+        raw = self._room(sum(end - begin for begin, end in ranges))
+        self._fill(raw, tensor, ranges)
+        return raw
+
+    def _room(self, size: int) -> Tensor:
         # A GPU fetches by itself from memory that stays where it is.
-        raw = torch.empty(size, dtype=torch.uint8, pin_memory=beside)
+        return torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+
+    def _fill(self, raw: Tensor, tensor: headers.Tensor, ranges: Sequence[tuple[int, int]]) -> None:
         view, at = memoryview(raw.numpy().data), 0
         for begin, end in ranges:
             while begin < end:
@@ -172,7 +219,6 @@ class WeightReader:
                     raise CheckpointError(f"{tensor.shard} became shorter while it was read")
                 begin, at = begin + count, at + count
         self.bytes_read += at
-        return raw.view(DTYPES[tensor.dtype]).view(shape).to(self.device, non_blocking=beside)
 
     def _file(self, shard: str) -> int:
         with self._lock:
