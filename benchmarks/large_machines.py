@@ -14,7 +14,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-DEMOS = 25  # of 512 tokens, as in the measured run
+DEMOS, TOKENS = 25, 512  # of each, as in the measured run
+TOP_K = 8
 FOR_WEIGHTS = 0.85  # of a GPU's memory, for weights: easyep/placing.py
 GB = 1e9
 
@@ -81,6 +82,19 @@ def streaming(model: Model, measured: list[dict[str, Any]]) -> tuple[float, floa
     return first + each * (model.layers - model.dense_layers - 1), two["peak_rss_gb"]
 
 
+def streamed_together(model: Model, processes: int) -> float:
+    """Bytes that each of several streaming processes receives.
+
+    The others' parts of all weights but routed experts, in 8 bits; and in each MoE layer its share
+    of adding up float32 sums [T, H] and norms [T, k], as a ring does, and ids and weights [T, k].
+    """
+    layers, tokens = model.layers - model.dense_layers, DEMOS * TOKENS
+    dense = model.weights - layers * model.experts * 3 * model.hidden * model.inner
+    added = tokens * (model.hidden + TOP_K) * 4
+    others = (processes - 1) / processes
+    return others * dense + layers * (2 * others * added + tokens * TOP_K * (8 + 4))
+
+
 def divided(model: Model, gpus: int) -> dict[str, float]:
     """DeepSpeed in BF16: bytes and seconds for each GPU."""
     total, steps = 2 * model.weights, ceil(DEMOS / gpus) + 1  # one more to learn the layers' ways
@@ -105,6 +119,11 @@ def table(measured: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {model.name} | 1 | stream | {model.weights / GB:,.0f} GB once | "
             f"{memory:.1f} GB of main memory (measured) | 0 | {seconds / 60:.0f} min |"
+        )
+        lines.append(
+            f"| {model.name} | 8 | stream | {model.weights / 8 / GB:,.0f} GB by each, "
+            f"{model.weights / GB:,.0f} GB in all | as one process, each | "
+            f"{streamed_together(model, 8) / GB:,.0f} GB | not measured |"
         )
         for gpus in (8, 64):
             needs = divided(model, gpus)
