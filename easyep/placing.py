@@ -50,7 +50,7 @@ def own_accelerators() -> list[int]:
 
 def usable_device(name: str) -> Any:
     """The torch device that `name` means; ``"auto"`` is the first accelerator of this process,
-    else the CPU.
+    else the CPU. Under a launcher ``"cuda"`` is the first of this process too.
 
     Raises:
         UnsupportedModelError: there is no such device here.
@@ -60,7 +60,8 @@ def usable_device(name: str) -> Any:
     try:
         found: Any = "cpu" if name == "auto" else name
         accelerator = torch.accelerator.current_accelerator(check_available=True)
-        if name == "auto" and accelerator is not None:
+        shared = rank().local_size > 1 and accelerator is not None and name == accelerator.type
+        if accelerator is not None and (name == "auto" or shared):
             found = torch.device(accelerator.type, own_accelerators()[0])
         place = torch.device(found)
         torch.empty(0, device=place)

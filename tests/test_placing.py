@@ -12,7 +12,7 @@ import torch
 from easyep import memory, placing
 from easyep.loading import load_model
 from easyep.observation.in_memory import load_mtp, observe_in_memory
-from easyep.placing import own_accelerators, placement, room
+from easyep.placing import own_accelerators, placement, room, usable_device
 from easyep.resources import demo_model
 from tests.observation.test_recorder import sequence
 from tests.tiny_models import build
@@ -73,6 +73,23 @@ def test_processes_of_a_machine_share_its_accelerators(monkeypatch: pytest.Monke
     assert [own(i, 2, 8) for i in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert [own(i, 3, 8) for i in range(3)] == [[0, 1], [2, 3], [4, 5]]
     assert [own(i, 4, 2) for i in range(4)] == [[0], [1], [0], [1]]
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_each_process_has_an_accelerator_of_its_own(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = torch.device("cuda")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: there)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+    assert usable_device("cuda") == there  # one process leaves the choice to torch
+    for place, value in {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(place, str(value))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    expected = 0 if name == "cuda:0" else 2
+    assert usable_device(name) == torch.device("cuda", expected)
+    assert usable_device("cpu") == torch.device("cpu")
 
 
 def test_accelerators_are_limited_and_main_memory_is_shared(
