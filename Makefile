@@ -2,6 +2,7 @@
 # make table   the whole table of the README, 174 evaluations
 # make test    the test suite; test-slow: the long tests
 # make check   formatting, lint, types
+# make docs    the documentation as a site, in build/site
 # make bench   measurements, see benchmarks/
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 # Idle OpenMP threads that spin make everything many times slower on a shared machine.
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: install demo table test test-slow check format bench clean
+.PHONY: install demo table test test-slow check format bench docs clean
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -51,6 +52,9 @@ bench: install
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/pairs.py
 	$(BIN)/python benchmarks/observing.py
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean:
 	rm -rf runs build dist .pytest_cache .mypy_cache .ruff_cache

@@ -162,9 +162,7 @@ def observe(
         model: a directory, a short name, or a repository id.
         domain: the name of a domain (`easyep list domains`), or
         demos: a JSONL file of demonstrations.
-        n_demos, tokens_per_domain, max_length, demo_order, style, seed, mtp, runner,
-            deepspeed_config, device, dtype, batch_size, max_memory, peer_timeout, mask_ratio,
-            records, trust_remote_code: as in `Recipe`.
+        n_demos to records, trust_remote_code: as in `Recipe`.
         criteria: where only sums are kept, what they are for; by default every criterion that
             sums are enough for.
         output: a directory to save the observations in. A run that is cut short keeps its
