@@ -21,7 +21,7 @@ from easyep.runners import choose_runner, weight_bytes
 from easyep.runs import Run
 from easyep.selection import check_named, check_solver, keep_count
 from easyep.source import Source
-from easyep.stream_plan import BASE, plan_stream, room_for
+from easyep.stream_plan import BASE, check_device, plan_stream, room_for
 from easyep.stream_probe import Forecast, forecast, probe
 
 PathLike = str | os.PathLike[str]
@@ -79,7 +79,9 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
     if runner == "stream":
         measured = probe(runs[0])
         room = room_for(recipe) - max(BASE, memory.taken())
-        expected = forecast(runs, plan_stream(runs, room), measured)
+        stream = plan_stream(runs, room)
+        check_device(stream, recipe)
+        expected = forecast(runs, stream, measured)
     return Planned(
         source.router,
         planned.keep,

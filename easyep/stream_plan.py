@@ -8,7 +8,8 @@ from easyep import memory
 from easyep.checkpoint.headers import BITS, Tensor
 from easyep.distributed import rank
 from easyep.errors import ObservationError
-from easyep.memory_limits import MAIN
+from easyep.memory_limits import MAIN, limit
+from easyep.placing import usable_device
 from easyep.recipe import Recipe
 from easyep.runners import bytes_each, computed_bytes, computed_type
 from easyep.runs import Run
@@ -67,6 +68,11 @@ class StreamPlan:
         return BASE + self.work + max(self.outside, self.layer + self.experts + held)
 
     @property
+    def on_device(self) -> int:
+        """Memory of the GPU that a run on one needs: what passes hold stays there."""
+        return self.work + max(self.outside, self.layer + self.experts + self.waiting)
+
+    @property
     def to_spill(self) -> int:
         """What does not stay in memory."""
         return max(0, self.waiting - self.budget)
@@ -76,6 +82,23 @@ def room_for(recipe: Recipe) -> int:
     """Bytes of main memory that this process may have in all: an equal part of what is free."""
     there = memory.available() // rank().local_size + memory.taken()
     return min(there, (recipe.max_memory or {}).get(MAIN, there))
+
+
+def check_device(plan: StreamPlan, recipe: Recipe) -> None:
+    """Check that a run on a GPU stays within the recipe's limit for it.
+
+    Raises:
+        ObservationError: it takes more.
+        UnsupportedModelError: there is no such device here.
+    """
+    device = usable_device(recipe.device)
+    most = limit(recipe.max_memory, device)
+    if device.type != MAIN and most is not None and plan.on_device > most:
+        raise ObservationError(
+            f"streaming on {device} takes about {plan.on_device:,} bytes of its memory, and "
+            f"--max-memory allows {most:,}; fewer demonstrations or a shorter --max-length take "
+            "less, and --device cpu writes aside what has no room"
+        )
 
 
 def plan_stream(runs: Sequence[Run], room: int) -> StreamPlan:

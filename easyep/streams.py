@@ -15,7 +15,7 @@ from easyep.placing import usable_device
 from easyep.progress import SILENT, Progress
 from easyep.records import FullStore, SumStore
 from easyep.runs import Run
-from easyep.stream_plan import plan_stream, room_for
+from easyep.stream_plan import check_device, plan_stream, room_for
 
 # Told of each MoE layer when all demonstrations have passed it: its index, and what is kept of it
 # of each run, in their order, on the disk already where the runs are saved.
@@ -68,6 +68,7 @@ def stream(
         trust_remote_code=recipe.trust_remote_code,
     )
     plan = plan_stream(runs, room_for(runs[0].recipe) - memory.taken())
+    check_device(plan, recipe)
     bounds = list(accumulate((len(run.sequences) for run in runs), initial=0))
 
     def keep(layer: int, whole: RoutedTokens) -> None:

@@ -13,7 +13,7 @@ from easyep.errors import ObservationError
 from easyep.recipe import Recipe
 from easyep.runs import Run
 from easyep.source import Source
-from easyep.stream_plan import plan_stream, room_for
+from easyep.stream_plan import check_device, plan_stream, room_for
 from tests.tiny_models import build
 
 
@@ -57,6 +57,24 @@ def test_a_limit_is_the_process_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "taken", lambda: 10**9)
     assert room_for(Recipe("m")) == 11 * 10**9
     assert room_for(Recipe("m", max_memory="2GB")) == 2 * 10**9  # type: ignore[arg-type]
+
+
+def test_a_limit_of_a_gpu_holds_or_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(build("qwen3_moe", tmp_path / "m"), 1000, 1000)
+    plan = plan_stream([run], 10**10)
+    assert plan.on_device == plan.work + plan.layer + plan.experts + plan.waiting
+    enough = Recipe("m", max_memory=f"0={plan.on_device}")  # type: ignore[arg-type]
+    small = Recipe("m", max_memory=f"0={plan.on_device - 1}")  # type: ignore[arg-type]
+    for device in ("cpu", "cuda", "cuda:1"):
+        monkeypatch.setattr(stream_plan, "usable_device", lambda _, d=device: torch.device(d))
+        check_device(plan, enough)
+        if device == "cuda":
+            with pytest.raises(ObservationError, match=r"streaming on cuda .* --device cpu"):
+                check_device(plan, small)
+        else:
+            check_device(plan, small)
 
 
 def test_a_limited_run_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
