@@ -128,6 +128,8 @@ def _observe(
                 FullStore(router, kept) if full else SumStore(router, place.plan.criteria, kept)
             )
             progress.say(_announcement(run.domain, place.plan))
+            if kept is not None and not kept.is_empty():
+                progress.say(f"{run.domain}: goes on from what an earlier run recorded")
         if runs[0].runner == "stream":
             state = journals[0].file("state") if journals[0] is not None else None
             dtype = stream(

@@ -95,6 +95,24 @@ def test_another_run_has_a_journal_of_its_own(tmp_path):
         assert [part["a"].tolist() for part in again.parts(3)] == [[1.0, 1.0]]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OutputError("no room")])
+def test_what_stops_a_run_says_what_is_kept(tmp_path, error):
+    def stopped(layers):
+        with journal(tmp_path / "code", "one") as kept:
+            for layer in layers:
+                kept.add_layer(layer, {"a": np.ones(2)})
+            raise error
+
+    with pytest.raises(type(error)) as first:
+        stopped([])
+    assert first.value.args == error.args  # there is nothing yet
+    with pytest.raises(type(error)) as second:
+        stopped([3])
+    said = f"what was recorded so far is kept in {tmp_path / '.code.one.part'}: the same command"
+    assert said in str(second.value)
+    assert str(error) in str(second.value)
+
+
 def test_a_damaged_part_is_made_again(tmp_path):
     with journal(tmp_path / "math", "key") as kept:
         kept.add([0], {3: {"a": np.ones(2)}})

@@ -19,7 +19,7 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from easyep.atomic import write_bytes, writing
-from easyep.errors import OutputError
+from easyep.errors import EasyEPError, OutputError
 
 try:
     import fcntl
@@ -106,6 +106,10 @@ class Journal:
                 if names:
                     yield {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
+    def is_empty(self) -> bool:
+        """Whether a run would have nothing to go on from."""
+        return not self._files and not self._layers
+
     def remove(self) -> None:
         """The run is done, and what it found is saved elsewhere."""
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -133,9 +137,23 @@ def journal(beside: Path, key: str) -> Iterator[Journal]:
             except OSError:
                 raise OutputError(
                     f"another run writes the observations {beside} now; wait for it, or choose "
-                    "another output"
+                    "another output or work directory"
                 ) from None
-        yield Journal(folder)
+        kept = Journal(folder)
+        try:
+            yield kept
+        except (EasyEPError, KeyboardInterrupt) as error:
+            if not kept.is_empty():
+                _tell(error, folder)
+            raise
     finally:
         with suppress(OSError):
             os.close(lock)
+
+
+def _tell(error: EasyEPError | KeyboardInterrupt, folder: Path) -> None:
+    """Raise `error` anew with what is kept; once, where several domains have a journal."""
+    hint = "what was recorded so far is kept in"
+    if hint not in str(error):
+        words = f"{hint} {folder}: the same command goes on from there"
+        raise type(error)("; ".join([*map(str, error.args), words])) from error

@@ -221,7 +221,7 @@ def _tell(error: BaseException, work: WorkFolder) -> None:
     if isinstance(error, EasyEPError):
         raise type(error)(f"{error}; {hint}") from error
     if isinstance(error, KeyboardInterrupt):
-        raise KeyboardInterrupt(hint) from None
+        raise KeyboardInterrupt("; ".join([*map(str, error.args), hint])) from None
 
 
 def _is_folder(path: Path) -> bool:

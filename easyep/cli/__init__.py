@@ -110,9 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "LOCAL_RANK" in os.environ:  # where DeepSpeed's launcher says it as well
         words = [word for word in words if not word.startswith("--local_rank=")]
+    signals: list[int] = []
+
+    def terminate(number: int, frame: object) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt
+
     if threading.current_thread() is threading.main_thread():
         # An exception, unlike the signal, lets folders under temporary names be removed.
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        signal.signal(signal.SIGTERM, terminate)
     # Or torch writes of every lost peer by itself, beside the error that says so.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     first = os.environ.get("RANK", "0") == "0"
@@ -132,9 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         kept = (error.__cause__ or error).args  # click raises Abort from the KeyboardInterrupt
-        if first:
-            complain("; ".join(["interrupted", *map(str, kept)]))
-        code = 130
+        # A launcher terminates the others where one process has failed, and that one says why.
+        if first and not (signals and os.environ.get("WORLD_SIZE", "1") != "1"):
+            complain("; ".join(["terminated" if signals else "interrupted", *map(str, kept)]))
+        code = 128 + (signals or [signal.SIGINT])[0]
     except BrokenPipeError:
         # Somebody closed the pipe that we print to, as `head` does.
         sys.stderr.close()

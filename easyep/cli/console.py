@@ -4,11 +4,14 @@ import json
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from easyep.cli.voice import VOICE, Noted
+from easyep.errors import OutputError
 from easyep.progress import SILENT, Progress, Task
 
 
@@ -37,9 +40,26 @@ def complain(message: str) -> None:
     print(f"easyep: error: {message}", file=sys.stderr)
 
 
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """Raises OutputError where the result cannot be printed, such as into a file on a full disk."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"standard output cannot be written: {error.strerror}; the command itself is done, and "
+            "what it was asked to write is in place"
+        ) from None
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """The result of a command with `--json`: one object, nothing else."""
-    print(json.dumps(value, ensure_ascii=False))
+    with _standard_output():
+        print(json.dumps(value, ensure_ascii=False))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -58,7 +78,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     console = Console()
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = max(console.width, 120)
-    console.print(table)
+    with _standard_output():
+        console.print(table)
 
 
 def human_bytes(count: float) -> str:
@@ -81,7 +102,8 @@ def human_time(seconds: float) -> str:
 def progress_bars(quiet: bool = False) -> Iterator[Progress]:
     """Bars and sentences on standard error.
 
-    No bars where that is no terminal, and nothing where `quiet` is asked for.
+    Where that is no terminal, a line now and then instead of bars; nothing where `quiet` is asked
+    for.
     """
     if quiet or not sys.stderr.isatty():
         yield Noted(SILENT if quiet else _Sentences())
@@ -118,11 +140,47 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
 class _Sentences:
     """Says what there is to know, and draws nothing."""
 
-    def task(self, title: str, total: int, unit: str) -> AbstractContextManager[Task]:
-        return SILENT.task(title, total, unit)
+    @contextmanager
+    def task(self, title: str, total: int, unit: str) -> Iterator[Task]:
+        yield _Lines(title, total, unit)
 
     def say(self, sentence: str) -> None:
         print(sentence, file=sys.stderr)
+
+
+class _Lines:
+    """Says how far a task is once in `EVERY` seconds: a log shows that a run of hours is alive."""
+
+    EVERY = 30.0
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._done, self._note = 0, ""
+        self._begin = self._said = time.monotonic()
+        self._lock = threading.Lock()
+
+    def advance(self, amount: int = 1) -> None:
+        with self._lock:
+            self._done += amount
+            now = time.monotonic()
+            if now - self._said < self.EVERY or not 0 < self._done <= self._total:
+                return
+            self._said = now
+        left = (now - self._begin) * (self._total - self._done) / self._done
+        share = f"{self._done / self._total:.0%} of {self._amount()}"
+        say(
+            ", ".join(
+                filter(None, [f"{self._title}: {share}", self._note, f"{human_time(left)} left"])
+            )
+        )
+
+    def note(self, text: str) -> None:
+        self._note = text
+
+    def _amount(self) -> str:
+        return (
+            human_bytes(self._total) if self._unit == "bytes" else f"{self._total:,} {self._unit}"
+        )
 
 
 class _Bars:

@@ -167,6 +167,9 @@ def _prune(
                 "bytes_after": done.rewritten.bytes_after,
                 "retained_share": {str(layer): share for layer, share in shares.items()},
                 "checks": len(done.verification.checks),
+                "cut_tokens": {
+                    seen.domain: sum(demo.cut for demo in seen.demos) for seen in done.observations
+                },
                 "warnings": list(done.rewritten.warnings),
                 "dropped_mtp": list(done.rewritten.dropped_mtp),
                 "seconds": done.seconds,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -115,10 +116,10 @@ def test_a_recipe(capsys, tmp_path):
 
 
 def test_what_was_cut_is_told(capsys, tmp_path):
-    _, _, err = run(
-        capsys, "prune", *SMALL, "--max-length", "20", "--output", tmp_path / "out", "--quiet"
-    )
+    words = ["prune", *SMALL, "--max-length", "20", "--output", tmp_path / "out"]
+    _, out, err = run(capsys, *words, "--quiet", "--json")
     assert "2 of 2 demonstrations of math were longer than the limit and lost" in err
+    assert json.loads(out)["cut_tokens"]["math"] > 0
 
 
 @pytest.mark.parametrize(
@@ -206,8 +207,10 @@ def test_terminated_commands_leave_nothing(tmp_path):
         "pipeline.verify = slow\n"
         "cli.main(['verify', 'x'])"
     )
-    done = subprocess.run([sys.executable, "-c", program, tmp_path / "out"], check=False)
+    words = [sys.executable, "-c", program, tmp_path / "out"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 143
+    assert done.stderr.strip() == "easyep: error: terminated"
     assert not list(tmp_path.iterdir())
 
 
@@ -265,6 +268,22 @@ def test_interrupted(capsys, monkeypatch, message):
     code, _, err = run(capsys, "prune", *SMALL, "--dry-run")
     assert code == 130
     assert "; ".join(["interrupted", *message]) in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", [["models"], ["models", "--json"]])
+def test_a_result_that_cannot_be_printed_is_told(words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "easyep", "list", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("easyep: error: standard output cannot be written: No space")
+    assert done.stderr.count("\n") == 1
 
 
 def test_debug_shows_the_traceback(capsys):
