@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import re
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -33,14 +34,14 @@ def known(what: str, value: Mapping[str, Any], kind: type, required: Sequence[st
 def text(name: str, value: Any) -> str:
     """A text that is not empty."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise ArtifactError(f"{name} must be a text, not {value!r}")
+        raise ArtifactError(f"{name} must be a text, not {reprlib.repr(value)}")
     return str(os.fspath(value))
 
 
 def count(name: str, value: Any) -> int:
     """An integer of at least 1."""
     if type(value) is not int or value < 1:
-        raise ArtifactError(f"{name} must be a positive integer, not {value!r}")
+        raise ArtifactError(f"{name} must be a positive integer, not {reprlib.repr(value)}")
     return value
 
 
@@ -48,40 +49,42 @@ def size(name: str, value: Any) -> int:
     """A number of bytes: an integer, or a text such as ``5GB``, ``500MB`` or ``2GiB``."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)?", str(value), re.IGNORECASE)
     if not isinstance(value, (int, str)) or isinstance(value, bool) or not found:
-        raise ArtifactError(f"{name} must be a size such as 5GB or 500MB, not {value!r}")
+        raise ArtifactError(
+            f"{name} must be a size such as 5GB or 500MB, not {reprlib.repr(value)}"
+        )
     unit = (found[2] or "B").upper()
     base = 1024 if "I" in unit else 1000
     nbytes = int(Decimal(found[1]) * base ** "BKMGT".index(unit[0]))
     if nbytes < 1:
-        raise ArtifactError(f"{name} must be at least one byte, not {value!r}")
+        raise ArtifactError(f"{name} must be at least one byte, not {reprlib.repr(value)}")
     return nbytes
 
 
 def seed(name: str, value: Any) -> int:
     """An integer of at least 0."""
     if type(value) is not int or value < 0:
-        raise ArtifactError(f"{name} must be an integer of at least 0, not {value!r}")
+        raise ArtifactError(f"{name} must be an integer of at least 0, not {reprlib.repr(value)}")
     return value
 
 
 def number(name: str, value: Any) -> float:
     """A finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ArtifactError(f"{name} must be a number, not {value!r}")
+        raise ArtifactError(f"{name} must be a number, not {reprlib.repr(value)}")
     return value
 
 
 def share(name: str, value: Any) -> float:
     """A number above 0 and at most 1."""
     if not 0 < number(name, value) <= 1:
-        raise ArtifactError(f"{name} must be above 0 and at most 1, not {value!r}")
+        raise ArtifactError(f"{name} must be above 0 and at most 1, not {reprlib.repr(value)}")
     return float(value)
 
 
 def flag(name: str, value: Any) -> bool:
     """True or false, and nothing that merely counts as such."""
     if type(value) is not bool:
-        raise ArtifactError(f"{name} must be true or false, not {value!r}")
+        raise ArtifactError(f"{name} must be true or false, not {reprlib.repr(value)}")
     return value
 
 

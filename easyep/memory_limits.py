@@ -1,5 +1,6 @@
 """How much memory a run may take on each device, in the forms that accelerate takes."""
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def limits(name: str, value: Any) -> dict[str, int]:
         parts = [part.partition("=") for part in given.split(",")]
         given = {device.strip(): size.strip() for device, _, size in parts}
         if len(given) < len(parts):
-            raise ArtifactError(f"{name} names a device twice: {value!r}")
+            raise ArtifactError(f"{name} names a device twice: {reprlib.repr(value)}")
     if not isinstance(given, Mapping):
         return {MAIN: choices.size(name, given)}
     found = {}
@@ -36,7 +37,7 @@ def limits(name: str, value: Any) -> dict[str, int]:
         if key != MAIN and not (key.isascii() and key.isdigit()):
             raise ArtifactError(
                 f"{name} must be a size such as 6GiB, or sizes by device such as "
-                f"0=70GiB,cpu=100GiB, not {value!r}"
+                f"0=70GiB,cpu=100GiB, not {reprlib.repr(value)}"
             )
         found[key if key == MAIN else str(int(key))] = choices.size(f"{name} of {key}", size)
     if not found:

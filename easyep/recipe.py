@@ -6,9 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from easyep import choices
+from easyep import choices, yaml_text
 from easyep.architectures.engines import ENGINES, Serving
 from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
@@ -184,11 +182,11 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml_text.parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"the recipe {path} does not exist") from None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:500]
         raise ArtifactError(f"the recipe {path} cannot be read: {reason}") from None
     if not isinstance(value, dict):
         raise ArtifactError(f"the recipe {path} must be a mapping of names to choices")

@@ -9,6 +9,9 @@ from easyep.errors import PluginError, UnknownNameError
 
 T = TypeVar("T")
 
+# Of a name that nobody meant; more of it would only hide the rest of the message.
+_LONGEST = 100
+
 
 def close_names(name: str, valid: Iterable[str]) -> str:
     """``: did you mean ...?``, of the names that are like `name`; empty where none is."""
@@ -19,6 +22,7 @@ def close_names(name: str, valid: Iterable[str]) -> str:
 def unknown_name(kind: str, name: str, valid: Iterable[str], hint: str = "") -> UnknownNameError:
     """The error for a `name` that is not among `valid`, with the closest ones named first."""
     valid = sorted(valid)
+    name = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
     message = f"unknown {kind} {name!r}{close_names(name, valid)}"
     message += f" (valid: {', '.join(valid) or 'none'})"
     return UnknownNameError(f"{message}{'; ' + hint if hint else ''}")

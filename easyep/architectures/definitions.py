@@ -152,8 +152,13 @@ def read_definitions(texts: Mapping[str, str]) -> dict[str, Definition]:
     for name in sorted(texts):
         try:
             definitions[name] = _definition(name, _extended(name, texts, tables, ()))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UnsupportedModelError(f"architecture file {name}.toml: {error}") from None
+        except (TypeError, AttributeError, LookupError) as error:
+            raise UnsupportedModelError(
+                f"architecture file {name}.toml has a value of the wrong kind ({error}); "
+                "docs/adding-an-architecture.md says what each key takes"
+            ) from None
     claimed: dict[str, str] = {}
     for definition in definitions.values():
         for kind in definition.model_types:

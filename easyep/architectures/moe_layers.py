@@ -1,5 +1,6 @@
 """Which decoder layers have routed experts, as the keys of `config.json` tell it."""
 
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -55,7 +56,7 @@ class MoeLayers:
         for key, value in settings.items():
             kind = list if key in several else bool if key == "unstated" else str
             if not isinstance(value, kind):
-                raise ValueError(f"[config.moe_layers] {key} is {value!r}")
+                raise ValueError(f"[config.moe_layers] {key} is {reprlib.repr(value)}")
         return cls(**settings | {key: tuple(settings[key]) for key in several if key in settings})
 
     def described(self, stated: Callable[[str], Any]) -> int | None:
@@ -85,7 +86,9 @@ class MoeLayers:
                 value = stated(key)
                 if value is not None and type(value) not in kinds:
                     expected = " or ".join(kind.__name__ for kind in kinds)
-                    raise CheckpointError(f"config.json: {key} is {value!r}, expected {expected}")
+                    raise CheckpointError(
+                        f"config.json: {key} is {reprlib.repr(value)}, expected {expected}"
+                    )
                 if value is not None:
                     return value
             return defaults.get(name)
@@ -95,11 +98,13 @@ class MoeLayers:
             value = setting(name, int, list)
             each = value if isinstance(value, list) else [unstated if value is None else value]
             if any(type(number) is not int for number in each) or not each:
-                raise CheckpointError(f"config.json: {getattr(self, name)} is {value!r}")
+                raise CheckpointError(
+                    f"config.json: {getattr(self, name)} is {reprlib.repr(value)}"
+                )
             if len({min(number, num_layers - 1) for number in each}) > 1:
                 raise CheckpointError(
-                    f"config.json: {getattr(self, name)} is {value!r}; easyep needs both sets of "
-                    "experts in the same layers"
+                    f"config.json: {getattr(self, name)} is {reprlib.repr(value)}; easyep "
+                    "needs both sets of experts in the same layers"
                 )
             return int(each[0])
 
@@ -139,6 +144,7 @@ class MoeLayers:
             listed = [int(each) if each.strip().isdecimal() else each for each in listed.split(",")]
         if any(type(each) is not int for each in listed):
             raise CheckpointError(
-                f"config.json: {' or '.join(self.listed)} is {listed!r}, expected numbers"
+                f"config.json: {' or '.join(self.listed)} is {reprlib.repr(listed)}, "
+                "expected numbers"
             )
         return tuple(sorted(each for each in set(listed) if 0 <= each < num_layers))

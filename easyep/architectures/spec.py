@@ -4,6 +4,7 @@ A family is one TOML file beside this module (docs/adding-an-architecture.md lis
 code here only reads those files and asks a `config.json` the questions that they describe.
 """
 
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -82,13 +83,13 @@ class Architecture(Definition):
             several = value if isinstance(value, list) and value else [value]
             if any(type(each) is not int or not 0 <= each <= LARGEST for each in several):
                 raise CheckpointError(
-                    f"config.json: {'.'.join(path)} is {value!r}; "
+                    f"config.json: {'.'.join(path)} is {reprlib.repr(value)}; "
                     f"expected a whole number from 0 to {LARGEST}"
                 )
             if len(set(several)) > 1:
                 raise CheckpointError(
-                    f"config.json: {'.'.join(path)} is {value!r}; easyep needs the same number "
-                    "in every layer"
+                    f"config.json: {'.'.join(path)} is {reprlib.repr(value)}; easyep needs "
+                    "the same number in every layer"
                 )
             numbers.update(several)
         if len(numbers) > 1:
@@ -167,8 +168,8 @@ class Architecture(Definition):
         value = self.defaults.get(key) if value is None else value
         if type(value) is not int or not 0 <= value <= LARGEST:
             raise CheckpointError(
-                f"config.json: {key} is {value!r}, but architecture {self.name} needs a number "
-                "there to find the experts' rows"
+                f"config.json: {key} is {reprlib.repr(value)}, but architecture {self.name} "
+                "needs a number there to find the experts' rows"
             )
         return value
 

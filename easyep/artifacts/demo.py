@@ -40,7 +40,7 @@ class Demo:
             raise DemosError(f"expected a JSON object, found {type(value).__name__}")
         form = next((keys for keys in _FORMS if all(key in value for key in keys)), None)
         if form is None:
-            found = ", ".join(map(repr, value)) or "no keys"
+            found = ", ".join(map(repr, value))[:200] or "no keys"
             raise DemosError(f"none of the forms {FORMS} (found {found})")
         content = {key: value[key] for key in form}
         if form == ("messages",):

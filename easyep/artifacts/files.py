@@ -9,6 +9,9 @@ from typing import Any
 from easyep.atomic import write_bytes
 from easyep.errors import ArtifactError
 
+# Costs of pairs of 512 experts in 60 layers take a sixth of it.
+MAX_BYTES = 1_000_000_000
+
 
 def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     """The JSON object in `path`; `what` names the artifact in messages.
@@ -46,7 +49,11 @@ def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
 def _parse(path: str | os.PathLike[str], what: str) -> Any:
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:  # it may be a pipe, or a device without an end
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ArtifactError(f"{what}: {path} has more than {MAX_BYTES} bytes")
+        return json.loads(content.decode("utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{what}: {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -29,6 +29,7 @@ except ImportError:  # Windows: two runs on one journal are not noticed there
 Arrays = Mapping[str, npt.NDArray[Any]]
 _DEMOS = "demos"
 _LAYER = "layer-"
+_TYPES = ("F32", "F64", "I16", "I32", "I64", "BOOL")
 
 
 class Journal:
@@ -45,15 +46,9 @@ class Journal:
         self.done: set[int] = set()
         for path in folder.glob("*.safetensors"):
             try:
-                with safe_open(path, "numpy") as file:
-                    if path.name.startswith(_LAYER):
-                        self._layers[int(path.stem.removeprefix(_LAYER))] = path
-                        continue
-                    demos = file.get_tensor(_DEMOS).tolist()
-            except (OSError, safetensors.SafetensorError):
+                self._take(path)
+            except (OSError, TypeError, ValueError, safetensors.SafetensorError):
                 path.unlink()  # written by a machine that lost its power
-                continue
-            self._note(path, demos)
 
     def add(self, demos: Sequence[int], parts: Mapping[int, Arrays]) -> None:
         """Keep what the layers recorded of some demonstrations.
@@ -113,6 +108,24 @@ class Journal:
     def remove(self) -> None:
         """The run is done, and what it found is saved elsewhere."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _take(self, path: Path) -> None:
+        """Count a file among the parts; ValueError where it is none."""
+        with safe_open(path, "numpy") as file:
+            names = [name for name in file.keys() if name != _DEMOS]  # noqa: SIM118
+            for name in names:
+                layer, _, array = name.partition("/")
+                if not (layer.isdecimal() and array):
+                    raise ValueError(f"{name!r} is no array of a layer")
+                if file.get_slice(name).get_dtype() not in _TYPES:
+                    raise ValueError(f"{name!r} has a type that no record has")
+            if path.name.startswith(_LAYER):
+                self._layers[int(path.stem.removeprefix(_LAYER))] = path
+                return
+            demos = file.get_tensor(_DEMOS)
+        if demos.ndim != 1 or not demos.size or demos.dtype.kind != "i":
+            raise ValueError("it does not say which demonstrations it is of")
+        self._note(path, demos.tolist())
 
     def _note(self, path: Path, demos: Sequence[int]) -> None:
         self._files[min(demos)] = path

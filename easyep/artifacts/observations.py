@@ -203,7 +203,7 @@ class _OnDisk(Mapping[int, Value]):
             if hashlib.sha256(data).hexdigest() != checksum:
                 raise ArtifactError("it is not what was written (its SHA-256 differs)")
             return self.read(safetensors.numpy.load(data))
-        except (OSError, TypeError, ArtifactError, safetensors.SafetensorError) as error:
+        except (OSError, TypeError, KeyError, ArtifactError, safetensors.SafetensorError) as error:
             raise ArtifactError(f"observations: {path} cannot be read: {error}") from None
 
     def __iter__(self) -> Iterator[int]:

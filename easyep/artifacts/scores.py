@@ -1,6 +1,7 @@
 """How much each expert mattered."""
 
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,7 +63,7 @@ class Scores:
             _check_shapes(each, (count,))
         _check_shapes(self.pairs, (count, count))
         if self.mix not in MIXES:
-            raise ArtifactError(f"mix is {self.mix!r}, not one of {', '.join(MIXES)}")
+            raise ArtifactError(f"mix is {reprlib.repr(self.mix)}, not one of {', '.join(MIXES)}")
         if any(domain.layers.keys() != self.layers.keys() for domain in self.domains):
             raise ArtifactError("the domains do not have the same layers")
         if self.pairs and self.pairs.keys() != self.layers.keys():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +112,9 @@ class Selection:
 def check_schema(value: Mapping[str, Any], schema: int) -> None:
     """Raises ArtifactError unless `value` says that it has this schema."""
     if value.get("schema") != schema:
-        raise ArtifactError(f"schema is {value.get('schema')!r}; this version reads {schema}")
+        raise ArtifactError(
+            f"schema is {reprlib.repr(value.get('schema'))}; this version reads {schema}"
+        )
 
 
 def layer_entries(value: Mapping[str, Any]) -> dict[int, list[Any]]:

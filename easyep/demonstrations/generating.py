@@ -214,6 +214,19 @@ class _Journal:
             # The last line of a run that was killed may be incomplete: it is asked again.
             try:
                 value = json.loads(line)
-                yield value.pop("key"), Answer(**value)
-            except (ValueError, TypeError, KeyError, AttributeError):
+                yield str(value.pop("key")), _answer(value)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue
+
+
+def _answer(value: Mapping[str, Any]) -> Answer:
+    """Raises TypeError where a line of the journal was changed by another hand."""
+    answer = Answer(**value)
+    words = (answer.content, answer.reasoning, answer.finish)
+    calls = answer.tool_calls
+    if not all(isinstance(each, str) for each in words) or not isinstance(calls, list):
+        raise TypeError
+    for call in calls:
+        if not isinstance(call, Mapping):
+            raise TypeError
+    return answer

@@ -163,7 +163,7 @@ def read_held_out(name: str) -> list[Demo]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         values: list[Any] = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DemosError(f"the held-out answers {name} cannot be read: {error}") from None
     return [_demo(value, f"{name}, item {number}") for number, value in enumerate(values, 1)]
 

@@ -1,0 +1,61 @@
+"""YAML that is read with suspicion: plain values only, and no more of them than the text shows."""
+
+import re
+from typing import Any
+
+import yaml
+
+# Far more than any recipe has. An alias counts as all that it stands for: a few lines of aliases
+# of aliases can stand for more than fits into memory.
+MAX_VALUES = 100_000
+MAX_CHARACTERS = 1_000_000
+# The library's time grows with the square of the depth.
+MAX_NESTING = 200
+
+
+def parse(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        ValueError: it is not valid YAML, or says more than `MAX_VALUES`.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"it has more than {MAX_CHARACTERS} characters")
+    if _nesting(text) > MAX_NESTING:
+        raise ValueError("values are nested too deeply")
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+        if node is not None and _values(node, {}) > MAX_VALUES:
+            raise ValueError(f"its aliases stand for more than {MAX_VALUES} values")
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+    except RecursionError:
+        raise ValueError("values are nested too deeply") from None
+    except (LookupError, TypeError, AttributeError, OverflowError):
+        # The library converts a value that is tagged as a number without looking at it.
+        raise ValueError("a value is not of the kind that its tag says") from None
+
+
+def _nesting(text: str) -> int:
+    """How deep brackets are open at most; those in words count too, so it may be less."""
+    deepest = depth = 0
+    for bracket in re.findall(r"[][{}]", text):
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _values(node: yaml.Node, counted: dict[int, int]) -> int:
+    """How many values `node` stands for, each alias written out."""
+    found = counted.get(id(node))
+    if found is not None:
+        return found
+    counted[id(node)] = MAX_VALUES + 1  # what is met again inside of itself has no end
+    inside: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        inside = [each for pair in node.value for each in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        inside = node.value
+    counted[id(node)] = 1 + sum(_values(each, counted) for each in inside)
+    return counted[id(node)]

@@ -1,0 +1,80 @@
+"""What a reader must not do whatever it reads: hang, eat memory, write elsewhere, run code."""
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SECONDS = 10.0
+MEMORY = 1 << 30  # bytes of address space beyond what the process has
+
+# Events of `sys.addaudithook` that no reader has a reason for.
+_FORBIDDEN = {
+    *("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen"),
+    *("pickle.find_class", "socket.connect", "ctypes.dlopen"),
+}
+_CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.chmod"}
+
+_inside: list[Path] = []
+_found: list[str] = []
+
+
+class HangError(BaseException):
+    """A case took longer than `SECONDS`."""
+
+
+class MisdeedError(AssertionError):
+    """A reader did what none may do."""
+
+
+def _listen(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _inside:
+        return
+    if event in _FORBIDDEN:
+        _found.append(f"{event} {arguments[:2]}")
+    writes = event == "open" and bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    if event not in _CHANGES and not writes:
+        return
+    for path in arguments[: 2 if event in ("os.rename", "os.link") else 1]:
+        within = arguments[-1] if isinstance(arguments[-1], int) and event != "open" else -1
+        if within < 0 and isinstance(path, str | bytes | os.PathLike):  # else: beside a descriptor
+            where = Path.cwd() / os.fsdecode(path)
+            if not where.is_relative_to(_inside[-1]) and "__pycache__" not in where.parts:
+                _found.append(f"{event} {where}")
+
+
+sys.addaudithook(_listen)
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[None]:
+    """A block that may write into `folder` only, for `SECONDS`, within `MEMORY`.
+
+    Raises:
+        MisdeedError: it wrote elsewhere, started a program, connected or unpickled.
+        HangError: it took too long.
+    """
+
+    def ring(number: int, frame: object) -> None:
+        raise HangError(f"more than {SECONDS:g} seconds")
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    handler = signal.signal(signal.SIGALRM, ring)
+    _found.clear()
+    _inside.append(folder.resolve())
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, limits[1]))
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+        signal.signal(signal.SIGALRM, handler)
+        _inside.pop()
+    if _found:
+        raise MisdeedError("; ".join(_found))
