@@ -24,6 +24,9 @@ Each message says what is wrong, where, what would be valid and how to go on. Th
 prints it as one message and exits with 1.
 """
 
+# More would hide what easyep says around it.
+_LONGEST = 1000
+
 
 class EasyEPError(Exception):
     """The base of all errors that easyep raises on purpose."""
@@ -102,5 +105,10 @@ class MemoryExhaustedError(EvaluationError):
 
 
 def first_line(error: Exception) -> str:
-    """What another library's error says first; it often goes on for a page."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """What another library's error says first, as text that can be printed.
+
+    It often goes on for a page, or quotes one.
+    """
+    told = str(error).strip().partition("\n")[0] or type(error).__name__
+    told = told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."
+    return told.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -11,7 +11,7 @@ from easyep.architectures.engines import EngineNotes
 from easyep.architectures.moe_layers import MoeLayers
 from easyep.architectures.observing import ObservationNotes
 from easyep.architectures.rules import NAMESPACE, SCOPE, Rule, compiled
-from easyep.errors import PluginError, UnsupportedModelError
+from easyep.errors import PluginError, UnsupportedModelError, first_line
 
 TOP_KEYS = {"extends", "summary", "model_types", "keep", "config", "tensors", "routing"}
 TOP_KEYS |= {
@@ -153,11 +153,13 @@ def read_definitions(texts: Mapping[str, str]) -> dict[str, Definition]:
         try:
             definitions[name] = _definition(name, _extended(name, texts, tables, ()))
         except (ValueError, RecursionError) as error:
-            raise UnsupportedModelError(f"architecture file {name}.toml: {error}") from None
+            raise UnsupportedModelError(
+                f"architecture file {name}.toml: {first_line(error)}"
+            ) from None
         except (TypeError, AttributeError, LookupError) as error:
             raise UnsupportedModelError(
-                f"architecture file {name}.toml has a value of the wrong kind ({error}); "
-                "docs/adding-an-architecture.md says what each key takes"
+                f"architecture file {name}.toml has a value of the wrong kind "
+                f"({first_line(error)}); docs/adding-an-architecture.md says what each key takes"
             ) from None
     claimed: dict[str, str] = {}
     for definition in definitions.values():

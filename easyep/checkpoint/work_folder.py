@@ -25,7 +25,7 @@ from threading import Lock
 
 from easyep.atomic import appear, make_parents, remove_empty, write_bytes, writing
 from easyep.checkpoint.json_text import parse
-from easyep.errors import EasyEPError, OutputError
+from easyep.errors import EasyEPError, OutputError, first_line
 
 SCHEMA = 2
 STATE, LOCK, FILES = "state.json", "lock", "checkpoint"
@@ -208,7 +208,7 @@ def _finished(path: Path, purpose: Mapping[str, str]) -> dict[str, Finished]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(
             f"{path} has the name of a rewrite that was cut short, but its {STATE} is not of one "
-            f"({error}); move it away, or choose another output"
+            f"({first_line(error)}); move it away, or choose another output"
         ) from None
 
 
