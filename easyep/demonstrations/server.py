@@ -63,7 +63,7 @@ class Server:
 
     url: str
     model: str
-    api_key: str = ""
+    api_key: str = field(default="", repr=False)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     retries: int = 5
     timeout: float = 600.0
@@ -102,13 +102,13 @@ class Server:
 
     def _post(self, request: Mapping[str, Any]) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self.api_key:
-            headers["Authorization"] = f"Bearer {self.api_key}"
         sent = json.dumps(request).encode()
         try:
             asked = urllib.request.Request(self.endpoint, data=sent, headers=headers)
         except ValueError as error:
             raise DemosError(f"{self.url!r} is no address of a server: {error}") from None
+        if self.api_key:  # for this server alone, not for one that it sends us to
+            asked.add_unredirected_header("Authorization", f"Bearer {self.api_key}")
         try:
             with urllib.request.urlopen(asked, timeout=self.timeout) as response:
                 body = response.read(_LARGEST_REPLY + 1)

@@ -55,9 +55,15 @@ class Handler(BaseHTTPRequestHandler):
             self.server.running -= 1
         self._meet(step)
 
+    def do_GET(self):
+        self.server.requests.append((self.path, dict(self.headers), None))
+        self._send(404, b"{}")
+
     def _meet(self, step):
         if step == "drop":
             self.connection.close()
+        elif str(step).startswith("http"):
+            self._send(302, b"", {"Location": step})
         elif step == "hang":
             time.sleep(2)
         elif step == "garbage":
@@ -178,6 +184,17 @@ def test_the_request(api):
     assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
     assert body["messages"][2]["tool_call_id"] == body["messages"][1]["tool_calls"][0]["id"]
     assert turns[2] == {"role": "tool", "content": "1"}
+
+
+def test_the_key_is_for_that_server_alone(api):
+    other = api()
+    asked = server(api(q=[f"{other.url}/elsewhere"]), api_key="secret")
+    with pytest.raises(DemosError, match="404"):
+        asked.answer([{"role": "user", "content": "q"}], [])
+    ((path, headers, _),) = other.requests
+    assert path.endswith("/elsewhere")
+    assert "Authorization" not in headers
+    assert "secret" not in repr(asked)
 
 
 @pytest.mark.parametrize("base", ["", "/", "/v1", "/v1/", "/v1/chat/completions"])
