@@ -94,10 +94,31 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, EasyEPError):
         return str(error)
     first = str(error).strip().partition("\n")[0]
+    if _is_memory(error):
+        return (
+            f"memory ran out ({first or type(error).__name__}); a smaller --batch-size takes less, "
+            "as --runner stream does where the model is run, or end other programs"
+        )
     return (
         f"unexpected {type(error).__name__}: {first} (this is a fault of easyep; the same command "
         "with --debug shows where)"
     )
+
+
+_NO_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "can't start new thread",
+    "failed to map segment",
+    "bad_alloc",
+    "out of memory",
+)
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether an allocation failed; torch and the system say so in words only."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or any(each in told for each in _NO_MEMORY)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

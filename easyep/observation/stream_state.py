@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from easyep.atomic import write_bytes, writing
 from easyep.distributed import Group
+from easyep.errors import OutputError, first_line
 
 
 class Remembered(NamedTuple):
@@ -97,7 +98,10 @@ class StreamState:
         path = self._file(layer, number)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, path, metadata=about)
+            try:
+                save_file(tensors, path, metadata=about)
+            except safetensors.SafetensorError as error:  # a full disk, told in words of its own
+                raise OutputError(f"cannot write {path}: {first_line(error)}") from None
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
 

@@ -316,3 +316,20 @@ def test_a_closed_pipe_is_no_error():
     program = f"{sys.executable} -m easyep list models | head -1"
     done = subprocess.run(program, shell=True, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")],
+)
+def test_memory_that_runs_out_is_no_fault_of_easyep(capsys, monkeypatch, error):
+    from easyep import pipeline
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pipeline, "observe", fail)
+    code, _, err = run(capsys, "observe", *SMALL, "--output", "never")
+    assert code == 1
+    assert err.startswith("easyep: error: memory ran out")
+    assert "fault of easyep" not in err

@@ -1,0 +1,158 @@
+"""One fault to one command, and what must hold after it."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.commands import Command
+from tests.faults.processes import Done, Limits, run, run_struck
+
+MEMORY = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A command that nothing befell.
+
+    Attributes:
+        files: name -> content of all that it left.
+        seconds: how long it took.
+    """
+
+    files: dict[str, bytes]
+    seconds: float
+
+
+def undisturbed(command: Command, folder: Path) -> Undisturbed:
+    """Run a command in a new folder."""
+    folder.mkdir()
+    begin = time.monotonic()
+    done = run(command.words, folder, Limits())
+    assert done.code == 0, done.said
+    return Undisturbed(files(folder), time.monotonic() - begin)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Name -> content of all visible files but logs, which a run that goes on appends to."""
+    found = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {n: p.read_bytes() for n, p in found.items() if _is_result(n)}
+
+
+def _is_result(name: str) -> bool:
+    hidden = any(part.startswith(".") for part in Path(name).parts)
+    return not hidden and not name.endswith((".answers", ".db"))
+
+
+def fault(
+    kind: str, command: Command, folder: Path, usual: Undisturbed, draw: random.Random
+) -> bool:
+    """Let a fault of a `kind` befall a command in a new folder, and check what must hold.
+
+    Returns:
+        Whether it hit: the command did not come through.
+
+    Raises:
+        AssertionError: something was lost or half, unclear, or not made good by the same command.
+    """
+    folder.mkdir()
+    hit = FAULTS[kind](command, folder, usual, draw)
+    assert hit.clear, f"{kind}: exit code {hit.code}: {hit.said}"
+    _nothing_half(command, files(folder), usual)
+    if kind not in ("kill", "memory"):  # a process that is killed cannot tidy up
+        parts = [path for path in folder.glob(".*") if ".part" not in path.name]
+        assert not parts, f"{kind}: left {parts}"
+    if not (folder / "out").exists():
+        again = run(command.words, folder, Limits())
+        assert again.code == 0, f"after {kind}: {again.said}"
+    found = files(folder)
+    if command.timed:
+        assert found.keys() == usual.files.keys()
+    else:
+        assert found == usual.files, f"after {kind}: other bytes"
+    shutil.rmtree(folder)
+    return hit.code != 0
+
+
+def _nothing_half(command: Command, found: dict[str, bytes], usual: Undisturbed) -> None:
+    for name, content in found.items():
+        assert name in usual.files, f"{name} is no result"
+        if not command.timed:
+            assert content == usual.files[name], f"{name} is half"
+        elif name.endswith(".json"):
+            json.loads(content)
+
+
+def _signal(number: int) -> "_Fault":
+    def strike(command: Command, folder: Path, usual: Undisturbed, draw: random.Random) -> Done:
+        done = run_struck(command.words, folder, number, draw.uniform(0, usual.seconds))
+        expected = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+        assert done.code in (0, expected), f"exit code {done.code}: {done.said}"
+        return done
+
+    return strike
+
+
+def _full_disk(command: Command, folder: Path, usual: Undisturbed, draw: random.Random) -> Done:
+    most = max(map(len, usual.files.values()), default=1)
+    return run(command.words, folder, Limits(file_bytes=draw.randrange(most)))
+
+
+def _no_permission(command: Command, folder: Path, usual: Undisturbed, draw: random.Random) -> Done:
+    folder.chmod(0o500)
+    done = run(command.words, folder, Limits(obeys_permissions=True))
+    folder.chmod(0o700)
+    assert not usual.files or done.code == 1, done.said
+    return done
+
+
+def _memory(command: Command, folder: Path, usual: Undisturbed, draw: random.Random) -> Done:
+    done = run(command.words, folder, Limits(memory_bytes=draw.randrange(MEMORY)))
+    assert done.code in (0, 1, -6, -11), f"exit code {done.code}: {done.said}"
+    return done
+
+
+def _damaged_work(command: Command, folder: Path, usual: Undisturbed, draw: random.Random) -> Done:
+    """All results but those of the work directory are gone, and one file there is damaged."""
+    done = run(command.words, folder, Limits())
+    for path in folder.iterdir():
+        if path.name != "work":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kept = [path for path in sorted((folder / "work").rglob("*")) if path.is_file()]
+    if not kept:
+        return done
+    _damage(draw.choice(kept), draw)
+    done = run(command.words, folder, Limits())
+    if done.code:
+        shutil.rmtree(folder / "work")  # as the message says, or nothing more is lost
+    return done
+
+
+def _damage(path: Path, draw: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    how = draw.choice(["shorter", "flip", "empty", "wrong"])
+    if how == "shorter":
+        os.truncate(path, len(content) // 2)
+    elif how == "flip" and content:
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(content)
+    else:
+        path.write_bytes(b"" if how == "empty" else b'{"schema": 99}')
+
+
+_Fault = Callable[[Command, Path, Undisturbed, random.Random], Done]
+
+FAULTS: dict[str, _Fault] = {
+    "kill": _signal(signal.SIGKILL),
+    "interrupt": _signal(signal.SIGINT),
+    "terminate": _signal(signal.SIGTERM),
+    "full disk": _full_disk,
+    "no permission": _no_permission,
+    "memory": _memory,
+    "damaged work": _damaged_work,
+}
