@@ -46,10 +46,10 @@ class Done:
 
     @property
     def clear(self) -> bool:
-        """Whether it ended well, by a signal, or with one error and no traceback."""
+        """Whether it ended well, was killed, or ended with one error and no traceback."""
         errors = re.findall(r"^easyep: error: ", self.said, re.MULTILINE)
         quiet = "Traceback" not in self.said and "a fault of easyep" not in self.said
-        return quiet and len(errors) == (1 if self.code in (1, 130) else 0)
+        return quiet and len(errors) == (1 if self.code in (1, 130, 143) else 0)
 
 
 class Running:
@@ -118,7 +118,11 @@ def _command(
         most = now + limits.memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
     tell.close()
-    main(words)
+    try:
+        main(words)
+    finally:  # what follows is multiprocessing's, which makes exit code 1 of a late signal
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _forget_that_root_may_all() -> None:

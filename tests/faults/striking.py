@@ -90,7 +90,9 @@ def _nothing_half(command: Command, found: dict[str, bytes], usual: Undisturbed)
 
 def _signal(number: int) -> "_Fault":
     def strike(command: Command, folder: Path, usual: Undisturbed, draw: random.Random) -> Done:
-        done = run_struck(command.words, folder, number, draw.uniform(0, usual.seconds))
+        # Not at once: until a command listens, a signal ends Python itself, in Python's words.
+        after = draw.uniform(0.05, 1) * usual.seconds
+        done = run_struck(command.words, folder, number, after)
         expected = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number]
         assert done.code in (0, expected), f"exit code {done.code}: {done.said}"
         return done

@@ -47,7 +47,9 @@ def test_a_fault(base: Path, usual: tuple[str, Undisturbed], kind: str) -> None:
         (1, "Traceback (most recent call last)\neasyep: error: no\n", False),
         (1, "easyep: error: unexpected KeyError: (this is a fault of easyep; ...)\n", False),
         (130, "easyep: error: interrupted\n", True),
-        (143, "", True),
+        (143, "easyep: error: terminated\n", True),
+        (143, "", False),
+        (-9, "", True),
     ],
 )
 def test_what_is_clear(code: int, said: str, clear: bool) -> None:
