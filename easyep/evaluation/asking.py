@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 BACKENDS = ("hf", "vllm", "sglang", "local-completions", "local-chat-completions")
 SERVERS = ("local-completions", "local-chat-completions")
 
+# Arguments of a backend that may hold a key: results are passed on, keys are not.
+_SECRET = {"auth_token", "header"}
+
 # Arguments of a backend that change where and how fast it answers, not what: evaluations that
 # differ in them are the same.
-_WHERE = {"base_url", "num_concurrent", "max_retries", "timeout", "auth_token", "header"} | {
-    *("verify_certificate", "ca_cert_path", "batch_size", "gpu_memory_utilization")
+_WHERE = _SECRET | {
+    *("base_url", "num_concurrent", "max_retries", "timeout"),
+    *("verify_certificate", "ca_cert_path", "batch_size", "gpu_memory_utilization"),
 }
 
 
@@ -68,6 +72,11 @@ class Asking:
                 f"the backend {self.backend} needs the server's address: --model-args "
                 f"base_url=http://localhost:8000/v1/{endpoint}"
             )
+
+    @property
+    def open_args(self) -> dict[str, Any]:
+        """`args` without what may hold a key."""
+        return {name: value for name, value in self.args.items() if name not in _SECRET}
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -170,7 +170,7 @@ class _Run:
         return {
             "lm_eval": version("lm_eval"),
             "backend": asking.backend if asking is not None else "hf",
-            "model_args": dict(asking.args) if asking is not None else {},
+            "model_args": asking.open_args if asking is not None else {},
             "dtype": config["model_dtype"] or (asking.dtype if asking is not None else ""),
             "thinking": asking.thinking if asking is not None else None,
             "limit": config["limit"],

@@ -34,8 +34,10 @@ def test_a_server_is_measured_like_the_model_itself(server, here, endpoint):
         [TASK],
         limit=5,
         backend=f"local-{endpoint.replace('/', '-')}",
-        model_args={"base_url": f"{server.url}/{endpoint}"},
+        model_args={"base_url": f"{server.url}/{endpoint}", "auth_token": "secret"},
     )
+    assert "secret" not in repr((found.settings, found.harness))
+    assert found.settings["model_args"] == {"base_url": f"{server.url}/{endpoint}"}
     assert server.paths[-1] == f"/v1/{endpoint}"
     assert found.results == here.results
     ours, theirs = (
