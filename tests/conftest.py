@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("COLUMNS", None)  # pytest-xdist says 80 to its workers, and tables obey
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # before torch loads: spinning threads starve others
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # bits are compared, and workers share the cores
 
 ROOT = Path(__file__).resolve().parents[1]
 

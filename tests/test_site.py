@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,10 @@ def test_the_navigation_has_every_page_once(root):
 def python_blocks(root: Path) -> list[tuple[str, str]]:
     """Every block of Python of README and docs, but those after `<!-- a sketch -->`."""
     return [
-        (page.name, block)
+        (page.name, textwrap.dedent(block))
         for page in pages(root)
         for block in re.findall(
-            r"(?<!<!-- a sketch -->\n)```python\n(.*?)```", page.read_text(), re.S
+            r"(?<!<!-- a sketch -->\n)(?<=\n) *```python\n(.*?)```", page.read_text(), re.S
         )
     ]
 

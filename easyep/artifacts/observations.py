@@ -18,7 +18,7 @@ from easyep.artifacts.model_identity import ModelIdentity
 from easyep.artifacts.routed_tokens import RoutedTokens
 from easyep.artifacts.selection import check_schema
 from easyep.atomic import appearing, check_absent, write_bytes
-from easyep.errors import ArtifactError
+from easyep.errors import ArtifactError, first_line
 
 SCHEMA = 1
 INDEX = "observations.json"
@@ -204,7 +204,9 @@ class _OnDisk(Mapping[int, Value]):
                 raise ArtifactError("it is not what was written (its SHA-256 differs)")
             return self.read(safetensors.numpy.load(data))
         except (OSError, TypeError, KeyError, ArtifactError, safetensors.SafetensorError) as error:
-            raise ArtifactError(f"observations: {path} cannot be read: {error}") from None
+            raise ArtifactError(
+                f"observations: {path} cannot be read: {first_line(error)}"
+            ) from None
 
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._checksums))

@@ -204,7 +204,7 @@ class _Told:
             self._finish = choice.get("finish_reason") or self._finish
             # A token can be without text, as part of a letter; the end can be told of apart.
             return bool(choice.get("text")) or not choice.get("finish_reason")
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, IndexError):
             raise EvaluationError(
                 f"{base} streams what is no completion: {data[:80].decode(errors='replace')!r}"
             ) from None
