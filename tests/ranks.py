@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 SECONDS = 120
 
 
@@ -58,6 +60,9 @@ def run_ranks(size: int, work: Callable[[int], Any]) -> Sequence[Any]:
 
 def _run(work: Callable[[int], Any], rank: int, size: int, port: int, answer: Any) -> None:
     os.environ.update(environment(rank, size, port))
+    # torch makes its pool of threads anew after a fork, which two threads must not do at once, as
+    # those that load weights would.
+    torch.set_num_threads(torch.get_num_threads())
     try:
         answer.send(work(rank))
     except BaseException as error:
