@@ -137,5 +137,5 @@ def test_one_error_names_rank_and_cause(tmp_path: Path, root: Path) -> None:
     errors = [line for line in said.splitlines() if line.startswith("easyep: error:")]
     assert len(errors) == 1, said
     assert "rank 1 of 3 on " in errors[0]
-    assert "MemoryError: no room" in errors[0]
+    assert "memory ran out (no room)" in errors[0]
     assert not output.exists()
