@@ -11,7 +11,6 @@ from easyep.cli.bench_tables import show, show_prediction
 from easyep.cli.console import print_json, progress_bars
 from easyep.cli.sections import command
 from easyep.cli.values import Keep, Size
-from easyep.recipe import DTYPES
 
 
 class Lengths(click.ParamType[tuple[int, int]]):
@@ -131,16 +130,7 @@ class Json(click.ParamType[dict[str, Any]]):
     metavar="N",
     help="Accelerators that share each matrix, for vllm and sglang.",
 )
-@click.option(
-    "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda:0, ..."
-)
-@click.option(
-    "--dtype",
-    metavar="|".join(DTYPES),
-    default="auto",
-    show_default=True,
-    help="What it computes in; auto is the checkpoint's own type.",
-)
+@options.computing
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code in the checkpoint.")
 @options.seed
 @click.option("--output", metavar="FILE", help="Write everything there as JSON.")
@@ -180,8 +170,6 @@ def bench_command(
     from easyep.evaluation.engines import EngineSettings
     from easyep.evaluation.throughput.bench import bench
 
-    if dtype not in DTYPES:
-        raise click.UsageError(f"--dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     if output is not None:
         check_file(output)
     if predict is not None:

@@ -62,12 +62,7 @@ if TYPE_CHECKING:
     help="Prompts at a time.",
 )
 @options.seed
-@click.option(
-    "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda:0, ..."
-)
-@click.option(
-    "--dtype", metavar="NAME", default="auto", show_default=True, help="What it computes in."
-)
+@options.computing
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code in the checkpoints.")
 @click.option("--output", metavar="FILE", help="Write the numbers there as JSON.")
 @options.common

@@ -12,7 +12,6 @@ from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.sections import command
 from easyep.demonstrations.conversation import STYLES
-from easyep.recipe import DTYPES
 
 BACKENDS = "hf|vllm|sglang|local-completions|local-chat-completions"
 
@@ -78,16 +77,7 @@ BACKENDS = "hf|vllm|sglang|local-completions|local-chat-completions"
     help="Examples before each item. [default: the task's]",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N items only.")
-@click.option(
-    "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda:0, ..."
-)
-@click.option(
-    "--dtype",
-    metavar="|".join(DTYPES),
-    default="auto",
-    show_default=True,
-    help="What it computes in; auto is the checkpoint's own type.",
-)
+@options.computing
 @click.option(
     "--confirm-run-unsafe-code",
     is_flag=True,
@@ -117,10 +107,6 @@ def eval_command(
     **choices: Any,
 ) -> None:
     """Measure accuracy with lm-evaluation-harness."""
-    if choices["dtype"] not in DTYPES:
-        raise click.UsageError(
-            f"--dtype must be one of {', '.join(DTYPES)}, not {choices['dtype']!r}"
-        )
     if choices["style"] not in (None, *STYLES):
         raise click.UsageError(
             f"--style must be one of {', '.join(STYLES)}, not {choices['style']!r}"

@@ -117,13 +117,7 @@ demo_choice = _several(
     _choice("style", STYLES, "Answers with their thinking or without it; auto asks the template."),
     seed,
 )
-running = _several(
-    _choice("runner", RUNNERS, "Where the model's weights live."),
-    click.option(
-        "--deepspeed-config",
-        metavar="FILE",
-        help="DeepSpeed's settings, for offloading parameters to main memory or NVMe.",
-    ),
+computing = _several(
     click.option(
         "--device",
         metavar="NAME",
@@ -131,7 +125,23 @@ running = _several(
         show_default=True,
         help="Where it runs: auto, cpu, cuda:0, ...",
     ),
-    _choice("dtype", DTYPES, "What it computes in; auto is the checkpoint's own type."),
+    click.option(
+        "--dtype",
+        type=click.Choice(DTYPES),
+        metavar="|".join(DTYPES),
+        default="auto",
+        show_default=True,
+        help="What it computes in; auto is the checkpoint's own type.",
+    ),
+)
+running = _several(
+    _choice("runner", RUNNERS, "Where the model's weights live."),
+    click.option(
+        "--deepspeed-config",
+        metavar="FILE",
+        help="DeepSpeed's settings, for offloading parameters to main memory or NVMe.",
+    ),
+    computing,
     click.option(
         "--batch-size",
         type=click.IntRange(min=1),

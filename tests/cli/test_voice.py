@@ -147,3 +147,19 @@ def test_every_option_of_a_section_exists():
         command = getattr(importlib.import_module(f"easyep.cli.{module}"), f"{name}_command")
         known |= {opt for p in command.get_params(click.Context(command)) for opt in p.opts}
     assert _TITLES.keys() <= known
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["prune", "--model", "demo", "--domain", "math"],
+        ["eval", "demo"],
+        ["bench", "demo"],
+        ["compare", "demo", "demo", "--domain", "math"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_type_that_is_none_is_wrong_usage(capsys, words):
+    code, out, err = run(capsys, *words, "--dtype", "nonsense")
+    assert (code, out) == (2, "")
+    assert "'nonsense' is not one of 'auto'" in err
