@@ -82,14 +82,16 @@ def evict(path: Path) -> None:
 def fill_memory(folder: Path) -> None:
     """Fill free memory with pages of an empty file.
 
-    A virtual machine asks its host for each page that it has not used yet, which takes several
-    times as long as copying it, and hits whichever step comes by. From now on new pages are pages
-    given up by this file.
+    A virtual machine gives freed pages back to its host and asks for them again, which takes
+    several times as long as copying them, and hits whichever step comes by. After this a step's
+    new pages are pages given up by this file.
     """
     facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(facts["MemFree"].split()[0]) * 1024 - 500_000_000
-    with open(folder / "empty", "wb+") as file:
-        file.truncate(max(0, free))
+    free = int(facts["MemFree"].split()[0]) * 1024 - 300_000_000
+    with open(folder / "empty", "ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.truncate(end + max(0, free))
+        file.seek(end)
         while file.read(1 << 20):
             pass
 
@@ -117,7 +119,6 @@ def compare(folder: Path, gigabytes: float, rounds: int, shard_size: int) -> dic
         "weight_files": sum(file.suffix == ".safetensors" for file in files),
         "rounds": rounds,
     }
-    fill_memory(folder)
     for state in ("warm", "cold"):
         facts[state] = _medians(folder, chosen, rounds, shard_size, cold=state == "cold")
     return facts
@@ -136,6 +137,7 @@ def _medians(
             if cold:
                 evict(chosen[0])
                 evict(folder / "model")
+            fill_memory(folder)
             result = step()
             if number:  # the first round brings both sides into the page cache
                 found[name].append(result)

@@ -70,6 +70,8 @@ def prune_command(
     **choices: Any,
 ) -> None:
     """Prune a model for a domain: observe, score, select, rewrite, verify."""
+    if not (choices["domain"] or choices["demos"]) and needs_record(choices["criterion"]):
+        raise click.UsageError("give --domain NAME (`easyep list domains`) or --demos FILE.jsonl")
     _prune(choices, output, work_dir, dry_run, as_json, quiet)
 
 

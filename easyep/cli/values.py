@@ -18,9 +18,17 @@ class Keep(click.ParamType[float]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | int:
         try:
-            return float(value) if "." in str(value) else int(value)
+            keep = float(value) if "." in str(value) else int(value)
         except ValueError:
-            self.fail(f"{value!r} is neither a fraction nor a number of experts", param, ctx)
+            keep = 0
+        if not (0 < keep < 1 or (keep >= 1 and keep % 1 == 0)):
+            self.fail(
+                f"{value!r} is neither a fraction in (0, 1) nor a number of experts per layer, "
+                "1 or more",
+                param,
+                ctx,
+            )
+        return keep
 
 
 class Size(click.ParamType[int]):

@@ -242,6 +242,11 @@ def test_faults_of_easyep_are_told_as_such(capsys, monkeypatch):
         ["bench", "demo", "--lengths", "12"],
         ["bench", "demo", "--extra-body", "[1]"],
         ["prune", "--unknown"],
+        ["prune", "--model", "demo", "--keep", "0.5", "--output", "o"],
+        *(
+            ["prune", *SMALL, "--domain", "math", "--keep", keep, "--dry-run"]
+            for keep in ("7.5", "0", "-1", "nan")
+        ),
     ],
 )
 def test_wrong_usage(capsys, words):
