@@ -4,8 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoTokenizer
+
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.rewriting import rewrite
+from easyep.demo_model import corpus
 from tests.engines import tiny_tokenizer
 from tests.tiny_models import WITH_MTP, build
 from tests.tiny_models.choosing import choose_at_random
@@ -70,3 +73,16 @@ def make(case: Case, folder: Path) -> Checkpoints:
     tiny_tokenizer.save(source)
     selection = choose_at_random(source, case.keep, case.groups)
     return Checkpoints(case, source, selection, rewrite(source, selection, folder / "out").path)
+
+
+def demo_prompts(path: Path) -> list[list[int]]:
+    """Eight questions of the domain that the demo model is pruned for in tests, as it is asked."""
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    return [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": item.prompt}],
+            add_generation_prompt=True,
+            return_dict=False,
+        )
+        for item in corpus.items("math", "evaluation", 8)
+    ]

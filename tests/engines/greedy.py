@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from easyep.artifacts.selection import Selection
+
 NEW_TOKENS = 32
 Prompts = list[list[int]]
 PROMPTS: Prompts = np.random.default_rng(11).integers(4, 260, size=(3, 7)).tolist()
@@ -55,3 +57,24 @@ def assert_same(ours: Greedy, theirs: Greedy, tolerance: float) -> None:
     # Or else equal tokens would say little about the engines.
     assert len(np.unique(ours.tokens)) > 16, "the model repeats itself"
     assert ours.smallest_margin > 4 * difference, "too close to call"
+
+
+def compared(selection: Selection | None, ours: Greedy, theirs: Greedy) -> dict[str, Any]:
+    """The numbers of one case; `ours` is transformers', without `selection` nothing is pruned."""
+    equal = ours.tokens == theirs.tokens
+    return {
+        "pruned": selection
+        and {
+            "experts": selection.num_experts,
+            "kept": selection.keep,
+            "groups": selection.groups,
+        },
+        "tokens": equal.size,
+        "equal_tokens": int(np.cumprod(equal, axis=1).sum()),  # before the first that differs
+        "distinct_tokens": len(np.unique(ours.tokens)),
+        "smallest_margin": ours.smallest_margin,
+        "largest_logit_difference": ours.largest_difference(theirs) if equal.all() else None,
+        "largest_logit_difference_at_first": float(
+            np.abs(ours.logits[:, 0] - theirs.logits[:, 0]).max()
+        ),
+    }

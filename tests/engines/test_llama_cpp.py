@@ -16,15 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from easyep.artifacts.selection import Selection
 from easyep.checkpoint.rewriting import rewrite
-from easyep.demo_model import corpus
 from tests.checkpoint.test_quantised_logits import BLOCK, quantised, to_fp8
 from tests.engines import tiny_tokenizer
-from tests.engines.cases import YARN, Case, Checkpoints, make
-from tests.engines.greedy import Greedy, assert_same, in_transformers
+from tests.engines.cases import YARN, Case, Checkpoints, demo_prompts, make
+from tests.engines.greedy import assert_same, compared, in_transformers
 from tests.engines.in_llama_cpp import in_llama_cpp, missing
 from tests.tiny_models import build, load
 from tests.tiny_models.choosing import choose_at_random
@@ -52,27 +50,6 @@ def results() -> Iterator[dict[str, Any]]:
             "cases": measured,
         }
         Path(path).write_text(json.dumps(record, indent=1) + "\n")
-
-
-def compared(selection: Selection | None, ours: Greedy, theirs: Greedy) -> dict[str, Any]:
-    """The numbers of one case; `ours` is transformers', without `selection` nothing is pruned."""
-    equal = ours.tokens == theirs.tokens
-    return {
-        "pruned": selection
-        and {
-            "experts": selection.num_experts,
-            "kept": selection.keep,
-            "groups": selection.groups,
-        },
-        "tokens": equal.size,
-        "equal_tokens": int(np.cumprod(equal, axis=1).sum()),  # before the first that differs
-        "distinct_tokens": len(np.unique(ours.tokens)),
-        "smallest_margin": ours.smallest_margin,
-        "largest_logit_difference": ours.largest_difference(theirs) if equal.all() else None,
-        "largest_logit_difference_at_first": float(
-            np.abs(ours.logits[:, 0] - theirs.logits[:, 0]).max()
-        ),
-    }
 
 
 def test_the_same_tokens(checkpoints: Checkpoints, results: dict[str, Any], tmp_path: Path) -> None:
@@ -105,15 +82,7 @@ def test_fp8_in_blocks(results: dict[str, Any], tmp_path: Path) -> None:
 
 def test_the_demo_model(pruned: Any, results: dict[str, Any], tmp_path: Path) -> None:
     """A trained model, with questions of the domain that it was pruned for."""
-    tokenizer = AutoTokenizer.from_pretrained(pruned.path)
-    prompts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": item.prompt}],
-            add_generation_prompt=True,
-            return_dict=False,
-        )
-        for item in corpus.items("math", "evaluation", 8)
-    ]
+    prompts = demo_prompts(pruned.path)
     model = AutoModelForCausalLM.from_pretrained(pruned.path, dtype="float32")
     ours = in_transformers(model, prompts)
     theirs = in_llama_cpp(pruned.path, tmp_path, prompts)
