@@ -15,7 +15,7 @@ PACKAGE = Path(easyep.__file__).parent
 # among them, do not know each other.
 ORDER = [
     ["errors"],
-    ["registry", "progress", "resources", "atomic", "clock", "memory", "yaml_text"],
+    ["registry", "progress", "resources", "addresses", "atomic", "clock", "memory", "yaml_text"],
     ["choices"],
     ["architectures", "memory_limits"],
     ["artifacts", "distributed"],

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from easyep.addresses import without_keys
 from easyep.errors import DemosError, ServerRefusedError
 
 # What may go away by itself: time-outs, conflicts, rate limits, restarts of a server.
@@ -91,9 +92,8 @@ class Server:
                 return _parse(self._post(request))
             except UnavailableError as error:
                 if attempt == self.retries:
-                    raise DemosError(
-                        f"{self.endpoint} did not answer in {attempt + 1} attempts: {error}"
-                    ) from None
+                    said = f"{self.endpoint} did not answer in {attempt + 1} attempts"
+                    raise DemosError(f"{without_keys(said)}: {error}") from None
                 asked = wait if error.wait is None else max(wait, error.wait)
                 # Clients that failed together should not come back together.
                 time.sleep(min(asked * random.uniform(1, 1.25), _LONGEST_WAIT))
@@ -106,7 +106,8 @@ class Server:
         try:
             asked = urllib.request.Request(self.endpoint, data=sent, headers=headers)
         except ValueError as error:
-            raise DemosError(f"{self.url!r} is no address of a server: {error}") from None
+            said = without_keys(f"{self.url!r} is no address of a server: {error}")
+            raise DemosError(said) from None
         if self.api_key:  # for this server alone, not for one that it sends us to
             asked.add_unredirected_header("Authorization", f"Bearer {self.api_key}")
         try:
@@ -120,7 +121,7 @@ class Server:
             if error.code in _PASSING:
                 raise UnavailableError(reason, _retry_after(error.headers)) from None
             kind = ServerRefusedError if error.code in _FINAL else DemosError
-            raise kind(f"{self.endpoint} refuses the request: {reason}") from None
+            raise kind(f"{without_keys(self.endpoint)} refuses the request: {reason}") from None
         except urllib.error.URLError as error:
             raise UnavailableError(f"no connection ({error.reason})") from None
         except TimeoutError:

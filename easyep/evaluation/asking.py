@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from easyep import loading
+from easyep.addresses import without_keys
 from easyep.artifacts import Selection
 from easyep.checkpoint.files import Checkpoint
 from easyep.errors import CheckpointError, EvaluationError, MissingDependencyError
@@ -76,7 +77,11 @@ class Asking:
     @property
     def open_args(self) -> dict[str, Any]:
         """`args` without what may hold a key."""
-        return {name: value for name, value in self.args.items() if name not in _SECRET}
+        return {
+            name: without_keys(value) if isinstance(value, str) else value
+            for name, value in self.args.items()
+            if name not in _SECRET
+        }
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -142,7 +147,8 @@ class Asking:
                 f"pip install 'easyep[{extra}]'"
             ) from None
         except Exception as error:  # an engine raises what it likes
-            raise EvaluationError(f"{self.backend} cannot be started: {error}") from error
+            said = without_keys(str(error))
+            raise EvaluationError(f"{self.backend} cannot be started: {said}") from error
 
     def _loaded(self) -> "PreTrainedModel":
         if self.selection is not None:

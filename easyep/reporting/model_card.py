@@ -1,5 +1,6 @@
 """The README.md of a pruned checkpoint."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,8 +38,10 @@ def model_card(
     if source.hub:
         header["base_model"] = source.hub
     domains = facts.get("observations", [])
-    named = ", ".join(str(domain["domain"]) for domain in domains)
-    name = source.name.rstrip("/").rsplit("/", 1)[-1]
+    domains = [{**each, "domain": plain(each["domain"])} for each in domains]
+    named = ", ".join(each["domain"] for each in domains)
+    criterion = plain(selection.criterion)
+    name = plain(source.name.rstrip("/").rsplit("/", 1)[-1])
     mtp_layers = ", except the multi-token-prediction layers, which were left out"
     unchanged = "Everything else is unchanged" + (mtp_layers if mtp == "drop" else "")
     lines = [
@@ -50,7 +53,7 @@ def model_card(
         + (f", for {named}" if named else ""),
         "",
         f"This is {name} with {selection.keep} of its {selection.num_experts} routed experts per "
-        f"layer, chosen by the criterion `{selection.criterion}`. {unchanged}; every tensor that "
+        f"layer, chosen by the criterion {criterion}. {unchanged}; every tensor that "
         "was kept is byte-identical to the original.",
         "",
     ]
@@ -94,12 +97,19 @@ def model_card(
     return "\n".join(lines)
 
 
+def plain(name: object) -> str:
+    """A name of other people's as text of Markdown: no markup, no HTML, on one line."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(name)).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
+
+
 def _unreached(found: Mapping[str, Mapping[int, int]], experts: int) -> list[str]:
     """What is not known of experts that no demonstration reached."""
     counts = {domain: sum(layers.values()) for domain, layers in found.items()}
     if not any(counts.values()):
         return []
-    each = ", ".join(f"{count:,} by {domain}" for domain, count in counts.items() if count)
+    each = ", ".join(f"{count:,} by {plain(domain)}" for domain, count in counts.items() if count)
     return [
         f"Of {experts:,} experts in all layers the demonstrations did not reach {each}; "
         "what those do is not known.",

@@ -66,6 +66,17 @@ def test_servers_that_are_not_there(monkeypatch):
         easyep.evaluate("demo", [TASK], limit=1, backend="local-completions", model_args=args)
 
 
+def test_a_key_in_the_address_is_not_shown():
+    address = "http://user:hidden@127.0.0.1:9/v1/completions"
+    args = {"base_url": address, "max_retries": 1}
+    asking = Asking(demo_model(), backend="local-completions", args=args)
+    assert asking.open_args["base_url"] == "http://127.0.0.1:9/v1/completions"
+    assert asking._server_args()["base_url"] == address
+    with pytest.raises(EvaluationError) as told:
+        easyep.evaluate("demo", [TASK], limit=1, backend="local-completions", model_args=args)
+    assert "hidden" not in str(told.value)
+
+
 def test_backends_that_cannot_be_used():
     path = demo_model()
     with pytest.raises(UnknownNameError, match="vllm"):

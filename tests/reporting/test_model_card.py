@@ -6,7 +6,7 @@ import yaml
 
 from easyep.artifacts import Selection
 from easyep.models import Model
-from easyep.reporting.model_card import model_card
+from easyep.reporting.model_card import model_card, plain
 from tests.records import MODEL
 
 SELECTION = Selection(MODEL, 8, 4, "flatten", "easy-ep", {1: (0, 1, 2, 3)})
@@ -46,3 +46,31 @@ def test_a_directory_is_named_without_its_path():
     card = model_card(Model("/somewhere/private/model", Path()), {}, SELECTION, "score", {})
     assert "private" not in card
     assert "base_model" not in header(card)
+
+
+def test_names_are_text_and_no_markup():
+    hostile = "a|b <img src=x> [t](u) `c` *d* _e_ ~~f~~ $g$ & \\ \n# h\u2028---"
+    shown = (
+        "a\\|b &lt;img src=x&gt; \\[t\\](u) \\`c\\` \\*d\\* \\_e\\_ "
+        "\\~\\~f\\~\\~ \\$g\\$ &amp; \\\\ # h ---"
+    )
+    assert plain(hostile) == shown
+    facts = {
+        "observations": [{**FACTS["observations"][0], "domain": hostile}],
+        "retained_share": {1: 0.75},
+        "unreached": {hostile: {1: 3}},
+    }
+    chosen = Selection(MODEL, 8, 4, "balanced", hostile, {1: (0, 1, 2, 3)})
+    card = model_card(Model(hostile.replace("/", ""), Path()), {}, chosen, "drop", facts)
+    assert card.count(shown) == 6
+    assert "<img" not in card
+    named = model_card(BIG, {}, chosen, "drop", {"observations": [], "unreached": {}})
+    # The same lines as for a name without surprises.
+    tame = Selection(MODEL, 8, 4, "balanced", "easy-ep", {1: (0, 1, 2, 3)})
+    other = model_card(BIG, {}, tame, "drop", {"observations": [], "unreached": {}})
+    assert len(named.splitlines()) == len(other.splitlines())
+
+
+def test_ordinary_names_stay_as_they_are():
+    assert plain("easy-ep") == "easy-ep"
+    assert plain("Qwen3-30B-A3B@main") == "Qwen3-30B-A3B@main"

@@ -5,14 +5,22 @@ when each token came. Everything else (sweeps, repeats, statistics) is the same 
 """
 
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from easyep.errors import UnsupportedModelError
 from easyep.evaluation.engines.settings import EngineSettings
 from easyep.evaluation.throughput.timing import RequestTiming
 from easyep.registry import Registry
 
-__all__ = ["BACKENDS", "SUMMARIES", "Engine", "EngineSettings", "Session", "engine"]
+__all__ = [
+    "BACKENDS",
+    "SUMMARIES",
+    "Engine",
+    "EngineSettings",
+    "PacedSession",
+    "Session",
+    "engine",
+]
 
 
 class Session(Protocol):
@@ -40,6 +48,24 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Give memory, processes and connections back."""
+
+
+@runtime_checkable
+class PacedSession(Protocol):
+    """A session whose requests can also come one by one, as a server's do."""
+
+    def serve(
+        self, prompts: list[list[int]], output_len: int, times: list[float], at_once: int
+    ) -> list[RequestTiming]:
+        """Answer each prompt as `Session.generate` does, sent when its time has come.
+
+        Args:
+            prompts: token ids.
+            output_len: tokens of each answer.
+            times: seconds after the first request, ascending.
+            at_once: the most requests under way at a time; others wait, and `sent` is when their
+                wait was over.
+        """
 
 
 class Engine(Protocol):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from easyep import loading
+from easyep.addresses import without_keys
 from easyep.errors import EvaluationError, MissingDependencyError
-from easyep.evaluation.engines.settings import EngineSettings
+from easyep.evaluation.engines.settings import EngineSettings, open_entries
 from easyep.evaluation.throughput.timing import RequestTiming
 
 # Answers to a request that the server cannot understand: prompts of token ids, mostly.
@@ -35,7 +36,7 @@ class Server:
 
 
 class ServerSession:
-    """A server; greedy, answers of fixed length, all requests of a round sent at once.
+    """A server; greedy, answers of fixed length, requests all at once or one by one.
 
     Prompts go as token ids where the server takes them, else as the text that the ids decode to,
     whose length in tokens is about, not exactly, what was asked for.
@@ -50,15 +51,16 @@ class ServerSession:
         self._aiohttp, self._path, self._settings = aiohttp, Path(model), settings
         base = settings.base_url.rstrip("/")
         self._base = base if base.endswith("/v1") else f"{base}/v1"
+        self._shown = without_keys(self._base)
         self._headers = {"Accept": "text/event-stream"}
-        if settings.api_key:
+        if settings.api_key and self._shown == self._base:  # else the address brings a key
             self._headers["Authorization"] = f"Bearer {settings.api_key}"
         self._tokenizer: Any = None
         self._model = settings.served_model_name or asyncio.run(self._first_model())
         # Token ids first: they are as long as was asked for. One token more than one, to see that
         # the server does stream.
         try:
-            self._ask([[1, 2, 3]], 2)
+            self._ask([[1, 2, 3]], 2, [0.0], 1)
             self.takes_ids = True
         except _NotUnderstoodError:
             self._tokenizer = loading.load_tokenizer(
@@ -68,10 +70,16 @@ class ServerSession:
 
     def generate(self, prompts: list[list[int]], output_len: int) -> list[RequestTiming]:
         """Answer prompts; see `Session.generate`."""
+        return self.serve(prompts, output_len, [0.0] * len(prompts), len(prompts))
+
+    def serve(
+        self, prompts: list[list[int]], output_len: int, times: list[float], at_once: int
+    ) -> list[RequestTiming]:
+        """Answer prompts as they come; see `PacedSession.serve`."""
         asked: list[Any] = list(prompts)
         if not self.takes_ids:
             asked = [self._text(prompt) for prompt in prompts]
-        return self._ask(asked, output_len)
+        return self._ask(asked, output_len, times, at_once)
 
     def _text(self, prompt: list[int]) -> str:
         """A text of about as many tokens: decoding and encoding again can give other ones."""
@@ -93,25 +101,34 @@ class ServerSession:
     def describe(self) -> dict[str, Any]:
         return {
             "engine": "openai",
-            "base_url": self._base,
+            "base_url": self._shown,
             "served_model_name": self._model,
             "prompts": "ids" if self.takes_ids else "text",
-            "extra_body": dict(self._settings.extra_body),
+            "extra_body": open_entries(self._settings.extra_body),
         }
 
     def close(self) -> None:
         pass
 
-    def _ask(self, prompts: list[Any], output_len: int) -> list[RequestTiming]:
+    def _ask(
+        self, prompts: list[Any], output_len: int, times: list[float], at_once: int
+    ) -> list[RequestTiming]:
         async def together() -> list[RequestTiming]:
+            room = asyncio.Semaphore(at_once)
             none = self._aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=600)
             pool = self._aiohttp.TCPConnector(limit=0)
             async with self._aiohttp.ClientSession(
                 headers=self._headers, timeout=none, connector=pool
             ) as client:
+
+                async def in_time(prompt: Any, seconds: float) -> RequestTiming:
+                    await asyncio.sleep(seconds)
+                    async with room:
+                        return await self._one(client, prompt, output_len)
+
                 tasks = [
-                    asyncio.ensure_future(self._one(client, prompt, output_len))
-                    for prompt in prompts
+                    asyncio.ensure_future(in_time(*each))
+                    for each in zip(prompts, times, strict=True)
                 ]
                 try:
                     return list(await asyncio.gather(*tasks))
@@ -139,17 +156,18 @@ class ServerSession:
         try:
             async with client.post(f"{self._base}/completions", json=body) as response:
                 if response.status != 200:
-                    raise _refusal(self._base, response.status, await response.text())
+                    raise _refusal(self._shown, response.status, await response.text())
                 async for line in response.content:
-                    if told.read(line, self._base):
+                    if told.read(line, self._shown):
                         times.append(time.perf_counter())
         except (self._aiohttp.ClientError, ConnectionError) as error:
             raise EvaluationError(
-                f"{self._base} broke off an answer ({type(error).__name__}: {error})"
+                f"{self._shown} broke off an answer ({type(error).__name__}: "
+                f"{without_keys(str(error))})"
             ) from None
         except TimeoutError:
-            raise EvaluationError(f"{self._base} sent nothing for ten minutes") from None
-        return RequestTiming(sent, told.arrivals(times, output_len, self._base))
+            raise EvaluationError(f"{self._shown} sent nothing for ten minutes") from None
+        return RequestTiming(sent, told.arrivals(times, output_len, self._shown))
 
     async def _first_model(self) -> str:
         try:
@@ -160,10 +178,11 @@ class ServerSession:
                 listed = await response.json(content_type=None)
             return str(listed["data"][0]["id"])
         except (self._aiohttp.ClientError, OSError) as error:
-            raise EvaluationError(f"no server answers at {self._base}: {error}") from None
+            said = without_keys(str(error))
+            raise EvaluationError(f"no server answers at {self._shown}: {said}") from None
         except (ValueError, KeyError, IndexError, TypeError):
             raise EvaluationError(
-                f"{self._base}/models names no model; give --served-model-name"
+                f"{self._shown}/models names no model; give --served-model-name"
             ) from None
 
 

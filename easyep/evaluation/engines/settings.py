@@ -37,3 +37,12 @@ class EngineSettings:
     api_key: str = field(default="", repr=False)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     extra_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Entries that engines and servers take keys under.
+_SECRET = {"admin_api_key", "api_key", "authorization", "hf_token", "ssl_keyfile_password", "token"}
+
+
+def open_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """`entries` without those that may hold a key: results are passed on, keys are not."""
+    return {name: value for name, value in entries.items() if name.lower() not in _SECRET}

@@ -1,11 +1,11 @@
 """SGLang in this process, streaming, so that the time of each token is known."""
 
 import asyncio
-import time
 from typing import Any
 
-from easyep.errors import EvaluationError, MissingDependencyError
-from easyep.evaluation.engines.settings import EngineSettings
+from easyep.errors import EvaluationError
+from easyep.evaluation.engines.packaged import Answer, imported
+from easyep.evaluation.engines.settings import EngineSettings, open_entries
 from easyep.evaluation.throughput.timing import RequestTiming
 
 
@@ -14,14 +14,7 @@ class SglangOffline:
 
     def open(self, model: str, settings: EngineSettings) -> "SglangSession":
         """Load a checkpoint; see `Engine.open`."""
-        try:
-            import sglang
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"the backend sglang needs SGLang ({error}): pip install sglang, or measure a "
-                "running server with --backend openai --base-url URL"
-            ) from None
-        return SglangSession(sglang, model, settings)
+        return SglangSession(imported("sglang", "SGLang"), model, settings)
 
 
 class SglangSession:
@@ -58,18 +51,13 @@ class SglangSession:
         asked = {"temperature": 0.0, "max_new_tokens": output_len, "ignore_eos": True}
 
         async def one(prompt: list[int]) -> RequestTiming:
-            sent, arrivals, seen = time.perf_counter(), [], 0
+            answer = Answer()
             stream = await self._engine.async_generate(
                 input_ids=prompt, sampling_params=asked, stream=True
             )
-            async for answer in stream:
-                tokens, now = int(answer["meta_info"]["completion_tokens"]), time.perf_counter()
-                if tokens > seen:
-                    arrivals.append((now, tokens - seen))
-                    seen = tokens
-            if seen != output_len:
-                raise EvaluationError(f"SGLang made {seen} tokens, not {output_len}")
-            return RequestTiming(sent, tuple(arrivals))
+            async for told in stream:
+                answer.has(int(told["meta_info"]["completion_tokens"]))
+            return answer.timing("SGLang", output_len)
 
         async def together() -> list[RequestTiming]:
             return list(await asyncio.gather(*map(one, prompts)))
@@ -85,7 +73,7 @@ class SglangSession:
         return int(total) // tokens if total else None
 
     def describe(self) -> dict[str, Any]:
-        return {"engine": "sglang", "sglang": self._version, **self._arguments}
+        return {"engine": "sglang", "sglang": self._version, **open_entries(self._arguments)}
 
     def close(self) -> None:
         self._engine.shutdown()

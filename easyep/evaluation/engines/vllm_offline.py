@@ -1,10 +1,10 @@
 """vLLM in this process, stepped by hand so that the time of each token is known."""
 
-import time
 from typing import Any
 
-from easyep.errors import EvaluationError, MissingDependencyError
-from easyep.evaluation.engines.settings import EngineSettings
+from easyep.errors import EvaluationError
+from easyep.evaluation.engines.packaged import Answer, imported
+from easyep.evaluation.engines.settings import EngineSettings, open_entries
 from easyep.evaluation.throughput.timing import RequestTiming
 
 
@@ -13,14 +13,7 @@ class VllmOffline:
 
     def open(self, model: str, settings: EngineSettings) -> "VllmSession":
         """Load a checkpoint; see `Engine.open`."""
-        try:
-            import vllm
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"the backend vllm needs vLLM ({error}): pip install vllm, or measure a running "
-                "server with --backend openai --base-url URL"
-            ) from None
-        return VllmSession(vllm, model, settings)
+        return VllmSession(imported("vllm", "vLLM"), model, settings)
 
 
 class VllmSession:
@@ -55,24 +48,16 @@ class VllmSession:
             ignore_eos=True,
             detokenize=False,
         )
-        sent: dict[str, float] = {}
+        answers: dict[str, Answer] = {}
         for prompt in prompts:
             name = f"bench-{self._requests}"
             self._requests += 1
-            sent[name] = time.perf_counter()
+            answers[name] = Answer()
             self._engine.add_request(name, {"prompt_token_ids": prompt}, asked)
-        arrivals: dict[str, list[tuple[float, int]]] = {name: [] for name in sent}
-        seen = dict.fromkeys(sent, 0)
         while self._engine.has_unfinished_requests():
             for output in self._engine.step():
-                tokens, now = len(output.outputs[0].token_ids), time.perf_counter()
-                if tokens > seen[output.request_id]:
-                    arrivals[output.request_id].append((now, tokens - seen[output.request_id]))
-                    seen[output.request_id] = tokens
-        wrong = {tokens for tokens in seen.values() if tokens != output_len}
-        if wrong:
-            raise EvaluationError(f"vLLM made {min(wrong)} tokens, not {output_len}")
-        return [RequestTiming(sent[name], tuple(arrivals[name])) for name in sent]
+                answers[output.request_id].has(len(output.outputs[0].token_ids))
+        return [answer.timing("vLLM", output_len) for answer in answers.values()]
 
     def peak_memory(self) -> int | None:
         return None
@@ -85,7 +70,7 @@ class VllmSession:
         return int(cache.num_gpu_blocks // -(-tokens // cache.block_size))
 
     def describe(self) -> dict[str, Any]:
-        return {"engine": "vllm", "vllm": self._vllm.__version__, **self._arguments}
+        return {"engine": "vllm", "vllm": self._vllm.__version__, **open_entries(self._arguments)}
 
     def close(self) -> None:
         core = getattr(self._engine, "engine_core", None)
@@ -98,7 +83,12 @@ def _share(nbytes: int, devices: int) -> float:
     """The part of each accelerator's memory that vLLM is to take."""
     import torch
 
-    total = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+    if not torch.cuda.is_available():
+        raise EvaluationError(
+            "without an accelerator vLLM reserves what VLLM_CPU_KVCACHE_SPACE says for its cache, "
+            "GiB, beside the weights; set that variable instead of --memory-budget"
+        )
+    total = torch.cuda.get_device_properties(0).total_memory
     if nbytes > total * devices:
         raise EvaluationError(
             f"a budget of {nbytes / 1e9:.0f} GB needs more than {devices} accelerators of "

@@ -64,10 +64,23 @@ def test_vllm_tells_when_tokens_came(vllm, monkeypatch):
     assert len(session.generate(PROMPTS, 2)) == 2  # names are not used twice
 
 
+def test_keys_are_no_part_of_what_an_engine_says(vllm):
+    extra = {"hf_token": "hidden", "max_num_batched_tokens": 64}
+    said = engine("vllm").open("m", EngineSettings(extra_args=extra)).describe()
+    assert said["max_num_batched_tokens"] == 64
+    assert "hidden" not in str(said)
+
+
 def test_vllm_that_stops_early_is_refused(vllm, monkeypatch):
     monkeypatch.setattr(FakeLLM, "short", True)
     with pytest.raises(EvaluationError, match="made 3 tokens, not 4"):
         engine("vllm").open("m", EngineSettings()).generate(PROMPTS, 4)
+
+
+def test_vllm_without_an_accelerator_cannot_be_held_to_bytes(vllm, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(EvaluationError, match="VLLM_CPU_KVCACHE_SPACE"):
+        engine("vllm").open("m", EngineSettings(memory=10**9))
 
 
 class FakeEngine:

@@ -1,7 +1,9 @@
 """A server is measured as it behaves, and one that misbehaves is told of."""
 
+import base64
 import socket
 import threading
+import time
 
 import pytest
 
@@ -48,6 +50,48 @@ def test_requests_run_together_and_are_timed_apart(server):
     assert session.describe()["prompts"] == "ids"
     assert "secret" not in str(session.describe())
     assert session.peak_memory() is session.capacity(9) is None
+
+
+def test_a_key_in_the_address_is_sent_and_not_shown(server):
+    address = server.url.replace("http://", "http://user:hidden@")
+    body = {"api_key": "hidden", "top_k": 1}
+    settings = EngineSettings(base_url=address, api_key="other", extra_body=body)
+    session = engine("openai").open(str(resources.demo_model()), settings)
+    sent = base64.b64decode(server.headers[-1]["Authorization"].removeprefix("Basic "))
+    assert sent == b"user:hidden"
+    assert server.asked[-1]["api_key"] == "hidden"
+    assert session.describe()["base_url"] == f"{server.url}/v1"
+    assert "hidden" not in str(session.describe())
+    for server.fault in ("busy", "short", "breaks", "fails", "no json"):
+        with pytest.raises(EvaluationError) as told:
+            session.generate(PROMPTS[:1], 4)
+        assert server.url in str(told.value)
+        assert "hidden" not in str(told.value)
+
+
+def test_nobody_at_an_address_with_a_key():
+    settings = EngineSettings(base_url="http://user:hidden@127.0.0.1:9")
+    with pytest.raises(EvaluationError, match="no server answers at http://127.0.0.1:9") as told:
+        engine("openai").open(str(resources.demo_model()), settings)
+    assert "hidden" not in str(told.value)
+
+
+def test_requests_come_when_their_time_has_come(server):
+    times = [0.0, 0.1, 0.2, 0.3]
+    session = opened(server)
+    start = time.perf_counter()
+    timings = session.serve(PROMPTS, 3, times, 4)
+    # A lower bound only: a busy machine makes everything later.
+    assert all(each.sent - start >= when for each, when in zip(timings, times, strict=True))
+    assert [each.tokens for each in timings] == [3] * 4
+
+
+def test_no_more_are_under_way_than_may_be(server):
+    server.prefill = 0.1
+    timings = opened(server).serve(PROMPTS, 2, [0.0] * 4, 2)
+    assert server.at_once == 2
+    # Waiting for room is not waiting for the server.
+    assert timings[3].sent >= min(each.last for each in timings[:2])
 
 
 def test_length_is_believed_where_usage_is_not_told(server):
