@@ -115,6 +115,10 @@ def main() -> None:
         "lengths": [options.input_len, options.output_len],
         "settings": {**found["settings"], "engines": list(found["settings"]["engines"].values())},
         "machines": found["roofline"].get("machines"),
+        "calibration": {
+            phase: {**each, "model": names[each["model"]]}
+            for phase, each in found["roofline"]["calibration"].items()
+        },
         "rows": rows(found, names),
     }
     if options.memory_budget:
@@ -150,7 +154,8 @@ def rows(found: dict[str, Any], names: dict[str, str]) -> list[dict[str, Any]]:
                 continue
             rates = {name: points[name, batch][key] for name in paths}
             bound = {name: bounds[path, batch] for name, path in paths.items()}
-            predicted = bound["half"][key] / bound["full"][key]
+            expected = {name: each["predicted"][key] for name, each in bound.items()}
+            predicted = expected["half"]["value"] / expected["full"]["value"]
             measured = gain["per_instance"][key]
             made.append(
                 {
@@ -159,9 +164,12 @@ def rows(found: dict[str, Any], names: dict[str, str]) -> list[dict[str, Any]]:
                     **{f"{name}_measured": rates[name] for name in paths},
                     **{f"{name}_bound": bound[name][key] for name in paths},
                     **{f"{name}_reached": rates[name] / bound[name][key] for name in paths},
+                    **{f"{name}_predicted": expected[name]["value"] for name in paths},
+                    **{f"{name}_error": expected[name]["error"] for name in paths},
                     "bound": bound["full"][f"{phase}_bound"],
                     "gain_measured": measured,
                     "gain_spread": gain["spread"][key],
+                    "gain_of_bounds": bound["half"][key] / bound["full"][key],
                     "gain_predicted": predicted,
                     "gain_error": predicted / measured - 1,
                     "peak_memory": {

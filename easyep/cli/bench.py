@@ -85,6 +85,22 @@ class Json(click.ParamType[dict[str, Any]]):
     "an accelerator]",
 )
 @click.option(
+    "--input-len",
+    "--random-input-len",
+    "input_len",
+    type=click.IntRange(min=1),
+    metavar="IN",
+    help="With --output-len another way to say --lengths IN+OUT.",
+)
+@click.option(
+    "--output-len",
+    "--random-output-len",
+    "output_len",
+    type=click.IntRange(min=1),
+    metavar="OUT",
+    help="See --input-len.",
+)
+@click.option(
     "--max-concurrency",
     "--batch-size",
     "batch_sizes",
@@ -92,6 +108,21 @@ class Json(click.ParamType[dict[str, Any]]):
     multiple=True,
     metavar="N",
     help="Requests at a time; repeatable. [default: 1, 2, 4, ... 256, until memory ends]",
+)
+@click.option(
+    "--request-rate",
+    "request_rates",
+    type=click.FloatRange(min=0, min_open=True),
+    multiple=True,
+    metavar="R",
+    help="Requests a second to a server, arriving at random (Poisson); repeatable. [default: inf, "
+    "all of --max-concurrency at once]",
+)
+@click.option(
+    "--num-prompts",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Requests of a round with --request-rate. [default: 64]",
 )
 @click.option(
     "--num-iters",
@@ -133,7 +164,7 @@ class Json(click.ParamType[dict[str, Any]]):
 @options.computing
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code in the checkpoint.")
 @options.seed
-@click.option("--output", metavar="FILE", help="Write everything there as JSON.")
+@click.option("--output", "--output-json", metavar="FILE", help="Write everything there as JSON.")
 @options.common
 def bench_command(
     model: str,
@@ -143,7 +174,11 @@ def bench_command(
     against: str | None,
     backend: str,
     lengths: tuple[tuple[int, int], ...],
+    input_len: int | None,
+    output_len: int | None,
     batch_sizes: tuple[int, ...],
+    request_rates: tuple[float, ...],
+    num_prompts: int | None,
     num_iters: int,
     num_iters_warmup: int,
     memory_budget: int | None,
@@ -172,6 +207,10 @@ def bench_command(
 
     if output is not None:
         check_file(output)
+    if input_len is not None and output_len is not None:
+        lengths = (*lengths, (input_len, output_len))
+    elif input_len is not None or output_len is not None:
+        raise click.UsageError("--input-len and --output-len belong together")
     if predict is not None:
         asked = {
             "keep": keep,
@@ -201,6 +240,11 @@ def bench_command(
         extra_body=extra_body or {},
         extra_args=extra_args or {},
     )
+    paced: dict[str, Any] = {"request_rates": request_rates} if request_rates else {}
+    if num_prompts is not None:
+        if not request_rates:
+            raise click.UsageError("--num-prompts is for --request-rate; else it is the batch")
+        paced["num_prompts"] = num_prompts
     other = {"base_url": against_base_url, "served_model_name": None} if against_base_url else {}
     with progress_bars(quiet) as progress:
         found = bench(
@@ -209,6 +253,7 @@ def bench_command(
             backend=backend,
             lengths=lengths or None,
             batch_sizes=batch_sizes or None,
+            **paced,
             num_iters=num_iters,
             num_iters_warmup=num_iters_warmup,
             memory_budget=memory_budget,

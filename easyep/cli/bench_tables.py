@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from easyep.evaluation.roofline.predict import PredictedPoint, Prediction
     from easyep.evaluation.throughput.bench import Throughput
     from easyep.evaluation.throughput.results import Gain, Point
+    from easyep.evaluation.throughput.workload import Workload
 
 
 def show(found: "Throughput") -> None:
@@ -15,6 +16,7 @@ def show(found: "Throughput") -> None:
     _latencies("Latency at a fixed batch, ms", found.points)
     _gains("Gain at a fixed batch", found.gains)
     _beside(found.roofline)
+    _expected(found.roofline)
     if found.memory_budget is not None:
         budget = f"within {human_bytes(found.memory_budget)}"
         _batches(f"Largest batch {budget}", found.largest_batches)
@@ -111,6 +113,37 @@ def _beside(roofline: dict[str, Any]) -> None:
     print_table("The roofline of this machine", [*columns, "bound", "reached"], rows)
 
 
+def _expected(roofline: dict[str, Any]) -> None:
+    """What the roofline, calibrated on one model, predicts, beside what was measured."""
+    known = [each for each in roofline.get("calibration", {}).values() if each is not None]
+    if not known:
+        return
+    rows = [
+        [
+            each["model"],
+            f"{each['random_input_len']}+{each['random_output_len']}",
+            each["max_concurrency"],
+            *(
+                cell
+                for phase in ("prefill", "decode")
+                for cell in _value_and_error(each["predicted"][f"{phase}_throughput"])
+            ),
+        ]
+        for each in roofline["points"]
+    ]
+    columns = ["model", "lengths", "batch", "prefill tok/s", "error", "decode tok/s", "error"]
+    title = f"Predicted by the roofline, calibrated on {known[0]['model']}"
+    print_table(title, columns, rows)
+
+
+def _value_and_error(predicted: dict[str, float | None]) -> tuple[str, str]:
+    value, error = predicted["value"], predicted["error"]
+    return (
+        "-" if value is None else f"{value:.4g}",
+        "-" if error is None else f"{100 * error:+.3g}%",
+    )
+
+
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.3g}%"
 
@@ -148,7 +181,7 @@ def _gains(title: str, gains: "tuple[Gain, ...]") -> None:
         return
     rows = []
     for each in gains:
-        batch, other = each.workload.batch_size, each.other_workload.batch_size
+        batch, other = _load(each.workload), _load(each.other_workload)
         rows.append(
             [
                 f"{each.workload.input_len}+{each.workload.output_len}",
@@ -165,7 +198,15 @@ def _gains(title: str, gains: "tuple[Gain, ...]") -> None:
 
 def _name(point: "Point") -> list[object]:
     workload = point.workload
-    return [point.model, f"{workload.input_len}+{workload.output_len}", workload.batch_size]
+    return [point.model, f"{workload.input_len}+{workload.output_len}", _load(workload)]
+
+
+def _load(workload: "Workload") -> str:
+    """Requests at a time, or how many come in a second."""
+    if not workload.paced:
+        return str(workload.batch_size)
+    most = "" if workload.batch_size == workload.requests else f", {workload.batch_size} at a time"
+    return f"{workload.request_rate:g}/s{most}"
 
 
 def _rate(point: "Point", name: str) -> str:

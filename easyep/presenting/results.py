@@ -63,11 +63,18 @@ def costs(told: Told) -> None:
     for path, found in told.found.throughput.items():
         drawn += told.drawn(
             path,
-            lambda value: [cost_figures.throughput(value)],
+            _throughput,
             found,
         )
     if drawn:
         told.sections.append(Section("Cost", figures=drawn))
+
+
+def _throughput(found: Mapping[str, Any]) -> list[Drawn]:
+    fixed = found["fixed_batch"]
+    if isinstance(fixed, Mapping) and not cost_figures.at_once(found):
+        return []  # a server at request rates: no batch to draw it against
+    return [cost_figures.throughput(found)]
 
 
 def _memory(told: Told, root: Path, chosen: Selection) -> Drawn:

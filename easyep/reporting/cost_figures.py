@@ -65,7 +65,7 @@ def throughput(found: Mapping[str, Any], rate: str = "decode_throughput") -> Dra
     """
     fixed = found["fixed_batch"]
     if isinstance(fixed, Mapping):
-        measured, roof = fixed["results"], found.get("roofline", {}).get("points", [])
+        measured, roof = at_once(found), found.get("roofline", {}).get("points", [])
     else:
         measured, roof = [], [{"model": f"{p['experts']} experts", **p} for p in fixed]
     with style():
@@ -106,6 +106,12 @@ def throughput(found: Mapping[str, Any], rate: str = "decode_throughput") -> Dra
         "what the machine cannot exceed, by the roofline.",
         figure,
     )
+
+
+def at_once(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The measured points whose requests came together, not at a rate."""
+    points = found["fixed_batch"]["results"]
+    return [point for point in points if point.get("request_rate", "inf") == "inf"]
 
 
 def _line(point: Mapping[str, Any]) -> tuple[str, int, int]:

@@ -51,10 +51,24 @@ def test_a_prediction(capsys, root):
     _, out, _ = run(capsys, *words, "--keep", "64", "--max-concurrency", "8", "--json")
     found = json.loads(out)
     assert [each["experts"] for each in found["fixed_batch"]] == [256, 64]
+    _, out, _ = run(capsys, *words, "--input-len", 256, "--output-len", 8, "--json")
+    asked = {
+        (each["random_input_len"], each["random_output_len"])
+        for each in json.loads(out)["fixed_batch"]
+    }
+    assert asked == {(1024, 1024), (256, 8)}
+    assert run(capsys, *words, "--input-len", 256)[0] == 2
     assert run(capsys, *words, "--against", "demo")[0] == 2
     assert run(capsys, "bench", "demo", "--keep", "0.5")[0] == 2
     code, _, err = run(capsys, "bench", config, "--predict", "h2000")
     assert (code, "did you mean 'h200'" in err) == (1, True)
+
+
+def test_a_request_rate_needs_a_server(capsys):
+    rate = ["--request-rate", "4", "--num-prompts", 3]
+    code, _, err = run(capsys, "bench", "demo", *rate, *FAST)
+    assert (code, "--backend openai" in err) == (1, True)
+    assert run(capsys, "bench", "demo", "--num-prompts", 3, *FAST)[0] == 2
 
 
 def test_a_memory_budget_is_a_result_of_its_own(capsys):

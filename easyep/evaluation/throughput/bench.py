@@ -3,10 +3,11 @@
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from easyep.evaluation.throughput.beside import bounds, predicted_batch
 from easyep.evaluation.throughput.results import Gain, Point, gain
 from easyep.evaluation.throughput.sweep import Bench, Turn
 from easyep.evaluation.throughput.workload import (
+    NUM_PROMPTS,
     Workload,
     default_batch_sizes,
     default_lengths,
@@ -86,6 +88,8 @@ def bench(
     backend: str = "transformers",
     lengths: Sequence[tuple[int, int]] | None = None,
     batch_sizes: Sequence[int] | None = None,
+    request_rates: Sequence[float] = (inf,),
+    num_prompts: int = NUM_PROMPTS,
     num_iters: int = 3,
     num_iters_warmup: int = 1,
     memory_budget: int | None = None,
@@ -103,6 +107,10 @@ def bench(
         lengths: (input, output) tokens; by default 1K+1K, 1K+4K and 4K+1K, shorter ones without
             an accelerator and where the model has fewer positions.
         batch_sizes: requests at a time; by default 1, 2, 4, ... until memory ends.
+        request_rates: requests a second that a server gets, arriving at random (a Poisson
+            process); infinite = as many at once as `batch_sizes` says.
+        num_prompts: requests of a round with a finite rate; there `batch_sizes` is how many of
+            them may be under way at a time, by default all.
         num_iters, num_iters_warmup: rounds of each point that count, and rounds before.
         memory_budget: bytes; each model is also measured at the largest batch that fits.
         one_at_a_time: hold one model in memory, not both.
@@ -123,11 +131,13 @@ def bench(
     limit = min((each for each in longest if each is not None), default=None)
     chosen_lengths = list(lengths or default_lengths(_has_accelerator(settings), limit))
     _check_lengths(chosen_lengths, limit)
-    batches = sorted(set(batch_sizes or default_batch_sizes()))
+    workloads = list(_workloads(chosen_lengths, batch_sizes, request_rates, num_prompts))
     needed = replace(
         settings,
         max_model_len=max(map(sum, chosen_lengths)),
-        max_batch_size=max(batches) if memory_budget is None else LARGEST_IN_BUDGET,
+        max_batch_size=LARGEST_IN_BUDGET
+        if memory_budget is not None
+        else max(each.batch_size for each in workloads),
         memory=memory_budget,
     )
     each_settings = [needed, replace(needed, **(against_settings or {}))]
@@ -145,13 +155,7 @@ def bench(
     )
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     try:
-        points = runner.measure(
-            [
-                [(name, Workload(*pair, batch)) for name in names]
-                for pair in chosen_lengths
-                for batch in batches
-            ]
-        )
+        points = runner.measure([[(name, workload) for name in names] for workload in workloads])
         within: list[Point] = []
         largest: list[dict[str, Any]] = []
         if memory_budget is not None:
@@ -192,6 +196,25 @@ def processor() -> str:
     return f"{named}, {os.cpu_count()} cores"
 
 
+def _workloads(
+    lengths: Sequence[tuple[int, int]],
+    batch_sizes: Sequence[int] | None,
+    request_rates: Sequence[float],
+    num_prompts: int,
+) -> Iterator[Workload]:
+    """Every point at a fixed batch, smaller batches and rates first."""
+    if any(not rate > 0 for rate in request_rates) or num_prompts < 1:
+        raise EvaluationError("a request rate is above 0, and a round has at least one request")
+    for pair in lengths:
+        for rate in sorted(set(request_rates)):
+            if rate == inf:
+                batches = sorted(set(batch_sizes or default_batch_sizes()))
+                yield from (Workload(*pair, batch) for batch in batches)
+            else:
+                most = sorted({min(each, num_prompts) for each in batch_sizes or [num_prompts]})
+                yield from (Workload(*pair, each, rate, num_prompts) for each in most)
+
+
 def _largest(
     runner: Bench, names: Sequence[str], lengths: Sequence[tuple[int, int]], budget: int
 ) -> list[dict[str, Any]]:
@@ -229,11 +252,8 @@ def _gains(points: Sequence[Point], names: Sequence[str]) -> list[Gain]:
         return []
     found = []
     for one, other in pairwise(points):
-        same = (one.workload.input_len, one.workload.output_len) == (
-            other.workload.input_len,
-            other.workload.output_len,
-        )
-        if (one.model, other.model) == tuple(names) and same:
+        lengths = [(w.input_len, w.output_len) for w in (one.workload, other.workload)]
+        if (one.model, other.model) == tuple(names) and lengths[0] == lengths[1]:
             found.append(gain(one, other))
     return [each for each in found if each is not None]
 

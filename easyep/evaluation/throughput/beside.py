@@ -1,4 +1,16 @@
-"""Measurements beside what the roofline of the machine allows."""
+"""Measurements beside what the roofline of the machine allows, and what it predicts.
+
+A bound is no prediction: a pass has to be begun, operation by operation, and kernels do not reach
+the machine's peaks. Two numbers for each phase stand for that, measured on the last model (of two
+the unpruned one) where the bound b of a pass is the shortest and where it is the longest, in which
+the pass took t1 and t2 seconds:
+
+    slowdown  = max(1, (t2 - t1) / (b2 - b1))
+    overhead  = max(0, t1 - slowdown b1)
+    predicted = overhead + slowdown bound     seconds of any other pass, of the pruned model, too
+
+A pass is a decoding step or the prefill of all prompts together.
+"""
 
 import os
 from collections.abc import Sequence
@@ -12,6 +24,8 @@ from easyep.evaluation.roofline.reading import read_decoder
 from easyep.evaluation.roofline.step import largest_batch
 from easyep.evaluation.roofline.traffic import uniform
 from easyep.evaluation.throughput.results import Point
+
+PHASES = ("prefill", "decode")
 
 
 def bounds(
@@ -28,8 +42,8 @@ def bounds(
         device: where it ran.
 
     Returns:
-        For JSON: the machine, and for each point the bounds and what part of them was reached; or
-        why there are none.
+        For JSON: the machine, and for each point the bounds, what part of them was reached, and
+        what is predicted; or why there are none.
     """
     dtypes = {name: str(said.get("dtype")) for name, said in described.items()}
     if not all("transformers" in said for said in described.values()):
@@ -39,10 +53,67 @@ def bounds(
         found = [_bound(each, here[dtypes[each.model]], dtypes[each.model]) for each in points]
     except EasyEPError as error:
         return {"left_out": str(error)}
+    told: dict[str, Any] = {"machines": {dtype: each.to_json() for dtype, each in here.items()}}
+    pairs = [(each, bound) for each, bound in zip(points, found, strict=True) if bound is not None]
+    told["calibration"] = {phase: _calibration(pairs, phase) for phase in PHASES}
+    for one, bound in pairs:
+        bound["predicted"] = {
+            f"{phase}_throughput": _predicted(one, bound, phase, told["calibration"][phase])
+            for phase in PHASES
+        }
+    return {**told, "points": [bound for _, bound in pairs]}
+
+
+def _tokens(one: Point, phase: str) -> int:
+    """What a pass computes: every prompt, or a token of each request."""
+    work = one.workload
+    return work.batch_size * (work.input_len if phase == "prefill" else 1)
+
+
+def _calibration(
+    pairs: Sequence[tuple[Point, dict[str, Any]]], phase: str
+) -> dict[str, Any] | None:
+    """What a pass takes beyond its bound, and where that was measured; None where it was not."""
+    name = f"{phase}_throughput"
+    known = [
+        (tokens / bound[name], tokens / rate, one)
+        for one, bound in pairs
+        if one.model == pairs[-1][0].model and (rate := one.rate(name)) is not None
+        for tokens in [_tokens(one, phase)]
+    ]
+    if not known:
+        return None
+    known.sort(key=lambda each: each[0])
+    (first, fast, one), (last, slow, other) = known[0], known[-1]
+    slowdown = max(1.0, (slow - fast) / (last - first)) if last > first else 1.0
     return {
-        "machines": {dtype: each.to_json() for dtype, each in here.items()},
-        "points": [each for each in found if each is not None],
+        "overhead_seconds": max(0.0, fast - slowdown * first),
+        "slowdown": slowdown,
+        "model": one.model,
+        "measured_at": [_place(one), _place(other)],
     }
+
+
+def _place(one: Point) -> dict[str, int]:
+    return {
+        "random_input_len": one.workload.input_len,
+        "random_output_len": one.workload.output_len,
+        "max_concurrency": one.workload.batch_size,
+    }
+
+
+def _predicted(
+    one: Point, bound: dict[str, Any], phase: str, known: dict[str, Any] | None
+) -> dict[str, float | None]:
+    """A rate, and how far it is from the measured one; no error where it was calibrated."""
+    if known is None:
+        return {"value": None, "error": None}
+    name, tokens = f"{phase}_throughput", _tokens(one, phase)
+    value = tokens / (known["overhead_seconds"] + known["slowdown"] * tokens / bound[name])
+    measured = one.rate(name)
+    taken = one.model == known["model"] and _place(one) in known["measured_at"]
+    error = None if measured is None or taken else value / measured - 1
+    return {"value": value, "error": error}
 
 
 def _bound(measured: Point, machine: Machine, dtype: str) -> dict[str, Any] | None:

@@ -57,13 +57,17 @@ class Point:
             "random_input_len": workload.input_len,
             "random_output_len": workload.output_len,
             "max_concurrency": workload.batch_size,
-            "num_prompts": workload.batch_size,
+            "num_prompts": workload.requests,
+            "request_rate": workload.request_rate if workload.paced else "inf",
         }
         if self.ended:
             return {**found, "completed": 0, "ended": self.ended}
+        requests = [request for each in self.rounds for request in each.requests]
         found |= {
             "rounds": len(self.rounds),
-            "completed": sum(len(each.requests) for each in self.rounds),
+            "completed": len(requests),
+            "total_input_tokens": workload.input_len * len(requests),
+            "total_output_tokens": sum(each.tokens for each in requests),
             "duration": statistics.median(each.duration for each in self.rounds),
             "peak_memory_bytes": self.peak_memory,
         }
@@ -130,6 +134,7 @@ class Gain:
             "random_output_len": self.workload.output_len,
             "max_concurrency": self.workload.batch_size,
             "against_max_concurrency": self.other_workload.batch_size,
+            "request_rate": self.workload.request_rate if self.workload.paced else "inf",
             "per_instance": self.per_instance,
             "per_byte": self.per_byte,
             "spread": {name: list(ends) for name, ends in self.spread.items()},

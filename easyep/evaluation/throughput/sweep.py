@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from easyep.errors import EvaluationError, MemoryExhaustedError
-from easyep.evaluation.engines import Session
+from easyep.evaluation.engines import PacedSession, Session
 from easyep.evaluation.throughput.results import Point
 from easyep.evaluation.throughput.timing import RoundTiming
 from easyep.evaluation.throughput.workload import Workload
@@ -151,16 +151,25 @@ class Bench:
     def _round(self, turn: Turn, repeat: int, warmups: int | None = None) -> RoundTiming:
         name, workload = turn
         session = self.session(name)
+        if workload.paced and not isinstance(session, PacedSession):
+            raise EvaluationError(
+                "a request rate is for a running server: --backend openai --base-url URL; other "
+                "engines get all requests of a round at once"
+            )
         before = self.warmups if warmups is None else warmups
         if turn not in self._warm:
             for i in range(before):
                 prompts = workload.prompts(self.vocabulary, self.seed - 1 - i)
-                session.generate(prompts, workload.output_len)
+                session.generate(prompts[: workload.batch_size], workload.output_len)
             if before:
                 self._warm.add(turn)
         prompts = workload.prompts(self.vocabulary, self.seed + repeat)
-        requests = session.generate(prompts, workload.output_len)
-        return RoundTiming(workload.input_len, tuple(requests))
+        if isinstance(session, PacedSession) and workload.paced:
+            times = workload.arrivals(self.seed + repeat)
+            requests = session.serve(prompts, workload.output_len, times, workload.batch_size)
+        else:
+            requests = session.generate(prompts, workload.output_len)
+        return RoundTiming(workload.input_len, tuple(requests), workload.paced)
 
 
 def _same_but_smaller(ended: Turn, turn: Turn) -> bool:

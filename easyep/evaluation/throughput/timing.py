@@ -62,15 +62,18 @@ class RequestTiming:
 
 @dataclass(frozen=True)
 class RoundTiming:
-    """Requests that were sent together, all with prompts of the same length.
+    """Requests of one round, all with prompts of the same length.
 
     Attributes:
         input_len: tokens of each prompt.
         requests: at least one.
+        paced: they arrived one by one, so that prefill and decode of different requests overlap
+            and neither has a throughput of its own.
     """
 
     input_len: int
     requests: tuple[RequestTiming, ...]
+    paced: bool = False
 
     @property
     def duration(self) -> float:
@@ -78,8 +81,10 @@ class RoundTiming:
         return max(each.last for each in self.requests) - self._start
 
     @property
-    def prefill_throughput(self) -> float:
+    def prefill_throughput(self) -> float | None:
         """Prompt tokens per second until every request has its first token."""
+        if self.paced:
+            return None
         return self.input_len * len(self.requests) / (self._prefilled - self._start)
 
     @property
@@ -91,7 +96,7 @@ class RoundTiming:
         """
         end = min(each.last for each in self.requests)
         seconds = end - self._prefilled
-        if seconds <= 0:
+        if self.paced or seconds <= 0:
             return None
         arrivals = [arrival for each in self.requests for arrival in each.arrivals]
         return sum(n for time, n in arrivals if self._prefilled < time <= end) / seconds

@@ -147,11 +147,37 @@ def test_a_fault_of_the_engine_is_not_the_end_of_memory():
         runner.measure([group(1)])
 
 
+def test_a_request_rate_is_for_a_session_that_can_be_paced():
+    paced = Workload(10, 5, 2, request_rate=3.0, num_prompts=6)
+    runner, calls, opened = bench(repeats=2)
+    with pytest.raises(EvaluationError, match="--backend openai"):
+        runner.measure([[("a", paced)]])
+    assert calls == []
+
+    asked = []
+
+    def serve(prompts: Any, output_len: int, times: list[float], at_once: int) -> Any:
+        asked.append((times, at_once))
+        return opened["a"][0].generate(prompts, output_len)
+
+    opened["a"][0].serve = serve  # type: ignore[attr-defined]
+    found = runner.measure([[("a", paced)]])[0]
+    assert asked == [(paced.arrivals(seed), 2) for seed in (0, 1)]
+    assert [count for _, count in calls] == [2, 6, 6]  # the warm-up is a batch
+    assert found.rate("prefill_throughput") is found.rate("decode_throughput") is None
+    said = found.to_json()
+    assert (said["request_rate"], said["num_prompts"], said["max_concurrency"]) == (3.0, 6, 2)
+    assert said["prefill_throughput"] is None
+    assert said["request_throughput"] > 0
+
+
 def test_json_has_the_names_of_vllm():
     runner, _, _ = bench()
     found = runner.measure([group(2)])[0].to_json()
     names = "request_throughput output_throughput total_token_throughput completed duration"
     names += " mean_ttft_ms median_tpot_ms std_itl_ms p99_e2el_ms max_concurrency num_prompts"
     assert set(names.split()) <= set(found)
+    assert (found["request_rate"], found["num_prompts"]) == ("inf", 2)
+    assert (found["total_input_tokens"], found["total_output_tokens"]) == (60, 30)
     assert found["median_tpot_ms"] == pytest.approx(1000)
     assert (found["completed"], found["rounds"]) == (6, 3)

@@ -40,6 +40,12 @@ def test_requests_that_were_never_together_have_no_decode_throughput():
     assert RoundTiming(10, (FIRST, later)).decode_throughput is None
 
 
+def test_requests_that_came_one_by_one_have_no_phases():
+    paced = RoundTiming(10, (FIRST, SECOND), paced=True)
+    assert (paced.prefill_throughput, paced.decode_throughput) == (None, None)
+    assert paced.request_throughput == 2 / 6
+
+
 def test_percentiles_are_those_of_numpy():
     import numpy as np
 
