@@ -5,12 +5,13 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from easyep.addresses import without_keys
 from easyep.errors import EvaluationError, MissingDependencyError
 from easyep.evaluation.quiet import calm
 from easyep.evaluation.suites import Asked
@@ -69,9 +70,7 @@ class Harness:
             with calm():
                 from lm_eval.tasks import TaskManager
 
-                # Without its defaults lm-eval is ready at once; with them it reads thousands of
-                # files.
-                self._manager = TaskManager(include_defaults=bool(names))
+                self._manager = _manager(TaskManager, bool(names))
         except ImportError as error:
             raise MissingDependencyError(
                 f"evaluation needs lm-eval ({error}): pip install 'easyep[eval]'"
@@ -149,11 +148,19 @@ class Harness:
                 task.set_config(key="generation_kwargs", value=dict(asked.generation), update=True)
 
 
+@cache
+def _manager(kind: Any, defaults: bool) -> Any:
+    """lm-eval's list of tasks: with its defaults it reads thousands of files, so only once."""
+    return kind(include_defaults=defaults)
+
+
 def _said(error: Exception) -> str:
     """What an error says; some say nothing but their type."""
-    text = str(error).strip()
+    text = without_keys(str(error).strip())
     if "unsafe" in text:
         return f"{text} (--confirm-run-unsafe-code runs what the model wrote on this machine)"
+    if "max tokens to generate" in text:
+        return f"{text} (--gen-kwargs max_gen_toks=N asks for fewer)"
     return text or type(error).__name__
 
 

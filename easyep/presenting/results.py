@@ -81,8 +81,10 @@ def _memory(told: Told, root: Path, chosen: Selection) -> Drawn:
     inside, source = inspect(root), Source.open(root)
     gone = round(bytes_per_expert(source.layout) * (chosen.num_experts - chosen.keep))
     before, after = inside.bytes + gone, inside.bytes
+    scale, unit = (1e9, "GB") if before >= 1e9 else (1e6, "MB")
     told.facts["size"] = (
-        f"{before / 1e9:,.3f} GB before, {after / 1e9:,.3f} GB after ({after / before:.1%})"
+        f"{before / scale:,.1f} {unit} before, {after / scale:,.1f} {unit} after "
+        f"({after / before:.1%})"
     )
     experts = round(bytes_per_expert(source.layout) * chosen.keep)
     rest = inside.bytes - experts
