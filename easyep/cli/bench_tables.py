@@ -186,13 +186,14 @@ def _gains(title: str, gains: "tuple[Gain, ...]") -> None:
             [
                 f"{each.workload.input_len}+{each.workload.output_len}",
                 batch if batch == other else f"{batch} against {other}",
-                *(_ratio(each, name) for name in ("prefill_throughput", "decode_throughput")),
+                *(_ratio(each, f"{name}_throughput") for name in ("prefill", "decode", "output")),
                 f"{each.per_byte['decode_throughput']:.2f}"
                 if "decode_throughput" in each.per_byte
                 else "-",
             ]
         )
-    columns = ["lengths", "batch", "prefill per instance", "decode per instance", "decode per byte"]
+    columns = ["lengths", "batch", *(f"{n} per instance" for n in ("prefill", "decode", "output"))]
+    columns.append("decode per byte")
     print_table(title, columns, rows)
 
 
