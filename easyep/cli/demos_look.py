@@ -11,7 +11,7 @@ from easyep.artifacts import Demo, TokenSequence
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, say
 from easyep.cli.sections import command
-from easyep.demonstrations import catalogue, quality
+from easyep.demonstrations import catalogue, checks, quality
 from easyep.demonstrations.conversation import STYLES
 from easyep.errors import DemosError
 from easyep.registry import unknown_name
@@ -81,6 +81,7 @@ def show_command(
 
 @command("check", epilog="\b\nExample:\n  easyep demos check mine.jsonl --against eval/items.jsonl")
 @click.argument("file", metavar="FILE|DOMAIN")
+@options.run_programs
 @click.option(
     "--against",
     multiple=True,
@@ -89,22 +90,37 @@ def show_command(
 )
 @options.common
 def check_command(
-    file: str, against: tuple[str, ...], as_json: bool, quiet: bool, debug: bool
+    file: str,
+    run_programs: bool,
+    against: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
 ) -> None:
     """Look for duplicates, gaps, wrong answers, leaks of evaluation items and imbalance.
 
     Exits with 1 if anything but imbalance was found.
     """
     demos = demonstrations.read(demonstrations.file_or_domain(file))
-    findings = quality.inspect(demos, quality.texts_of(against or quality.own_items()))
+    findings = quality.inspect(
+        demos, quality.texts_of(against or quality.own_items()), run_programs=run_programs
+    )
+    programs = sum(checks.runs_program(demo.metadata.get("check")) for demo in demos)
+    not_run = 0 if run_programs else programs
     if as_json:
-        print_json({"demos": len(demos), "findings": [vars(finding) for finding in findings]})
+        listed = [vars(finding) for finding in findings]
+        print_json({"demos": len(demos), "not_run": not_run, "findings": listed})
     else:
         for finding in findings:
             print(f"{finding.where}: {finding.kind}: {finding.what}")
         counts = Counter(finding.kind for finding in findings)
         told = ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "nothing to complain about"
         say(f"{len(demos)} demonstrations: {told}")
+        if not_run:
+            say(
+                f"programs in {not_run} of the answers were not run; --run-programs runs them, "
+                "with limits, on this machine"
+            )
     if any(finding.kind != "imbalance" for finding in findings):
         raise click.exceptions.Exit(1)
 

@@ -120,7 +120,7 @@ def build_command(
     metavar="S",
     default=1800.0,
     show_default=True,
-    help="Seconds without an answer after which a request is repeated.",
+    help="Seconds in which the whole answer must come, or the request is repeated.",
 )
 @click.option(
     "--retries",
@@ -140,6 +140,7 @@ def build_command(
 @click.option(
     "--check", is_flag=True, help="Keep right answers only, where the prompt has a check."
 )
+@options.run_programs
 @options.seed
 @options.common
 def generate_command(
@@ -149,6 +150,7 @@ def generate_command(
     output: str,
     concurrency: int,
     check: bool,
+    run_programs: bool,
     seed: int,
     as_json: bool,
     quiet: bool,
@@ -167,15 +169,25 @@ def generate_command(
         "temperature": asking["temperature"],
         "seed": seed,
     }
+    if check and not run_programs:
+        generating.refuse_programs(demos)  # before a large model is loaded
+    asker = _asker(model, server, asking, sampling)
     with progress_bars(quiet) as progress:
         made = generating.generate(
             demos,
-            _asker(model, server, asking, sampling),
+            asker.answer,
             f"{output}.answers",
             settings=json.dumps([model, sampling]),
             concurrency=concurrency,
             check=check,
+            run_programs=run_programs,
             progress=progress,
+        )
+    as_text = isinstance(asker, InProcess) and asker.tools_as_text
+    if as_text and not as_json:
+        say(
+            f"warning: the chat template of {model} leaves tools out; they, their calls and "
+            "results were written into the messages as text"
         )
     left = [f"{n} {state}" for state in generating.LEFT_OUT if (n := made.counts.get(state))]
     if not made.lines:
@@ -185,7 +197,14 @@ def generate_command(
         )
     write_lines(output, made.lines)
     if as_json:
-        print_json({"output": output, "counts": dict(made.counts), "failure": made.failure})
+        print_json(
+            {
+                "output": output,
+                "counts": dict(made.counts),
+                "failure": made.failure,
+                "tools_as_text": as_text,
+            }
+        )
     else:
         told = f"; left out: {', '.join(left)}" if left else ""
         say(f"{output}: {len(made.lines)} of {len(demos)} answers kept{told}")
@@ -195,15 +214,15 @@ def generate_command(
 
 def _asker(
     model: str, server: str | None, asking: Mapping[str, Any], sampling: Mapping[str, Any]
-) -> generating.Ask:
+) -> Server | InProcess:
     if server is not None:
         key = os.environ.get(asking["api_key_variable"], "")
         return Server(
             server, model, key, sampling, retries=asking["retries"], timeout=asking["timeout"]
-        ).answer
+        )
     path = models.resolve(model).path
     loaded = loading.load_model(path), loading.load_tokenizer(path)
-    return InProcess(*loaded, **sampling).answer
+    return InProcess(*loaded, **sampling)
 
 
 def write_lines(path: str, lines: Iterable[Mapping[str, Any]]) -> None:

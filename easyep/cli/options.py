@@ -77,6 +77,11 @@ seed = click.option(
     show_default=True,
     help="For random choices.",
 )
+run_programs = click.option(
+    "--run-programs",
+    is_flag=True,
+    help="Do checks that run programs of answers, with limits, on this machine.",
+)
 mtp = _choice(
     "mtp",
     MTP_CHOICES,

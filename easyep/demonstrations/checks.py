@@ -68,6 +68,11 @@ def check(answer: str, spec: Mapping[str, Any]) -> str:
         raise DemosError(f"a check of kind {kind!r} cannot be done so: {error}") from None
 
 
+def runs_program(spec: Any) -> bool:
+    """Whether doing this check runs a program that stands in an answer."""
+    return isinstance(spec, Mapping) and spec.get("kind") == "program"
+
+
 def second_results(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the `program` of each check prints: its answer, derived another way.
 

@@ -13,20 +13,23 @@ def domains(calibration: str = "") -> list[str]:
     return sorted(path.stem for path in _folder(calibration).glob("*.jsonl"))
 
 
-def domain_file(name: str, calibration: str = "") -> Path:
+def domain_file(
+    name: str, calibration: str = "", *, otherwise: str = "--demos FILE.jsonl takes your own"
+) -> Path:
     """The demonstrations of the domain `name`.
 
     Args:
         name: for example ``"math"``.
         calibration: the subfolder that a model reads its demonstrations from, see
             `recipes/models.yaml`.
+        otherwise: what the error says that one can do instead.
 
     Raises:
         UnknownNameError: there is no such domain for this model.
     """
     known = domains(calibration)
     if name not in known:
-        raise unknown_name("domain", name, known, "--demos FILE.jsonl takes your own")
+        raise unknown_name("domain", name, known, otherwise)
     return _folder(calibration) / f"{name}.jsonl"
 
 
@@ -38,7 +41,7 @@ def file_or_domain(name: str, calibration: str = "") -> Path:
     """
     if os.sep in name or name.endswith((".jsonl", ".json")) or Path(name).is_file():
         return Path(name)
-    return domain_file(name, calibration)
+    return domain_file(name, calibration, otherwise="a path to a JSONL file also does")
 
 
 def parse_weighted(text: str) -> tuple[str, float]:

@@ -69,6 +69,7 @@ def generate(
     settings: str = "",
     concurrency: int = 8,
     check: bool = False,
+    run_programs: bool = False,
     progress: Progress = SILENT,
 ) -> Generated:
     """Ask for the answer to each prompt and keep those that are whole and, if asked, right.
@@ -81,12 +82,15 @@ def generate(
         settings: tells apart answers of different models or sampling in one journal.
         concurrency: how many questions are under way at once.
         check: leave out answers that fail the `check` of their demonstration.
+        run_programs: do so also where that runs a program of the answer, on this machine.
         progress: hears of each answer.
 
     Raises:
         ServerRefusedError: the server would refuse every request.
-        DemosError: there was no answer to any prompt.
+        DemosError: there was no answer to any prompt, or a check needs `run_programs`.
     """
+    if check and not run_programs:
+        refuse_programs(demos)
     prompts = [prompt_messages(demo) for demo in demos]
     keys = [_key(p, d, settings) for p, d in zip(prompts, demos, strict=True)]
     record = _Journal(Path(journal))
@@ -114,6 +118,15 @@ def generate(
     if failure and counts["failed"] == len(demos):
         raise DemosError(failure)
     return Generated(tuple(lines), dict(counts), failure)
+
+
+def refuse_programs(demos: Sequence[Demo]) -> None:
+    """Raises DemosError if checking answers to these prompts runs programs."""
+    if count := sum(checks.runs_program(demo.metadata.get("check")) for demo in demos):
+        raise DemosError(
+            f"answers to {count} of {len(demos)} prompts are checked by running programs that the "
+            "model writes; --run-programs (run_programs) allows that on this machine"
+        )
 
 
 def _answers(

@@ -4,12 +4,17 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from easyep.demonstrations import conversation
 from easyep.demonstrations.server import Answer, split_thinking
 from easyep.errors import DemosError
 
 
 class InProcess:
     """A model in memory; one question at a time.
+
+    Attributes:
+        tools_as_text: the chat template left out tools or calls, so that they were written into
+            the messages, as for calibration.
 
     Args:
         model: a transformers causal language model.
@@ -27,6 +32,7 @@ class InProcess:
         self._model, self._tokenizer = model, tokenizer
         self._max_tokens, self._temperature, self._seed = max_tokens, temperature, seed
         self._lock = threading.Lock()
+        self.tools_as_text = False
 
     def answer(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> Answer:
         """Ask.
@@ -36,16 +42,9 @@ class InProcess:
         """
         import torch
 
-        try:
-            prompt = self._tokenizer.apply_chat_template(
-                list(messages),
-                tools=list(tools) or None,
-                add_generation_prompt=True,
-                return_tensors="pt",
-                return_dict=True,
-            )
-        except Exception as error:  # templates raise what they like
-            raise DemosError(f"the chat template refuses the messages: {error}") from None
+        prompt = self._tokenizer(
+            self._prompt(messages, tools), add_special_tokens=False, return_tensors="pt"
+        )
         length = prompt["input_ids"].shape[1]
         limit = getattr(self._model.config, "max_position_embeddings", None)
         room = self._max_tokens if limit is None else min(self._max_tokens, limit - length)
@@ -68,3 +67,22 @@ class InProcess:
             return Answer("", text.replace("<think>", "", 1).strip(), finish="length")
         thought, content = split_thinking(text)
         return Answer(content, thought, finish="stop" if finished else "length")
+
+    def _prompt(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
+        """What the chat template writes before the answer, with everything that was asked."""
+        refusal: Exception | None = None
+        for told, options in conversation.forms(messages, tools, thinking=False):
+            # Whether to think is left to the template, as a server leaves it.
+            given = {"tools": options["tools"]} if options.get("tools") else {}
+            try:
+                text: str = self._tokenizer.apply_chat_template(
+                    told, tokenize=False, add_generation_prompt=True, **given
+                )
+            except Exception as error:  # templates raise what they like
+                refusal = refusal or error
+                continue
+            if conversation.shows(text, told, given.get("tools", ())):
+                self.tools_as_text |= bool(tools) and not given
+                return text
+        why = f"the chat template refuses the messages: {refusal}"
+        raise DemosError(why if refusal else "the chat template leaves out part of the messages")

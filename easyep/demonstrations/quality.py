@@ -59,15 +59,19 @@ def answer_of(demo: Demo) -> str:
 
 
 def inspect(
-    demos: Sequence[Demo], against: Mapping[str, Iterable[str]] | None = None
+    demos: Sequence[Demo],
+    against: Mapping[str, Iterable[str]] | None = None,
+    *,
+    run_programs: bool = False,
 ) -> list[Finding]:
     """Everything that is doubtful about the demonstrations of one file.
 
     Args:
         demos: of one domain.
         against: texts that must not be among them, such as evaluation items, by a name for them.
+        run_programs: do checks that run programs of the answers, on this machine.
     """
-    findings = [f for demo in demos for f in _alone(demo)]
+    findings = [f for demo in demos for f in _alone(demo, run_programs)]
     findings += near_duplicates(demos)
     for name, texts in (against or {}).items():
         findings += leaks(demos, name, texts)
@@ -152,7 +156,7 @@ def _strings(line: str) -> list[str]:
     return texts
 
 
-def _alone(demo: Demo) -> list[Finding]:
+def _alone(demo: Demo, run_programs: bool) -> list[Finding]:
     """What is doubtful about one demonstration by itself."""
     if "input_ids" in demo.content or "text" in demo.content:
         return []
@@ -165,6 +169,8 @@ def _alone(demo: Demo) -> list[Finding]:
     elif answer.count("```") % 2 or _BROKEN.search(answer):
         findings.append(Finding("truncated", demo.origin, "its answer seems to break off"))
     spec = demo.metadata.get("check")
+    if checks.runs_program(spec) and not run_programs:
+        return findings
     # Sessions are played again by the tests of the domains, not here: their setup is a script.
     if spec is not None and not (isinstance(spec, Mapping) and spec.get("kind") == "session"):
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from easyep.addresses import without_keys
+from easyep.demonstrations.deadline import Deadline
 from easyep.errors import DemosError, ServerRefusedError
 
 # What may go away by itself: time-outs, conflicts, rate limits, restarts of a server.
@@ -18,7 +19,7 @@ _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 # What every other request would meet as well.
 _FINAL = {401, 403, 404}
 _LONGEST_WAIT = 60.0
-_LARGEST_REPLY = 1 << 26  # bytes; the longest answers have some hundred thousand
+_LARGEST_REPLY = 1 << 24  # bytes; the longest answers have some hundred thousand
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Server:
         api_key: sent as a bearer token; empty for none.
         sampling: further fields of the request, such as ``max_tokens`` and ``temperature``.
         retries: attempts after the first one.
-        timeout: seconds without an answer after which an attempt has failed.
+        timeout: seconds after which an attempt without the whole answer has failed.
         first_wait: seconds before the second attempt; each later one waits twice as long.
     """
 
@@ -110,12 +111,30 @@ class Server:
             raise DemosError(said) from None
         if self.api_key:  # for this server alone, not for one that it sends us to
             asked.add_unredirected_header("Authorization", f"Bearer {self.api_key}")
+        with Deadline(self.timeout) as deadline:
+            try:
+                body = self._read(asked, deadline)
+            except UnavailableError:
+                if not deadline.late:
+                    raise
+            # What was cut off can look broken as well as whole.
+            if deadline.late:
+                raise UnavailableError(f"no whole answer within {self.timeout:g} s")
         try:
-            with urllib.request.urlopen(asked, timeout=self.timeout) as response:
-                body = response.read(_LARGEST_REPLY + 1)
-                if len(body) > _LARGEST_REPLY:
-                    raise UnavailableError("the reply has no end")
-                return json.loads(body)
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            raise UnavailableError("what came back is not JSON") from None
+
+    def _read(self, asked: urllib.request.Request, deadline: Deadline) -> bytes:
+        """The reply to a request.
+
+        Raises:
+            ServerRefusedError, DemosError: it is a refusal.
+            UnavailableError: there is none, or it is too large.
+        """
+        try:
+            with deadline.open(asked) as response:
+                body: bytes = response.read(_LARGEST_REPLY + 1)
         except urllib.error.HTTPError as error:
             reason = f"HTTP {error.code}: {_reason(error)}"
             if error.code in _PASSING:
@@ -126,10 +145,11 @@ class Server:
             raise UnavailableError(f"no connection ({error.reason})") from None
         except TimeoutError:
             raise UnavailableError(f"no answer within {self.timeout:g} s") from None
-        except (ConnectionError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise UnavailableError(f"the connection broke off ({type(error).__name__})") from None
-        except (ValueError, RecursionError):
-            raise UnavailableError("what came back is not JSON") from None
+        if len(body) > _LARGEST_REPLY:
+            raise UnavailableError(f"the reply is larger than {_LARGEST_REPLY >> 20} MiB")
+        return body
 
 
 def _with_ids(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

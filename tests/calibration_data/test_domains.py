@@ -1,9 +1,12 @@
 """The domains that come with easyep hold what they promise, and their answers are right."""
 
+import json
 import re
+from collections import Counter
 
 import pytest
 
+from easyep import cli
 from easyep.demonstrations import catalogue, checks, domain_file, domains, programs, quality, read
 
 DIFFICULTIES = {"easy", "medium", "hard"}
@@ -45,7 +48,7 @@ def test_nothing_is_doubtful(domain):
         if programs.LANGUAGES[demo.metadata.get("check", {}).get("language", "python")].available
     ]
     assert checkable
-    assert quality.inspect(checkable) == []
+    assert quality.inspect(checkable, run_programs=True) == []
 
 
 def test_a_second_way_leads_to_the_same_answers(domain):
@@ -65,6 +68,44 @@ def test_every_key_of_a_choice_has_a_second_derivation(domain):
         spec = demo.metadata.get("check", {})
         if spec.get("kind") == "choice":
             assert spec.get("program") or len(spec["derivation"]) > 60, demo.origin
+
+
+def test_no_letter_is_the_best_guess(domain):
+    choices = [d for d in domain[1] if d.metadata.get("check", {}).get("kind") == "choice"]
+    keys = Counter(demo.metadata["check"]["answer"] for demo in choices)
+    if choices:
+        assert set(keys) == set("ABCD")
+        assert max(keys.values()) - min(keys.values()) <= 1, keys
+
+
+def test_keys_and_letters_in_the_answer_agree(domain):
+    for demo in domain[1]:
+        if demo.metadata.get("check", {}).get("kind") == "choice":
+            asked, answer = (m["content"] for m in demo.content["messages"][-2:])
+            options = re.findall(r"^([A-D])\. .+$", asked, re.M)
+            assert options == list("ABCD"), demo.origin
+            assert answer.endswith(f"Answer: **{demo.metadata['check']['answer']}**"), demo.origin
+
+
+def test_thinking_is_more_than_a_note(domain):
+    name, demos = domain
+    thoughts = [
+        "".join(m.get("reasoning_content") or "" for m in demo.content["messages"])
+        for demo in demos
+    ]
+    assert min(map(len, thoughts)) >= 70, name
+    assert len({thought[:12] for thought in thoughts}) > 0.9 * len(demos)
+
+
+def test_some_documents_are_long():
+    lengths = sorted(
+        len(part.split())
+        for demo in read(domain_file("documents"))
+        for part in re.findall(
+            r"<document>\n(.*?)\n</document>", demo.content["messages"][0]["content"], re.S
+        )
+    )
+    assert 3000 < lengths[-3] <= lengths[-1] < 4500
 
 
 def test_sessions_print_what_they_show(domain):
@@ -96,3 +137,15 @@ def test_the_readme_lists_what_is_there(root):
             re.M,
         ), f"the row of {name} is out of date: easyep demos table writes it"
     assert catalogue.topics() in text
+
+
+def test_the_list_agrees_with_the_readme(root, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["list", "domains", "--json"])
+    listed = {
+        row["name"]: str(row["demonstrations"])
+        for row in json.loads(capsys.readouterr().out)["domains"]
+        if row["for model"] == "any"
+    }
+    text = (root / "calibration_data" / "README.md").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^\| (\w+) \| (\d+) \|", text, re.M)) == listed

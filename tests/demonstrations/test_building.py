@@ -34,7 +34,15 @@ ROWS = {
         "Incorrect Answer 3": "d",
         "High-level domain": "Physics",
     },
-    "paper-finance": {"Question": "q", "A": "1", "B": "2", "C": "3", "D": "4", "Answer": "B"},
+    "paper-finance": {
+        "Unnamed: 0": 7,
+        "Question": "q",
+        "A": "1",
+        "B": "2",
+        "C": "3",
+        "D": "4",
+        "Answer": "B",
+    },
     "paper-medicine": {
         "question": "q",
         "options": {"A": "1", "B": "2"},
@@ -93,6 +101,15 @@ def test_ready_recipes_fit_the_columns_of_their_data_sets(name, tmp_path):
         assert "a" in messages[-1]["content"]
     if "check" in lines[0]:
         assert lines[0]["check"]["answer"]
+
+
+def test_columns_without_known_names_are_taken_by_position():
+    read = building.BuildRecipe.from_mapping(read_yaml(building.recipe_file("paper-finance")))
+    row = dict(zip("nopqrst", [7, "問", "甲", "乙", "丙", "丁", "C\n"], strict=True))
+    line = next(building.build(read, rows=[row]))
+    asked = line["messages"][0]["content"]
+    assert asked.startswith("問\n\nA. 甲\nB. 乙\nC. 丙\nD. 丁\n\n")
+    assert line["check"] == {"kind": "choice", "answer": "C"}
 
 
 def test_thinking_is_told_apart():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from easyep.demonstrations import domain_file, domains, parse_weighted
+from easyep.demonstrations import domain_file, domains, file_or_domain, parse_weighted
 from easyep.errors import DemosError, UnknownNameError
 
 
@@ -14,6 +14,11 @@ def test_the_demo_model_has_its_own_domains():
 def test_an_unknown_domain_suggests_the_closest():
     with pytest.raises(UnknownNameError, match=r"did you mean 'math'.*--demos FILE"):
         domain_file("maths", "demo")
+
+
+def test_where_a_file_does_as_well_the_error_says_so():
+    with pytest.raises(UnknownNameError, match=r"did you mean 'math'.*a path to a JSONL file"):
+        file_or_domain("maths")
 
 
 @pytest.mark.parametrize("name", ["../demo/math", "demo/math", ".", ""])

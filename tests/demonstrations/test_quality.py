@@ -63,9 +63,29 @@ def test_answers_that_are_not_whole_or_not_right(answer, metadata, kind):
     ],
 )
 def test_checks_that_cannot_be_done_are_findings(check):
-    (finding,) = quality.inspect([demo("question", "Answer: yes.", check=check)])
+    asked = [demo("question", "Answer: yes.", check=check)]
+    (finding,) = quality.inspect(asked, run_programs=True)
     assert finding.kind == "wrong"
     assert "cannot be checked" in finding.what
+
+
+def test_programs_run_with_leave_only(capsys, tmp_path):
+    mark = tmp_path / "ran"
+    spec = {"kind": "program", "tests": f"open({str(mark)!r}, 'w')"}
+    made = demo("question", "```python\nx = 1 / 0\n```", check=spec)
+    assert kinds(made) == []
+    file = tmp_path / "d.jsonl"
+    file.write_text(json.dumps(dict(made.content) | dict(made.metadata)) + "\n")
+    code, out, err = run(capsys, "check", file)
+    assert (code, out) == (0, "")
+    assert "programs in 1 of the answers were not run; --run-programs runs them" in err
+    code, out, _ = run(capsys, "check", file, "--json")
+    assert (code, json.loads(out)["not_run"]) == (0, 1)
+    code, out, err = run(capsys, "check", file, "--run-programs")
+    assert code == 1
+    assert "ZeroDivisionError" in out
+    assert "not run" not in err
+    assert not mark.exists()
 
 
 def test_leaks_are_runs_of_words_in_question_or_answer():
@@ -109,7 +129,7 @@ def test_the_check_command(capsys, tmp_path):
     assert "2 demonstrations: 1 duplicate" in err
     code, out, _ = run(capsys, "check", "chat", "--json")
     assert code == 0
-    assert json.loads(out) == {"demos": 26, "findings": []}
+    assert json.loads(out) == {"demos": 26, "not_run": 0, "findings": []}
 
 
 def test_the_show_command(capsys, tmp_path):
