@@ -61,13 +61,11 @@ class Deadline:
 
 
 class _Watched(http.client.HTTPConnection):
-    def __init__(self, *args: Any, deadline: Deadline, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._deadline = deadline
+    deadline: Deadline
 
     def connect(self) -> None:
         super().connect()
-        self._deadline.watch(self.sock)
+        self.deadline.watch(self.sock)
 
 
 class _WatchedTls(http.client.HTTPSConnection, _Watched):
@@ -77,7 +75,7 @@ class _WatchedTls(http.client.HTTPSConnection, _Watched):
 class _Http(urllib.request.HTTPHandler):
     def __init__(self, deadline: Deadline) -> None:
         super().__init__()
-        self._made = functools.partial(_Watched, deadline=deadline)
+        self._made = functools.partial(_made, _Watched, deadline)
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(self._made, req)
@@ -86,7 +84,13 @@ class _Http(urllib.request.HTTPHandler):
 class _Https(urllib.request.HTTPSHandler):
     def __init__(self, deadline: Deadline) -> None:
         super().__init__()
-        self._made = functools.partial(_WatchedTls, deadline=deadline)
+        self._made = functools.partial(_made, _WatchedTls, deadline)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(self._made, req)
+
+
+def _made(kind: type[_Watched], deadline: Deadline, host: str, **options: Any) -> _Watched:
+    made = kind(host, **options)
+    made.deadline = deadline
+    return made

@@ -19,7 +19,7 @@ class Api(ThreadingHTTPServer):
         self.plan = {question: list(steps) for question, steps in plan.items()}
         self.requests, self.lock, self.running, self.most = [], threading.Lock(), 0, 0
         self.over = threading.Event()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def handle_error(self, request, client_address):
         pass  # clients that hang up are part of the tests
