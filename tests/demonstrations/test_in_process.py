@@ -18,7 +18,7 @@ from easyep.resources import demo_model
 from tests.demonstrations.test_chat_templates import ASKED, CALLED, FAMILIES, FOLDER, TOOL
 
 # Their templates write calls, but not which tools there are; or neither.
-KNOW_NO_TOOLS = {"deepseek_r1", "mixtral"}
+KNOW_NO_TOOLS = {"deepseek_r1", "deepseek_v31", "mixtral"}
 
 
 class Recorder:
