@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 import easyep
-from easyep.criteria import BUILT_IN, CRITERIA, Layer
-from easyep.errors import ArtifactError, UnknownNameError
+from easyep.criteria import (
+    BUILT_IN,
+    CRITERIA,
+    Layer,
+    RoutedCriterion,
+    needs_record,
+    scores_pairs,
+)
+from easyep.errors import ArtifactError, PluginError, UnknownNameError
 from tests.criteria.test_family import by_loops
 from tests.records import observations, routed_tokens
 
@@ -158,3 +165,73 @@ def test_a_package_that_is_broken(tmp_path, target, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_an_entry_point_leads_to_is_a_criterion(tmp_path, monkeypatch, register):
+    """A class is called, an object is taken as it is, a decorated function is known by its name."""
+    module = """
+        import easyep
+
+        class ByClass:
+            summary = "All alike."
+
+            def score_weights(self, weights, layer):
+                return [1.0] * layer.num_experts
+
+        AN_OBJECT = ByClass()
+
+        @easyep.criterion("by-decorator")
+        def decorated(tokens):
+            return tokens.weights
+    """
+    names = {"by-class": "ByClass", "by-object": "AN_OBJECT", "by-decorator": "decorated"}
+    lines = [f"{name} = criteria_of_mine:{thing}" for name, thing in names.items()]
+    installed(tmp_path, "[easyep.criteria]\n" + "\n".join(lines), "")
+    (tmp_path / "criteria_of_mine.py").write_text(textwrap.dedent(module))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "criteria_of_mine", raising=False)
+    monkeypatch.setattr(CRITERIA, "_group", "easyep.criteria")
+    assert CRITERIA["by-class"].summary == "All alike."
+    assert CRITERIA["by-class"] is not CRITERIA["by-object"]
+    assert CRITERIA["by-object"] is sys.modules["criteria_of_mine"].AN_OBJECT
+    assert isinstance(CRITERIA["by-decorator"], RoutedCriterion)
+    assert not needs_record("by-class")
+    assert needs_record("by-decorator")
+
+
+def test_an_entry_point_that_leads_to_a_plain_function_is_refused(tmp_path, monkeypatch, register):
+    installed(
+        tmp_path,
+        "[easyep.criteria]\nplain = plain_function:plain\n",
+        "",
+    )
+    (tmp_path / "plain_function.py").write_text("def plain(tokens): return tokens.weights\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(CRITERIA, "_group", "easyep.criteria")
+    with pytest.raises(PluginError, match=r"needs the decorator easyep\.criterion"):
+        CRITERIA["plain"]
+
+
+def test_whether_a_criterion_needs_a_record_or_scores_pairs():
+    assert [name for name in sorted(BUILT_IN) if not needs_record(name)] == [
+        "aimer",
+        "random",
+        "router-norm",
+    ]
+    assert [name for name in sorted(BUILT_IN) if scores_pairs(name)] == ["hope"]
+    for ask in (needs_record, scores_pairs):
+        with pytest.raises(UnknownNameError):
+            ask("easyep")
+
+
+def test_a_route_of_weight_0_is_none():
+    """A token that took one expert only counts once, and moves no mean."""
+    tokens = routed_tokens(tokens=2, experts=3, k=2)
+    tokens.expert_ids[:] = [[0, 1], [1, 2]]
+    tokens.weights[:] = [[1, 0], [0.5, 0.5]]
+    tokens.output_norms[:] = [[2, 8], [4, 6]]
+    layer = Layer(0, 3)
+    assert CRITERIA["frequency"].score(tokens, layer).tolist() == [1, 1, 1]
+    assert CRITERIA["ean"].score(tokens, layer).tolist() == [2, 4, 6]
+    assert CRITERIA["man"].score(tokens, layer).tolist() == [2, 4, 6]
+    assert CRITERIA["hope"].score(tokens, layer).tolist() == [[4, 0, 0], [0, 4, 6], [0, 6, 9]]

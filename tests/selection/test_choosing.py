@@ -11,6 +11,7 @@ from easyep import selection
 from easyep.architectures.router import Router
 from easyep.errors import SelectionError, UnknownNameError
 from tests import records
+from tests.checkpoint.progress import Recorder
 
 GROUPED = {"n_group": 4, "topk_group": 2}
 
@@ -152,3 +153,34 @@ def test_layers_keep_the_same_number():
     selection.check_allocation("uniform")
     with pytest.raises(UnknownNameError, match="load in no engine"):
         selection.check_allocation("global")
+
+
+def test_scores_may_be_a_file(tmp_path):
+    scores = records.scores({0: [0.1, 0.9, 0.5, 0.7]})
+    scores.save(tmp_path / "scores.json")
+    assert selection.select(tmp_path / "scores.json", 2) == selection.select(scores, 2)
+    assert selection.select(str(tmp_path / "scores.json")) == selection.select(scores, 2)
+
+
+def test_counts_of_an_alignment():
+    scores = records.scores({0: list(range(16))}, top_k=2)
+    assert selection.select(scores, 0.3, align=4).keep == 4
+    assert [each.keep for each in selection.nested(scores, [0.9, 0.3], align=4)] == [12, 4]
+
+
+def test_progress_is_told_of_every_layer_of_every_size():
+    progress = Recorder()
+    scores = records.scores({0: list(range(8)), 3: list(range(8))})
+    selection.nested(scores, [2, 4, 6], progress=progress)
+    assert progress.tasks == [("Choosing experts", 6, "layers")]
+    assert progress.done == 6
+
+
+def test_a_mask_that_fits_in_number_only():
+    router = Router(8, 2, 2, 1)
+    with pytest.raises(SelectionError, match=r"layer 1 .*\[4, 0\]"):
+        selection.from_mask([[1, 1, 1, 1, 0, 0, 0, 0]], [1], records.MODEL, router)
+    with pytest.raises(SelectionError, match="each token is routed to 2"):
+        selection.from_mask([[1, 0, 0, 0]], [1], records.MODEL, Router(4, 2))
+    one = selection.from_mask([[0, 1, 0, 0]], [1], records.MODEL, Router(4, 1))
+    assert (one.keep, one.criterion, one.num_experts) == (1, "mask", 4)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from easyep import mixing, selection
+from easyep.selection import max_min as module
 from easyep.selection.max_min import max_min
 from tests import records
 from tests.selection.choices import allowed, terms
@@ -65,3 +66,51 @@ def test_a_large_layer_is_solved_at_once():
     mean = np.mean([d / d.sum() for d in domains], axis=0)
     by_mean = [g * 32 + e for g in range(8) for e in np.argsort(-mean[g * 32 : g * 32 + 32])[:8]]
     assert fair >= least_share(domains, [1] * 4, by_mean)
+
+
+@pytest.mark.parametrize("found", [[], ["first"]], ids=["nothing", "only the first"])
+def test_where_time_runs_out_the_best_that_is_known_is_taken(monkeypatch, found):
+    """Nothing: the largest sum of shares. Only the least share: the choice that reached it."""
+    domains = [np.array([5.0, 5, 0, 0]), np.array([5.0, 0, 3, 2])]
+    solve = module.minimise
+    calls = []
+
+    def minimise(*arguments, **options):
+        calls.append(arguments)
+        return solve(*arguments, **options) if len(calls) <= len(found) else None
+
+    monkeypatch.setattr(module, "minimise", minimise)
+    kept = max_min(domains, [1, 1], terms(4, 2))
+    assert len(calls) == len(found) + 1
+    if not found:
+        assert kept == (0, 1)  # sums of shares: 1, 0.5, 0.3, 0.2
+    else:
+        assert least_share(domains, [1, 1], kept) == 0.5
+    assert max_min([np.zeros(4)], [1], terms(4, 2)) == (0, 1)
+
+
+def test_a_weight_says_how_much_less_a_domain_may_keep():
+    """With 0.5 the second may keep half the share of the first: both are content with (0, 1)."""
+    domains = [np.array([6.0, 4, 0, 0]), np.array([0.0, 5, 3, 2])]
+    assert max_min(domains, [1, 1], terms(4, 2)) == (0, 1)
+    assert max_min(domains, [0.5, 1], terms(4, 2)) == (1, 2)
+    assert max_min(domains, [1, 2], terms(4, 2)) == (1, 2)
+
+
+@pytest.mark.parametrize("experts", [8, 64, 65])
+def test_the_least_share_is_held_while_the_sum_grows(monkeypatch, experts):
+    """Exactly up to a size, and beyond it within a millionth."""
+    solve, calls = module.minimise, []
+
+    def minimise(objective, rows, low, high, integers, *, gap):
+        found = solve(objective, rows, low.copy(), high, integers, gap=gap)
+        calls.append((low[-1], gap, found[-1]))
+        return found
+
+    monkeypatch.setattr(module, "minimise", minimise)
+    domains = list(np.random.default_rng(0).exponential(size=(2, experts)))
+    max_min(domains, [1, 1], terms(experts, experts // 2))
+    (_, first_gap, share), (held, second_gap, _) = calls
+    assert first_gap == second_gap == (0 if experts <= 64 else 1e-6)
+    assert held < share
+    assert held == pytest.approx(share, rel=2e-9 if experts <= 64 else 2e-6)

@@ -8,10 +8,11 @@ import pytest
 from easyep import scoring, selection
 from easyep.criteria import CRITERIA, Layer
 from easyep.progress import SILENT
-from easyep.selection import pair_bound, pairs
+from easyep.selection import choosing, pair_bound, pairs
 from easyep.selection.pair_bound import lower_bound
 from easyep.selection.pairs import by_swaps, least_costly, unavoidable
 from tests import records
+from tests.checkpoint.progress import Recorder
 from tests.selection.choices import allowed, terms
 
 
@@ -114,6 +115,22 @@ def test_what_is_not_proven_is_said():
     assert re.search(r"at least \d+\.\d% of what it costs", sentence)
 
 
+def test_the_least_proven_layer_is_told(monkeypatch):
+    """Of two layers; with exactly as many experts as are solved exactly nothing is said."""
+    progress = Recorder()
+    scores = scoring.score(records.observations(experts=8, layers=(1, 2)), "hope")
+    monkeypatch.setattr(choosing, "PROVEN", 8)
+    selection.select(scores, 4, progress=progress)
+    assert not progress.said
+    monkeypatch.setattr(choosing, "PROVEN", 7)
+    monkeypatch.setattr(choosing, "unavoidable", lambda costs, kept, of: of.layer * 0.25)
+    selection.select(scores, 4, progress=progress)
+    assert "at least 25.0% of what it costs" in progress.said[0]
+    monkeypatch.setattr(choosing, "unavoidable", lambda costs, kept, of: 1.0)
+    selection.select(scores, 4, progress=progress)
+    assert "at least 100.0% of what it costs" in progress.said[1]
+
+
 @pytest.mark.parametrize("of", CASES, ids=range(len(CASES)))
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_bound_is_below_every_choice(of, seed):
@@ -136,3 +153,74 @@ def test_few_pairs_that_stand_out_do_not_spoil_the_bound():
     kept = least_costly(costs, of)
     assert unavoidable(costs, kept, of) > 0.9
     assert pair_bound._relaxed(costs, of) < 0.7 * cost(costs, kept)  # without a cap
+
+
+@pytest.mark.parametrize("found", [None, "worse", "better"])
+def test_the_program_s_answer_is_taken_where_it_is_better(monkeypatch, found):
+    costs, of = random_costs(6, 0), terms(6, 3)
+    order = sorted(allowed(of), key=lambda choice: cost(costs, choice))
+
+    def dropped(kept):
+        return ~np.isin(np.arange(6), kept)
+
+    answers = {"worse": dropped(order[-1]), "better": dropped(order[0])}
+    monkeypatch.setattr(pairs, "by_swaps", lambda *_: dropped(order[5]))
+    monkeypatch.setattr(pairs, "_by_program", lambda *_: answers.get(found))
+    assert least_costly(costs, of) == (order[0] if found == "better" else order[5])
+
+
+def test_up_to_a_size_the_program_is_asked(monkeypatch):
+    asked = []
+    monkeypatch.setattr(pairs, "_by_program", lambda costs, of: asked.append(len(costs)))
+    for experts in (pairs.PROVEN - 1, pairs.PROVEN, pairs.PROVEN + 1):
+        least_costly(random_costs(experts, 0), terms(experts, experts - 3))
+    assert asked == [pairs.PROVEN - 1, pairs.PROVEN]
+
+
+def dropped_by_steps(costs, of) -> list[int]:
+    """The search written plainly: the cost of every set that is looked at, from the beginning."""
+    size = len(of.groups[0])
+    dropped = set(np.flatnonzero(of.forbidden).tolist())
+    free = [e for e in range(len(costs)) if not of.protected[e]]
+
+    def of_group(experts, e) -> int:
+        return sum(other // size == e // size for other in experts)
+
+    def spent(experts) -> float:
+        return sum(float(costs[i, j]) for i in experts for j in experts)
+
+    while len(dropped) < len(costs) - of.keep:
+        next_ones = [e for e in free if e not in dropped and of_group(dropped, e) < size - of.quota]
+        dropped.add(min(next_ones, key=lambda e: spent({*dropped, e})))
+    while True:
+        swaps = [
+            dropped - {back} | {out}
+            for out in free
+            for back in dropped
+            if out not in dropped and not of.forbidden[back] and out // size == back // size
+        ]
+        better = min(swaps, key=spent, default=dropped)
+        if spent(better) > spent(dropped) - 1e-9:
+            return sorted(dropped)
+        dropped = better
+
+
+@pytest.mark.parametrize("of", CASES, ids=range(len(CASES)))
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_the_search_takes_the_steps_that_it_says(of, seed):
+    costs = random_costs(len(of.protected), seed)
+    assert np.flatnonzero(by_swaps(costs, of)).tolist() == dropped_by_steps(costs, of)
+
+
+def test_the_search_ends_where_nothing_costs_anything():
+    assert by_swaps(np.zeros((6, 6)), terms(6, 4)).tolist() == [True, True, *[False] * 4]
+    tiny = random_costs(6, 0) * 1e-300
+    assert np.flatnonzero(by_swaps(tiny, terms(6, 3))).size == 3
+
+
+def test_the_search_mends_a_wrong_beginning():
+    """Expert 0 is the cheapest alone and dear with every other one."""
+    costs = np.full((6, 6), 0.1)
+    np.fill_diagonal(costs, 1.0)
+    costs[0, 0], costs[0, 1:], costs[1:, 0] = 0.5, 5.0, 5.0
+    assert np.flatnonzero(by_swaps(costs, terms(6, 3))).tolist() == [1, 2, 3]

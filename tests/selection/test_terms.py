@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from easyep import selection
+from easyep.architectures.router import Router
 from easyep.errors import ArtifactError, SelectionError
-from easyep.selection.terms import named_experts
+from easyep.selection.terms import check_named, named_experts
 from tests import records
 
 GROUPED = {"n_group": 2, "topk_group": 1}
@@ -60,6 +61,39 @@ def test_files(tmp_path):
 def test_what_names_nothing(entry, message):
     with pytest.raises(SelectionError, match=message):
         named_experts(entry, [3, 4], 8)
+
+
+def test_files_name_layers_and_experts_that_there_are(tmp_path):
+    file = tmp_path / "experts.json"
+    file.write_text('{"7": [1]}')
+    with pytest.raises(SelectionError, match=r"experts\.json: there is no layer 7"):
+        named_experts(file, [3, 4], 8)
+    file.write_text('{"3": [-1]}')
+    with pytest.raises(SelectionError, match="there is no expert -1"):
+        named_experts(file, [3], 8)
+    file.write_text('{"3": [true]}')
+    with pytest.raises(SelectionError, match="must be integers"):
+        named_experts(file, [3], 8)
+
+
+def test_what_is_named_is_checked_before_there_are_scores():
+    router = Router(8, 2, 2, 1)
+    check_named("super-experts", (), [3, 4], router, keep=4, groups="balanced")
+    check_named(["super-experts", "0"], "7", [3, 4], router, keep=4, groups="balanced")
+    with pytest.raises(SelectionError, match="group 0 .*3 experts are protected, 2 are kept"):
+        check_named("3:0-2", (), [3, 4], router, keep=4, groups="balanced")
+    check_named("3:0-2", (), [3, 4], router, keep=4, groups="flatten")
+    with pytest.raises(SelectionError, match="there is no layer 9"):
+        check_named((), "9:0", [3, 4], router, keep=4, groups="flatten")
+
+
+@pytest.mark.parametrize("groups", ["balanced", "flatten"])
+def test_a_quota_may_be_filled_to_the_last_expert(groups):
+    scores = records.scores({0: [9, 8, 7, 6, 5, 4, 3, 2]}, **GROUPED)
+    how = {"protect": "2,3", "forbid": "4,5", "groups": groups}
+    if groups == "flatten":
+        how = {"protect": "2,3,6,7", "forbid": "0,1,4,5", "groups": groups}
+    assert selection.select(scores, 4, **how).layers[0] == (2, 3, 6, 7)
 
 
 def test_protected_experts_stay_and_forbidden_ones_go():
