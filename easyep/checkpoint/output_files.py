@@ -72,7 +72,7 @@ class Unit:
         layer: the decoder layer that they lie in; None = outside of all.
         at: where the first of them lies in the source.
         tensors: all of them, in order.
-        expert: the expert's new number; -1 where they are not one expert's.
+        expert: the expert's new number, as in its name; -1 where they are not one expert's.
     """
 
     layer: int | None

@@ -95,7 +95,7 @@ def _experts(layer: MoeLayer, kept: Sequence[int]) -> Iterator[Unit]:
             layer.place,
             _place(members[0].tensor),
             tuple(_whole(each.tensor, each.renumbered(new, len(kept))) for each in members),
-            expert=new,
+            expert=members[0].bank * len(kept) + new,
         )
 
 

@@ -57,7 +57,7 @@ def _quantisation_file(work: Plan, name: str) -> bytes:
 def check_extra(extra: Mapping[str, bytes], taken: set[str]) -> None:
     """Raises OutputError where a further file has no plain name, or one of the `taken`."""
     for name in extra:
-        if not name or Path(name).name != name:
+        if name in ("", "..") or Path(name).name != name:
             raise OutputError(f"the extra file {name!r} must be a plain file name")
         if name in taken:
             raise OutputError(f"the extra file {name!r} is written by the rewriter itself")

@@ -51,6 +51,13 @@ def test_extending_overrides_table_by_table() -> None:
     assert found.stacks[0].rules[1].name.pattern == "router"
 
 
+def test_numbers_of_rows_may_be_keys_of_the_configuration() -> None:
+    rows = "name = 'b'\nrows_per_expert = 'heads'\ntail = 'extra'\noptional = 'router'\naxis = 0"
+    found = read_definitions({"base": BASE.replace(r"name = 'mlp\.gate\.bias'", rows)})["base"]
+    rule = found.stacks[0].rules[2]
+    assert (rule.rows_per_expert, rule.tail, rule.optional) == ("heads", "extra", "router")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -67,6 +74,21 @@ def test_extending_overrides_table_by_table() -> None:
         (("[tensors.router]", "[tensors.route]"), "describes the part 'router'"),
         ((r"name = 'mlp\.gate\.bias'", "name = 'b'\naxis = -1"), "axis must be an integer >= 0"),
         ((r"name = 'mlp\.gate\.bias'", "name = 'b'\nstride = 1"), "unknown key 'stride'"),
+        ((r"name = 'mlp\.gate\.bias'", "name = 3"), r"\[tensors.bias\] name must be a string"),
+        ((r"name = 'mlp\.gate\.bias'", ""), r"\[tensors.bias\] name must be a string"),
+        ((r"name = 'mlp\.gate\.bias'", "name = 'b'\naxis = 'x'"), "axis must be an integer >= 0"),
+        ((r"name = 'mlp\.gate\.bias'", "name = 'b'\naxis = true"), "axis must be an integer >= 0"),
+        ((r"name = 'mlp\.gate\.bias'", "name = 'b'\nbank = -1"), "bank must be an integer >= 0"),
+        ((r"name = 'mlp\.gate\.bias'", "name = 'b'\ntail = -1"), "tail must be an integer >= 0"),
+        (
+            (r"name = 'mlp\.gate\.bias'", "name = 'b'\nrows_per_expert = 0"),
+            "rows_per_expert must be an integer >= 1",
+        ),
+        (
+            (r"name = 'mlp\.gate\.bias'", "name = 'b'\noptional = 1"),
+            "optional must be true, or the",
+        ),
+        (("[config]", "[observation]\nblock = 0\n[config]"), r"\[observation\] block must be"),
         (("summary", "scope = 'x'\nsummary"), "scope needs the regex groups"),
         (("summary", 'extends = "none"\nsummary'), "extends 'none', which does not exist"),
         (("summary", 'extends = "base"\nsummary'), "round in circles: base -> base"),

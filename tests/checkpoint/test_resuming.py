@@ -1,5 +1,7 @@
 """Cut short at any moment, a rewrite leaves no target, and the same rewrite goes on."""
 
+import errno
+import fcntl
 import json
 import os
 import random
@@ -161,6 +163,17 @@ def test_of_two_runs_at_once_the_second_is_refused(
 
     start(model, choose(model), target, check=at_the_same_time)
     assert asked == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_system_without_locks_is_used_all_the_same(
+    model: Path, choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(*_: Any) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    start(model, choose(model), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

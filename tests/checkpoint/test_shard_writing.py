@@ -171,3 +171,34 @@ def test_a_file_that_gives_back_other_bytes_is_an_error(
     with pytest.raises(OutputError, match="does not give back what was written"):
         written.writer.write({work.shards[1].name: work.shards[1].tensors}, written)
     written.writer.close()
+
+
+def test_a_file_that_became_shorter_is_an_error(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written(work, tmp_path / "out", read_back=True)
+    monkeypatch.setattr(os, "preadv", lambda *_: 0)
+    monkeypatch.setattr(Sources, "read_into", lambda self, room, shard, at: len(room))
+    with pytest.raises(OutputError, match="does not give back what was written to its bytes 0 to"):
+        written.writer.write({work.shards[0].name: work.shards[0].tensors}, written)
+    written.writer.close()
+    assert not written.finished
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 999])
+def test_a_disk_that_takes_a_few_bytes_at_a_time(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Of every block some bytes are written and read back at a time, until all are."""
+    pwrite: Callable[..., int] = os.pwrite
+    preadv: Callable[..., int] = os.preadv
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: pwrite(file, data[:at_once], at))
+    monkeypatch.setattr(
+        os, "preadv", lambda file, rooms, at: preadv(file, [rooms[0][: max(at_once, 50)]], at)
+    )
+    written = Written(work, tmp_path / "out", read_back=True)
+    some = {work.shards[0].name: work.shards[0].tensors}
+    written.writer.write(some, written)
+    written.writer.close()
+    files = expected(work)
+    written.check({name: files[name] for name in some})
