@@ -90,13 +90,15 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that the command line starts at once."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'easyep' has no attribute {name!r}")
-    value = getattr(import_module(f"easyep.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # or a type checker would take any name for one of the package
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used, so that the command line starts at once."""
+        if name not in _HOME:
+            raise AttributeError(f"module 'easyep' has no attribute {name!r}")
+        value = getattr(import_module(f"easyep.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -2,48 +2,21 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tomllib
-from itertools import chain
+from pathlib import Path
 
+import numpy
 import pytest
 import yaml
 
 
-def project(root):
-    return tomllib.loads((root / "pyproject.toml").read_text())["project"]
-
-
-def pins(path):
-    lines = [line for line in path.read_text().splitlines() if line and line[0] != "#"]
-    return dict(line.split("==") for line in lines)
-
-
-def version(text):
-    return tuple(int(part) for part in text.split("."))
-
-
-def test_pinned_versions_are_within_what_is_declared(root):
-    lines = [
-        *project(root)["dependencies"],
-        *chain(*project(root)["optional-dependencies"].values()),
-    ]
-    declared = {}
-    for line in lines:
-        if found := re.match(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", line):
-            declared[found[1]] = version(found[2])
-    pinned = {n: v for n, v in pins(root / "constraints.txt").items() if n in declared}
-    assert {"torch", "transformers", "lm-eval"} <= set(pinned)
-    for name, exact in pinned.items():
-        assert version(exact) >= declared[name], name
-
-
 def test_the_citation_names_the_licence_and_the_paper(root):
     citation = yaml.safe_load((root / "CITATION.cff").read_text())
-    assert citation["license"] == project(root)["license"]
-    assert citation["title"] == project(root)["name"]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert citation["license"] == project["license"]
+    assert citation["title"] == project["name"]
     assert any("2504.06792" in reference["url"] for reference in citation["references"])
 
 
@@ -61,14 +34,20 @@ def run_away(wheel, folder, *words):
     return done.stdout
 
 
-@pytest.mark.slow
-def test_the_wheel_works_away_from_the_repository(root, tmp_path):
+@pytest.fixture(scope="module")
+def wheel(root, tmp_path_factory) -> Path:
+    """The wheel, unpacked: a folder as an installer leaves it."""
+    folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, root], check=True)
-    [built] = tmp_path.glob("easyep-*.whl")
-    wheel = tmp_path / "site"
-    subprocess.run([*pip, "install", "--no-deps", "--target", wheel, built], check=True)
-    assert (wheel / "easyep" / "py.typed").is_file()
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, root], check=True)
+    [built] = folder.glob("easyep-*.whl")
+    site = folder / "site"
+    subprocess.run([*pip, "install", "--no-deps", "--target", site, built], check=True)
+    return site
+
+
+@pytest.mark.slow
+def test_the_wheel_works_away_from_the_repository(root, wheel, tmp_path):
     away = tmp_path / "away"
     away.mkdir()
     shown = ["--model", "demo", "--domain", "math", "--n-demos", "4"]
@@ -81,3 +60,74 @@ def test_the_wheel_works_away_from_the_repository(root, tmp_path):
         names = json.loads(run_away(wheel, away, "list", what, "--json"))[what]
         here = json.loads(run_away(root, away, "list", what, "--json"))[what]
         assert names == here
+
+
+# What a user's own checked program may rely on.
+TYPED = """
+from typing import assert_type
+
+import numpy as np
+import numpy.typing as npt
+
+import easyep
+
+
+@easyep.criterion("louder", reduce="mean")
+def louder(tokens: easyep.RoutedTokens) -> npt.NDArray[np.float32]:
+    return tokens.weights * tokens.output_norms**2
+
+
+def halved(model: str) -> easyep.Selection:
+    try:
+        observations = easyep.observe(model, domain="math")
+        scores = easyep.score(observations, criterion="louder")
+        assert_type(scores, easyep.Scores)
+        selection = easyep.select(scores, keep=0.5, groups="balanced")
+        assert_type(selection.layers[1], tuple[int, ...])
+        return selection
+    except easyep.EasyEPError as error:
+        raise SystemExit(str(error)) from None
+
+
+rewritten = easyep.rewrite("demo", halved("demo"), "out")
+assert_type(rewritten.bytes_after, int)
+assert_type(easyep.verify("out", source="demo").ok, bool)
+pruned = easyep.prune("demo", domain=["math", "code:0.5"], keep=0.5, output="again")
+assert_type(pruned.selection, easyep.Selection)
+assert_type(easyep.inspect("demo").experts, int)
+assert_type(easyep.compare("demo", "out", domain="math"), easyep.Comparison)
+"""
+WRONG = """
+import easyep
+
+easyep.select("scores.json", keep="half")
+easyep.no_such_name
+"""
+
+
+@pytest.mark.slow
+def test_a_user_s_program_is_checked_against_the_installed_package(wheel, tmp_path):
+    venv = [sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"]
+    subprocess.run(venv, check=True)
+    [site] = (tmp_path / "env").glob("lib/python*/site-packages")
+    (site / "easyep").symlink_to(wheel / "easyep")
+    (site / "numpy").symlink_to(Path(numpy.__file__).parent)  # torch would take minutes
+
+    python = ["--python-executable", tmp_path / "env" / "bin" / "python"]
+
+    def checked(program: str) -> str:
+        (tmp_path / "program.py").write_text(program)
+        done = subprocess.run(
+            [sys.executable, "-m", "mypy", "--strict", "--config-file=", *python, "program.py"],
+            cwd=tmp_path,
+            env={k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MYPYPATH")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    assert checked(TYPED).startswith("Success")
+    told = checked(WRONG)
+    assert 'Argument "keep" to "select" has incompatible type "str"; expected "float"' in told
+    assert 'Module has no attribute "no_such_name"' in told
