@@ -96,11 +96,6 @@ class Lane:
 _LANE: ContextVar[Lane | None] = ContextVar("easyep_lane", default=None)
 
 
-def in_lane() -> bool:
-    """Whether this code runs in a lane."""
-    return _LANE.get() is not None
-
-
 def wait(what: Any) -> Any:
     """Hand the baton to the driver until it resumes this lane; what it answered.
 

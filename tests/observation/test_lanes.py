@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from easyep.observation.lanes import Lane, in_lane, wait
+from easyep.observation.lanes import Lane, wait
 
 
 def test_lanes_run_one_at_a_time_and_get_their_answers() -> None:
@@ -60,13 +60,6 @@ def test_a_stopped_lane_unwinds_and_its_thread_ends() -> None:
 
 def test_a_lane_that_never_ran_can_be_stopped() -> None:
     Lane(lambda: None).stop()
-
-
-def test_code_knows_whether_it_runs_in_a_lane() -> None:
-    seen: list[bool] = []
-    Lane(lambda: seen.append(in_lane())).resume()
-    assert seen == [True]
-    assert not in_lane()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
