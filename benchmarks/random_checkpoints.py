@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import synthetic
 
 from easyep.checkpoint.headers import build_header, bytes_of
 
 HIDDEN, EXPERTS, INNER, VOCABULARY = 7168, 256, 2048, 129_280
 QWEN_VOCABULARY = 32_000
-Form = tuple[str, tuple[int, ...]]
+Form = synthetic.Form
 
 
 def _deepseek_config(moe_layers: int) -> dict[str, Any]:
@@ -98,43 +99,10 @@ def qwen3_moe(
     layers: int, hidden: int = 1024, inner: int = 512, experts: int = 64
 ) -> tuple[dict[str, Any], dict[str, Form]]:
     """A Qwen3-MoE in BF16: its configuration and its tensors."""
-    found: dict[str, Form] = {"model.embed_tokens.weight": ("BF16", (QWEN_VOCABULARY, hidden))}
-    for layer in range(layers):
-        prefix = f"model.layers.{layer}."
-        for part, rows in (("q_proj", 1), ("k_proj", 4), ("v_proj", 4), ("o_proj", 1)):
-            shape = (hidden // rows, hidden)
-            found[f"{prefix}self_attn.{part}.weight"] = ("BF16", shape)
-        for norm, size in (("self_attn.q_norm", 32), ("self_attn.k_norm", 32)):
-            found[f"{prefix}{norm}.weight"] = ("BF16", (size,))
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            found[f"{prefix}{norm}.weight"] = ("BF16", (hidden,))
-        found[f"{prefix}mlp.gate.weight"] = ("BF16", (experts, hidden))
-        for expert in range(experts):
-            name = f"{prefix}mlp.experts.{expert}."
-            found[f"{name}gate_proj.weight"] = ("BF16", (inner, hidden))
-            found[f"{name}up_proj.weight"] = ("BF16", (inner, hidden))
-            found[f"{name}down_proj.weight"] = ("BF16", (hidden, inner))
-    found["model.norm.weight"] = ("BF16", (hidden,))
-    found["lm_head.weight"] = ("BF16", (QWEN_VOCABULARY, hidden))
-    config = {
-        "architectures": ["Qwen3MoeForCausalLM"],
-        "model_type": "qwen3_moe",
-        "dtype": "bfloat16",
-        "hidden_size": hidden,
-        "intermediate_size": inner,
-        "moe_intermediate_size": inner,
-        "num_experts": experts,
-        "num_experts_per_tok": 8,
-        "norm_topk_prob": True,
-        "num_hidden_layers": layers,
-        "num_attention_heads": hidden // 32,
-        "num_key_value_heads": hidden // 128,
-        "head_dim": 32,
-        "vocab_size": QWEN_VOCABULARY,
-        "max_position_embeddings": 4096,
-        "tie_word_embeddings": False,
-    }
-    return config, found
+    numbers = {"layers": layers, "experts": experts, "hidden": hidden, "inner": inner}
+    numbers |= {"vocabulary": QWEN_VOCABULARY, "head": 32, "kv_heads": hidden // 128}
+    config = synthetic.qwen3_moe_config(**numbers)
+    return {**config, "max_position_embeddings": 4096}, synthetic.qwen3_moe(**numbers)
 
 
 def content(name: str, form: Form, draw: np.random.Generator) -> Iterator[bytes]:

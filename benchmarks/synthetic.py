@@ -57,23 +57,32 @@ def deepseek_config(layers: int, experts: int) -> dict[str, Any]:
     }
 
 
-def qwen3_moe(layers: int, experts: int, hidden: int, inner: int) -> dict[str, Form]:
+def qwen3_moe(
+    layers: int,
+    experts: int,
+    hidden: int,
+    inner: int,
+    *,
+    vocabulary: int = VOCABULARY,
+    head: int = HEAD,
+    kv_heads: int = 2,
+) -> dict[str, Form]:
     """Names, types and shapes of a Qwen3-MoE in BF16, which transformers runs."""
     tensors: dict[str, Form] = {}
 
     def weight(name: str, *shape: int) -> None:
         tensors[f"{name}.weight"] = ("BF16", shape)
 
-    weight("model.embed_tokens", VOCABULARY, hidden)
+    weight("model.embed_tokens", vocabulary, hidden)
     for layer in range(layers):
         prefix = f"model.layers.{layer}."
         for norm in ("input_layernorm", "post_attention_layernorm"):
             weight(prefix + norm, hidden)
         for norm in ("q_norm", "k_norm"):
-            weight(f"{prefix}self_attn.{norm}", HEAD)
+            weight(f"{prefix}self_attn.{norm}", head)
         weight(f"{prefix}self_attn.q_proj", hidden, hidden)
         for part in ("k_proj", "v_proj"):
-            weight(f"{prefix}self_attn.{part}", 2 * HEAD, hidden)
+            weight(f"{prefix}self_attn.{part}", kv_heads * head, hidden)
         weight(f"{prefix}self_attn.o_proj", hidden, hidden)
         weight(f"{prefix}mlp.gate", experts, hidden)
         for expert in range(experts):
@@ -81,11 +90,20 @@ def qwen3_moe(layers: int, experts: int, hidden: int, inner: int) -> dict[str, F
                 rows, columns = (hidden, inner) if part == "down_proj" else (inner, hidden)
                 weight(f"{prefix}mlp.experts.{expert}.{part}", rows, columns)
     weight("model.norm", hidden)
-    weight("lm_head", VOCABULARY, hidden)
+    weight("lm_head", vocabulary, hidden)
     return tensors
 
 
-def qwen3_moe_config(layers: int, experts: int, hidden: int, inner: int) -> dict[str, Any]:
+def qwen3_moe_config(
+    layers: int,
+    experts: int,
+    hidden: int,
+    inner: int,
+    *,
+    vocabulary: int = VOCABULARY,
+    head: int = HEAD,
+    kv_heads: int = 2,
+) -> dict[str, Any]:
     """The configuration of such a model."""
     return {
         "architectures": ["Qwen3MoeForCausalLM"],
@@ -100,10 +118,10 @@ def qwen3_moe_config(layers: int, experts: int, hidden: int, inner: int) -> dict
         "mlp_only_layers": [],
         "norm_topk_prob": True,
         "num_hidden_layers": layers,
-        "num_attention_heads": hidden // HEAD,
-        "num_key_value_heads": 2,
-        "head_dim": HEAD,
-        "vocab_size": VOCABULARY,
+        "num_attention_heads": hidden // head,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head,
+        "vocab_size": vocabulary,
         "tie_word_embeddings": False,
     }
 
