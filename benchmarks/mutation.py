@@ -1,0 +1,274 @@
+"""Do the tests notice when the code is wrong? Mutation testing of four rooms.
+
+    python benchmarks/mutation.py criteria
+    python benchmarks/mutation.py rewriting --minutes 4     # goes on where the last run stopped
+    python benchmarks/mutation.py rewriting --again         # only those that survived
+
+Each change of `mutants.py` is made in a process of its own, which runs the tests that reach the
+changed line, the fastest first, until one fails. A change that none notices survives: a test is
+missing, or the change makes no difference (survivors.yaml says why). Exits with 1 where one is not
+explained. Results are kept in build/mutation, one line of JSON for each change.
+"""
+
+import argparse
+import gc
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import coverage
+import pytest
+import yaml
+from _pytest.runner import runtestprotocol
+from mutants import Mutant, mutants
+from rooms import ROOT, SOURCES, TESTS, sources
+
+FOLDER = ROOT / "build" / "mutation"
+
+# A test that takes longer is left out, and no mutant has more seconds of tests than this.
+LONGEST_TEST = 3.0
+MOST_TESTS = 8.0
+
+OUTCOMES = KILLED, TIMED_OUT, SURVIVED, UNREACHED = "killed", "timed out", "survived", "unreached"
+
+# Changes that make no difference, or none that a test should see: the key of each, and why.
+EXPLAINED = ROOT / "benchmarks" / "survivors.yaml"
+
+
+@dataclass
+class Survey:
+    """What the tests do with the right code: seconds of each, and which reach ``FILE:LINE``."""
+
+    seconds: dict[str, float]
+    reached: dict[str, list[str]]
+
+
+class Mutating:
+    """A plugin of pytest that runs the tests once for each mutant instead of once."""
+
+    def __init__(self, room: str, given: argparse.Namespace) -> None:
+        self.room = room
+        self.given = given
+        self.file = FOLDER / f"{room}.jsonl"
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        from hypothesis import HealthCheck, Phase, settings
+
+        # A failure is enough, its smallest form is not asked for; each mutant sees the same cases.
+        settings.register_profile(
+            "mutation",
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+            deadline=None,
+            database=None,
+            derandomize=True,
+        )
+        settings.load_profile("mutation")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        end = time.monotonic() + self.given.minutes * 60
+        survey = self._survey(session)
+        known = {} if self.given.afresh else results(self.file)
+        functions = _functions()
+        with open(self.file, "w" if self.given.afresh else "a") as file:
+            for number, mutant in enumerate(every(self.room)):
+                outcome = known.get(mutant.key, {}).get("outcome")
+                wanted = outcome is None or (self.given.again and outcome in (SURVIVED, UNREACHED))
+                if not wanted or self.given.only not in mutant.key or number % self.given.each:
+                    continue
+                if time.monotonic() > end:
+                    print("time is up; the same command goes on", file=sys.stderr)
+                    break
+                told = self._try(session, mutant, survey, functions)
+                file.write(json.dumps({"key": mutant.key, "line": mutant.line, **told}) + "\n")
+                file.flush()
+        return True
+
+    def _survey(self, session: pytest.Session) -> Survey:
+        """Run all tests once, in a process of its own, so that no fixture outlives it."""
+        saved = FOLDER / f"{self.room}-survey.json"
+        if not saved.exists() or not self.given.keep_survey:
+            print("running the tests as they are", file=sys.stderr)
+            if _in_child(lambda: saved.write_text(json.dumps(vars(self._surveyed(session))))):
+                raise pytest.UsageError("the tests fail as they are")
+        return Survey(**json.loads(saved.read_text()))
+
+    def _surveyed(self, session: pytest.Session) -> Survey:
+        survey = Survey({}, {})
+        included = [str(ROOT / each) for each in SOURCES[self.room]]
+        measured = coverage.Coverage(data_file=None, include=included)
+        measured.start()
+        for item, following in _in_turn(session.items):
+            measured.switch_context(item.nodeid)
+            begin = time.process_time()
+            if wrong := _failure(item, following):
+                raise AssertionError(f"{item.nodeid} fails without a change: {wrong}")
+            survey.seconds[item.nodeid] = time.process_time() - begin
+        measured.stop()
+        data = measured.get_data()
+        for path in data.measured_files():
+            for line, tests in data.contexts_by_lineno(path).items():
+                survey.reached[f"{path}:{line}"] = sorted(set(tests) - {""})
+        return survey
+
+    def _try(
+        self,
+        session: pytest.Session,
+        mutant: Mutant,
+        survey: Survey,
+        functions: Mapping[tuple[str, str], list[FunctionType]],
+    ) -> dict[str, Any]:
+        reaching: set[str] = set()
+        for line in range(mutant.lines[0], mutant.lines[1] + 1):
+            reaching |= set(survey.reached.get(f"{ROOT / mutant.path}:{line}", ()))
+        chosen, total = [], 0.0
+        for item in sorted(session.items, key=lambda each: survey.seconds.get(each.nodeid, 1e9)):
+            seconds = survey.seconds.get(item.nodeid, 1e9)
+            if item.nodeid in reaching and seconds < LONGEST_TEST and total < MOST_TESTS:
+                chosen.append(item)
+                total += seconds
+        if not chosen:
+            return {"outcome": UNREACHED, "tests": 0}
+
+        def noticed() -> None:
+            _become(mutant, functions, allowed=1 + 2 * total)
+            if any(_failure(item, following) for item, following in _in_turn(chosen)):
+                os._exit(1)
+
+        status = _in_child(noticed, patience=30 + 8 * total)
+        if os.WIFSIGNALED(status):
+            slow = os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF)
+            return {"outcome": TIMED_OUT if slow else KILLED, "tests": len(chosen)}
+        return {"outcome": KILLED if os.WEXITSTATUS(status) else SURVIVED, "tests": len(chosen)}
+
+
+def _in_child(work: Callable[[], object], patience: float = float("inf")) -> int:
+    """Do `work` in a process of its own and end what it started; the status it ended with.
+
+    After `patience` seconds it gets SIGALRM. They are counted here rather than by a clock, so that
+    time for which both were stopped does not count.
+    """
+    if child := os.fork():
+        waited = 0.0
+        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+            time.sleep(0.01)
+            waited += 0.01
+            if waited > patience:
+                os.kill(child, signal.SIGALRM)
+                patience = float("inf")
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        return ended[1]
+    os.setsid()
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _become(
+    mutant: Mutant, functions: Mapping[tuple[str, str], list[FunctionType]], allowed: float
+) -> None:
+    """Make this process one in which `mutant` is the code."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nothing, number)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, allowed)  # on a processor, not for ever
+    for module in [each for name, each in sys.modules.items() if name.startswith("easyep")]:
+        for thing in vars(module).values():
+            if hasattr(thing, "cache_clear"):
+                thing.cache_clear()
+    for function in functions[str(ROOT / mutant.path), mutant.function]:
+        function.__code__ = mutant.code
+
+
+def _functions() -> dict[tuple[str, str], list[FunctionType]]:
+    """Every function that there is, by its file and name; however it is wrapped."""
+    found: dict[tuple[str, str], list[FunctionType]] = {}
+    for each in gc.get_objects():
+        if isinstance(each, FunctionType):
+            code = each.__code__
+            found.setdefault((code.co_filename, code.co_qualname), []).append(each)
+    return found
+
+
+def _in_turn(items: list[pytest.Item]) -> list[tuple[pytest.Item, pytest.Item | None]]:
+    return list(zip(items, [*items[1:], None], strict=True))
+
+
+def _failure(item: pytest.Item, following: pytest.Item | None) -> str:
+    """What a test has to complain of; empty where it passes."""
+    reports = runtestprotocol(item, log=False, nextitem=following)
+    return next((each.longreprtext for each in reports if each.failed), "")
+
+
+def every(room: str) -> list[Mutant]:
+    """The room's mutants, in the order of its files."""
+    return [mutant for path in sources(room) for mutant in mutants(path)]
+
+
+def results(file: Path) -> dict[str, dict[str, Any]]:
+    """Key of a mutant -> what is known of it; a later line stands for an earlier one."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return {each["key"]: each for each in map(json.loads, lines)}
+
+
+def summary(room: str) -> bool:
+    """Print what the tests noticed and what not; whether all of that is explained."""
+    explained = yaml.safe_load(EXPLAINED.read_text())
+    known = results(FOLDER / f"{room}.jsonl")
+    wanted = {mutant.key: mutant for mutant in every(room)}
+    counts = Counter(known[key]["outcome"] for key in wanted if key in known)
+    open_ones = 0
+    for key, mutant in wanted.items():
+        outcome = known.get(key, {}).get("outcome")
+        if outcome in (SURVIVED, UNREACHED) and key not in explained:
+            print(f"{mutant.path}:{mutant.line} [{outcome}] {key}")
+            open_ones += 1
+    told = ", ".join(f"{counts[each]} {each}" for each in OUTCOMES)
+    print(f"{room}: {len(wanted)} mutants, {counts.total()} tried: {told}; {open_ones} unexplained")
+    return not open_ones
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("room", choices=sorted(SOURCES))
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
+    parser.add_argument("--only", default="", help="mutants whose name contains this")
+    parser.add_argument("--each", type=int, default=1, help="one of so many mutants")
+    parser.add_argument("--again", action="store_true", help="try those that survived again")
+    parser.add_argument("--afresh", action="store_true", help="forget earlier results")
+    parser.add_argument("--keep-survey", action="store_true", help="the tests have not changed")
+    parser.add_argument("--summary", action="store_true", help="only say what is known")
+    given = parser.parse_args()
+    os.chdir(ROOT)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if not given.summary:
+        options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "-s"]
+        options += ["-o", "tmp_path_retention_policy=none", f"--basetemp={FOLDER / 'tmp'}"]
+        code = pytest.main([*options, *TESTS[given.room]], plugins=[Mutating(given.room, given)])
+        if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            sys.exit(code)
+    sys.exit(not summary(given.room))
+
+
+if __name__ == "__main__":
+    main()
