@@ -235,3 +235,17 @@ def test_a_route_of_weight_0_is_none():
     assert CRITERIA["ean"].score(tokens, layer).tolist() == [2, 4, 6]
     assert CRITERIA["man"].score(tokens, layer).tolist() == [2, 4, 6]
     assert CRITERIA["hope"].score(tokens, layer).tolist() == [[4, 0, 0], [0, 4, 6], [0, 6, 9]]
+
+
+def test_the_function_stays_as_it_is_and_its_first_line_is_the_summary(register):
+    def mine(tokens):
+        """Squares.
+
+        And more that is not shown.
+        """
+        return tokens.weights**2
+
+    assert easyep.criterion("mine")(mine) is mine
+    assert CRITERIA["mine"].summary == "Squares."
+    easyep.criterion("without-words")(lambda tokens: tokens.weights)
+    assert CRITERIA["without-words"].summary == ""
