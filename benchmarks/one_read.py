@@ -3,10 +3,12 @@
     python benchmarks/one_read.py --gigabytes 3 --folder /somewhere/with/room --output result.json
 
 Counts are the kernel's (`read_bytes` in /proc/self/io), of the whole run: observing, rewriting and
-verifying. The source is dropped from the page cache before. Three cases:
+verifying. The source is dropped from the page cache before. Four cases:
 
     fits            nothing more: a layer stays in free memory until it is copied
-    does not fit    the source is dropped from the page cache again whenever a layer was run, before
+    does not fit    the run has so little memory, contents of files included, that most of a layer
+                    is gone again when it is copied (`--group`, a control group)
+    nothing stays   the source is dropped from the page cache again whenever a layer was run, before
                     it is copied: what a machine does that has no free memory at all
     two stages      observing first, rewriting and verifying afterwards, the source and the output
                     dropped between the stages: what is saved
@@ -23,14 +25,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import control_group
 import numpy as np
 from rewriting import evict, machine
 from synthetic import VOCABULARY, qwen3_moe, qwen3_moe_config, small_numbers, write
 
-CASES = ("fits", "does not fit", "two stages")
+CASES = ("fits", "does not fit", "nothing stays", "two stages")
 
 
 def counted() -> int:
@@ -59,7 +63,7 @@ def prune(case: str, model: Path, demos: Path, output: Path) -> dict[str, Any]:
 
         setattr(owner, name, evicting)
 
-    if case == "does not fit":
+    if case == "nothing stays":
         before(rewriting.Rewriting, "layer", model)
         before(rewriting.Rewriting, "finish", model)
     elif case == "two stages":
@@ -92,7 +96,9 @@ def write_demos(path: Path, demos: int, tokens: int) -> None:
             out.write(json.dumps({"input_ids": ids}) + "\n")
 
 
-def compare(folder: Path, gigabytes: float, demos: int, tokens: int) -> dict[str, Any]:
+def compare(
+    folder: Path, gigabytes: float, demos: int, tokens: int, group: float
+) -> dict[str, Any]:
     """All cases on one checkpoint, each in a new process."""
     model, demo_file = folder / "model", folder / "demos.jsonl"
     model.mkdir()
@@ -105,12 +111,13 @@ def compare(folder: Path, gigabytes: float, demos: int, tokens: int) -> dict[str
     facts: dict[str, Any] = {"layers": layers, "tokens": demos * tokens}
     for case in CASES:
         output = folder / "pruned"
-        ran = subprocess.run(
-            [sys.executable, __file__, "--case", case, *map(str, (model, demo_file, output))],
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-        facts[case] = json.loads(ran.stdout)
+        with control_group.limited(group) if case == "does not fit" else nullcontext() as small:
+            command = [sys.executable, __file__, "--case", case]
+            command += map(str, (model, demo_file, output, small or ""))
+            ran = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+            facts[case] = json.loads(ran.stdout)
+            if small is not None:
+                facts[case]["group"] = control_group.facts(small)
         print(f"{case}: {json.dumps(facts[case])}", file=sys.stderr, flush=True)
         shutil.rmtree(output)
     return facts
@@ -122,18 +129,24 @@ def main() -> None:
     parser.add_argument("--demos", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64, help="tokens of each demonstration")
     parser.add_argument(
+        "--group", type=float, default=1.25, help="GiB of memory of the case that does not fit"
+    )
+    parser.add_argument(
         "--folder", type=Path, default=None, help="where to write; needs 1.6x the size"
     )
     parser.add_argument("--output", type=Path, default=None, help="the result, as JSON")
-    parser.add_argument("--case", nargs=4, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--case", nargs=5, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case is not None:
-        case, *paths = options.case
+        case, *paths, group = options.case
+        if group:
+            control_group.enter(Path(group))
         print(json.dumps(prune(case, *map(Path, paths))))
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        facts = compare(folder, options.gigabytes, options.demos, options.tokens)
+        sizes = (options.gigabytes, options.demos, options.tokens, options.group)
+        facts = compare(folder, *sizes)
         facts["machine"] = machine(folder)
     text = json.dumps(facts, indent=2) + "\n"
     if options.output is not None:

@@ -1,13 +1,15 @@
 """Pruning a model that does not fit: DeepSeek-V3's true dimensions, streamed under a memory limit.
 
     python benchmarks/streaming.py --moe-layers 2 --demos 25 --tokens 512 --limit 6 --folder DIR
+    python benchmarks/streaming.py --moe-layers 2 --demos 25 --tokens 512 --group 6 --folder DIR
 
 Makes a block-FP8 checkpoint with random weights (hidden 7168, 256 experts of 2048, MLA, blocks of
 128, the 576-row projection; one dense layer and the MoE layers asked for), then runs `easyep prune
---runner stream` in a process whose private memory is limited by the kernel (RLIMIT_DATA: heap,
-anonymous mappings and stacks; allocations beyond it fail), and says where the time went. Times of
-reading, dequantising and computing overlap: the next experts are read and dequantised by a second
-thread.
+--runner stream` in a process whose private memory is limited by the kernel (`--limit`, RLIMIT_DATA:
+heap, anonymous mappings and stacks; allocations beyond it fail), or all of its memory, contents of
+files included (`--group`, a control group; a process that needs more is killed). Says where the
+time went. Reading and dequantising overlap with computing: the next experts are read and
+dequantised by a second thread.
 """
 
 import argparse
@@ -21,17 +23,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import control_group
 from random_checkpoints import deepseek_v3, write, write_demos
 
 
 def prune(arguments: argparse.Namespace) -> dict[str, Any]:
     """In the limited process: prune, with a clock on each part."""
     from easyep import pipeline
-    from easyep.observation import streamed_experts
+    from easyep.checkpoint.rewriting import Rewriting
+    from easyep.observation import streamed_experts, streaming
+    from easyep.observation.lanes import Lane
     from easyep.observation.weights.partial import PartialModel
     from easyep.observation.weights.reading import WeightReader
 
@@ -56,6 +61,11 @@ def prune(arguments: argparse.Namespace) -> dict[str, Any]:
     clocked(PartialModel, "place_experts", "stacking experts")
     clocked(PartialModel, "load_layer", "loading dense parts, reading and dequantising included")
     clocked(streamed_experts, "_answer", "computing experts")
+    clocked(streaming, "run_experts", "experts in all, waiting for them included")
+    clocked(Lane, "resume", "computing dense parts, attention included")
+    clocked(Rewriting, "layer", "writing")
+    if arguments.group_folder is not None:
+        control_group.enter(arguments.group_folder)
     before = _counters()
     done = pipeline.prune(
         str(arguments.model),
@@ -106,12 +116,14 @@ def main() -> None:
     parser.add_argument("--demos", type=int, default=25)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--limit", type=float, default=6.0, help="GiB of private memory; 0 = none")
+    parser.add_argument("--group", type=float, help="GiB of memory, contents of files included")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="auto", help="float32 may be faster on a CPU")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--keep-files", action="store_true")
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--group-folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--demo-file", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.model is not None:
@@ -128,12 +140,17 @@ def main() -> None:
         shutil.rmtree(output, ignore_errors=True)
         own = ["--model", model, "--output", output, "--demo-file", demo_file]
         begin = time.perf_counter()
-        ran = subprocess.run(
-            [sys.executable, __file__, *sys.argv[1:], *map(str, own)],
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-        result = json.loads(ran.stdout)
+        with control_group.limited(arguments.group) if arguments.group else nullcontext() as group:
+            if group is not None:
+                own += ["--group-folder", group]
+            ran = subprocess.run(
+                [sys.executable, __file__, *sys.argv[1:], *map(str, own)],
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            result = json.loads(ran.stdout)
+            if group is not None:
+                result["group"] = control_group.facts(group)
         result["wall_seconds"] = round(time.perf_counter() - begin, 1)
         shutil.rmtree(output, ignore_errors=True)
     result |= {

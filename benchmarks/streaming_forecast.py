@@ -2,10 +2,12 @@
 
     python benchmarks/streaming_forecast.py --reads 1.2 --dequantises 4 --computes 0.05
     python benchmarks/streaming_forecast.py --probe DIR    # a checkpoint of benchmarks/streaming.py
+    python benchmarks/streaming_forecast.py --measured RESULT.json    # of benchmarks/streaming.py
 
 Every number that it prints but the speeds is computed: bytes from the shapes of the released
 checkpoint, seconds from bytes, operations and speeds, memory by `easyep.stream_plan`. Attention's
-scores, which grow with the square of a demonstration's length, and writing are not in it.
+scores, which grow with the square of a demonstration's length, are in it as far as they are in the
+measured run; writing only with `--measured`.
 """
 
 import argparse
@@ -69,6 +71,49 @@ def forecast(tokens: int, speeds: Speeds) -> dict[str, Any]:
     }
 
 
+def layer_by_layer(tokens: int, result: dict[str, Any], reads: float | None) -> dict[str, Any]:
+    """Hours of each part for all layers, from the seconds of each part of a measured run.
+
+    Args:
+        tokens: to be run.
+        result: of `benchmarks/streaming.py`, on a machine like the one asked about.
+        reads: bytes per second of another disk; None = as measured.
+    """
+    ran, moe_run = result["demos"] * result["tokens_each"], result["moe_layers"]
+    seconds = result["parts_of_observe"]
+    dense = of_layers(0)
+    moe = {name: form for name, form in of_layers(1).items() if name not in dense}
+    routed = {name: form for name, form in moe.items() if ".experts." in name}
+    used = numbers(moe) - numbers(routed)
+
+    def times(per_dense: float, per_moe: float) -> float:
+        """How much more all layers are than those that were run."""
+        whole = DENSE_LAYERS * per_dense + MOE_LAYERS * per_moe
+        return whole / (per_dense + moe_run * per_moe)
+
+    disk = reads or result["read_from_disk_gb"] * 1e9 / seconds["reading"]
+    read = DENSE_LAYERS * size(dense) + MOE_LAYERS * size(moe)
+    dense_seconds = seconds["computing dense parts, attention included"]
+    written = seconds["writing"] + result["seconds"]["rewrite"]
+    found = {
+        "reading": read / disk,
+        "dequantising": seconds["dequantising"] * times(numbers(dense), numbers(moe)),
+        "stacking experts": seconds["stacking experts"] * MOE_LAYERS / moe_run,
+        "computing dense parts": dense_seconds * times(numbers(dense), used) * tokens / ran,
+        "computing experts": seconds["computing experts"] * MOE_LAYERS / moe_run * tokens / ran,
+        "writing": written * times(size(dense), size(moe)),
+    }
+    beside = found["reading"] + found["dequantising"]
+    hours = {name: round(each / 3600, 2) for name, each in found.items()}
+    return {
+        "tokens": tokens,
+        "reads_gb_s": round(disk / 1e9, 2),
+        "hours_of_each_part": hours,
+        "hours_if_all_overlaps": round(max(beside, sum(found.values()) - beside) / 3600, 2),
+        "hours_if_nothing_does": round(sum(found.values()) / 3600, 2),
+    }
+
+
 def measured(model: Path) -> Speeds:
     """The speeds of this machine, with a checkpoint of that shape."""
     import numpy as np
@@ -90,10 +135,17 @@ def main() -> None:
     parser.add_argument("--dequantises", type=float, help="GB/s of BF16 weights made")
     parser.add_argument("--computes", type=float, help="TFLOP/s in products")
     parser.add_argument("--probe", type=Path, metavar="DIR", help="measure them instead")
+    parser.add_argument("--measured", type=Path, metavar="RESULT", help="take them from a run")
     arguments = parser.parse_args()
+    if arguments.measured is not None:
+        results = json.loads(arguments.measured.read_text())
+        disk = arguments.reads * 1e9 if arguments.reads else None
+        whole = [layer_by_layer(arguments.tokens, each, disk) for each in results]
+        print(json.dumps(whole, indent=2))
+        return
     given = (arguments.reads, arguments.dequantises, arguments.computes)
     if arguments.probe is None and None in given:
-        parser.error("give --reads, --dequantises and --computes, or --probe DIR")
+        parser.error("give --reads, --dequantises and --computes, or --probe or --measured")
     if arguments.probe is not None:
         speeds = measured(arguments.probe)
     else:

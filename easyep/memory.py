@@ -21,11 +21,12 @@ _GROUPS = (
 )
 
 
-def available(groups: Path = Path("/sys/fs/cgroup")) -> int:
+def available(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
     """Bytes of main memory that are free or can be freed, `UNKNOWN` where nobody says.
 
     Args:
-        groups: where the system shows the process's control group.
+        groups: where the system shows control groups.
+        own: the file that says which are this process's.
     """
     free = [UNKNOWN]
     try:
@@ -39,14 +40,29 @@ def available(groups: Path = Path("/sys/fs/cgroup")) -> int:
         if allowed != resource.RLIM_INFINITY:
             free.append(allowed - _of_this_process("VmData"))
     for folder, limit, used, file_contents in _GROUPS:
-        place = groups / folder
-        try:
-            left = int((place / limit).read_text()) - int((place / used).read_text())
-            numbers = dict(x.split() for x in (place / "memory.stat").read_text().splitlines())
-            free.append(left + int(numbers.get(file_contents, 0)))
-        except (OSError, ValueError):  # ValueError: "max", no limit
-            continue
+        for place in _own_groups(groups / folder, folder, own):
+            try:
+                left = int((place / limit).read_text()) - int((place / used).read_text())
+                numbers = dict(x.split() for x in (place / "memory.stat").read_text().splitlines())
+                free.append(left + int(numbers.get(file_contents, 0)))
+            except (OSError, ValueError):  # ValueError: "max", no limit
+                continue
     return max(0, min(free))
+
+
+def _own_groups(top: Path, controller: str, own: Path) -> list[Path]:
+    """A process's control group and all that it lies in, in one hierarchy.
+
+    Within a container the group's name may be one of the world outside; what it is limited to is
+    shown at the top then.
+    """
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        lines = []
+    names = [name for _, controllers, name in lines if controller in controllers.split(",")]
+    inner = top / names[0].strip("/") if names else top
+    return [each for each in (inner, *inner.parents) if each.is_relative_to(top)]
 
 
 def taken() -> int:

@@ -55,8 +55,11 @@ def test_what_may_not_fit_is_streamed(limit: str, expected: str) -> None:
     assert choose_runner(recipe, Source.open("demo")) == expected
 
 
-def test_scored_mtp_layers_need_the_whole_model() -> None:
-    recipe = Recipe(model="demo", runner="stream", mtp="score")
+def test_scored_mtp_layers_are_not_run_by_deepspeed() -> None:
+    for runner in ("memory", "stream"):
+        recipe = Recipe(model="demo", runner=runner, mtp="score")
+        assert choose_runner(recipe, Source.open("demo")) == runner
+    recipe = Recipe(model="demo", runner="deepspeed", mtp="score")
     with pytest.raises(UnsupportedModelError, match="choose --mtp follow"):
         choose_runner(recipe, Source.open("demo"))
 
@@ -147,6 +150,28 @@ def test_file_contents_do_not_count_as_taken(tmp_path: Path, version: int, folde
     (group / names[1]).write_text("5000\n")
     (group / "memory.stat").write_text(f"anon 1000\n{names[2]} 4000\n")
     assert memory.available(tmp_path) == 5000
+
+
+@pytest.mark.parametrize("line", ["0::/jobs/own", "4:memory:/jobs/own"])
+@pytest.mark.parametrize("limited", ["jobs/own", "jobs", ""])
+def test_every_group_around_the_process_counts(tmp_path: Path, line: str, limited: str) -> None:
+    first = "memory" in line
+    limit, used = (
+        ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        if first
+        else ("memory.max", "memory.current")
+    )
+    group = tmp_path / ("memory" if first else "") / limited
+    group.mkdir(parents=True, exist_ok=True)
+    (group / limit).write_text("6000\n")
+    (group / used).write_text("5000\n")
+    (group / "memory.stat").write_text("anon 1000\n")
+    own = tmp_path / "cgroup"
+    own.write_text(f"7:cpu,cpuacct:/elsewhere\n{line}\n")
+    assert memory.available(tmp_path, own) == 1000
+    own.write_text("7:cpu,cpuacct:/elsewhere\n0::/elsewhere\n")
+    if limited:
+        assert memory.available(tmp_path, own) > 6000
 
 
 def test_a_control_group_without_a_limit_limits_nothing(tmp_path: Path) -> None:
