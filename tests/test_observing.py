@@ -123,6 +123,30 @@ def test_a_damaged_part_is_made_again(tmp_path):
         assert kept.done == {0}
 
 
+@pytest.mark.parametrize("layer", [False, True])
+def test_one_changed_byte_of_a_part_is_found(tmp_path, layer):
+    with journal(tmp_path / "math", "key") as kept:
+        if layer:
+            kept.add_layer(3, {"a": np.ones(2)})
+        else:
+            kept.add([0], {3: {"a": np.ones(2)}})
+    (part,) = tmp_path.glob(".math.key.part/*.safetensors")
+    content = part.read_bytes()
+    part.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with journal(tmp_path / "math", "key") as kept:
+        assert kept.is_empty()
+    assert not part.exists()
+
+
+def test_a_part_under_another_layers_name_is_no_part(tmp_path):
+    with journal(tmp_path / "math", "key") as kept:
+        kept.add_layer(3, {"a": np.ones(2)})
+    (part,) = tmp_path.glob(".math.key.part/*.safetensors")
+    part.rename(part.with_name("layer-00004.safetensors"))
+    with journal(tmp_path / "math", "key") as kept:
+        assert kept.is_empty()
+
+
 def test_sums_and_the_full_record_give_the_same_scores(whole, tmp_path):
     easyep.observe("demo", output=tmp_path / "sums", records="none", **CHOICES)
     sums = Observations.load(tmp_path / "sums")

@@ -7,7 +7,8 @@ the same run, started again, finds it; a lock tells whether another process work
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ except ImportError:  # Windows: two runs on one journal are not noticed there
 Arrays = Mapping[str, npt.NDArray[Any]]
 _DEMOS = "demos"
 _LAYER = "layer-"
+_CHECKSUM = "crc32"
 _TYPES = ("F32", "F64", "I16", "I32", "I64", "BOOL")
 
 
@@ -48,7 +50,7 @@ class Journal:
             try:
                 self._take(path)
             except (OSError, TypeError, ValueError, safetensors.SafetensorError):
-                path.unlink()  # written by a machine that lost its power
+                path.unlink()  # damaged: what it was of is run again
 
     def add(self, demos: Sequence[int], parts: Mapping[int, Arrays]) -> None:
         """Keep what the layers recorded of some demonstrations.
@@ -65,7 +67,7 @@ class Journal:
         }
         arrays[_DEMOS] = np.array(demos, dtype=np.int64)
         path = self._folder / f"{min(demos):08d}.safetensors"
-        write_bytes(path, safetensors.numpy.save(arrays))
+        _save(path, arrays)
         self._note(path, demos)
 
     def add_layer(self, layer: int, arrays: Arrays) -> None:
@@ -76,7 +78,7 @@ class Journal:
         """
         path = self._folder / f"{_LAYER}{layer:05d}.safetensors"
         named = {f"{layer}/{name}": np.ascontiguousarray(each) for name, each in arrays.items()}
-        write_bytes(path, safetensors.numpy.save(named))
+        _save(path, named)
         self._layers[layer] = path
 
     def file(self, name: str) -> Path:
@@ -119,8 +121,15 @@ class Journal:
                     raise ValueError(f"{name!r} is no array of a layer")
                 if file.get_slice(name).get_dtype() not in _TYPES:
                     raise ValueError(f"{name!r} has a type that no record has")
+            if _checksum(map(file.get_tensor, sorted(file.keys()))) != (file.metadata() or {}).get(
+                _CHECKSUM
+            ):
+                raise ValueError("its numbers are not those that were written")
             if path.name.startswith(_LAYER):
-                self._layers[int(path.stem.removeprefix(_LAYER))] = path
+                number = int(path.stem.removeprefix(_LAYER))
+                if {int(name.split("/")[0]) for name in names} != {number}:
+                    raise ValueError("it is not of the layer that its name says")
+                self._layers[number] = path
                 return
             demos = file.get_tensor(_DEMOS)
         if demos.ndim != 1 or not demos.size or demos.dtype.kind != "i":
@@ -130,6 +139,19 @@ class Journal:
     def _note(self, path: Path, demos: Sequence[int]) -> None:
         self._files[min(demos)] = path
         self.done |= set(demos)
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+    about = {_CHECKSUM: _checksum(arrays[name] for name in sorted(arrays))}
+    write_bytes(path, safetensors.numpy.save(dict(arrays), metadata=about))
+
+
+def _checksum(arrays: Iterable[npt.NDArray[Any]]) -> str:
+    """CRC-32 of the arrays' bytes, one behind the other."""
+    found = 0
+    for array in arrays:
+        found = zlib.crc32(np.ascontiguousarray(array).data, found)
+    return str(found)
 
 
 @contextmanager

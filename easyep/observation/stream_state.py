@@ -3,9 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ class Remembered(NamedTuple):
 
     Attributes:
         layer: its index.
-        output: a demonstration's number -> what the layer gave.
+        output: a demonstration's number -> what the layer gave, read when it is asked for.
     """
 
     layer: int
@@ -55,7 +55,6 @@ def everywhere(before: Remembered | None, group: Group, device: torch.device) ->
     def moved(output: Any, where: torch.device) -> Any:
         return pytree.tree_map_only(Tensor, lambda each: each.to(where), output)
 
-    @lru_cache(maxsize=1)  # a pass asks for the same once for each finished layer
     def output(number: int) -> Any:
         own = before.output(number) if before is not None else None
         return moved(group.agree(moved(own, torch.device("cpu"))), device)
@@ -94,7 +93,11 @@ class StreamState:
             for place, leaf in enumerate(leaves)
             if leaf is not None
         }
-        about = {"form": pytree.treespec_dumps(form), "leaves": str(len(leaves))}
+        about = {
+            "form": pytree.treespec_dumps(form),
+            "leaves": str(len(leaves)),
+            "crc32": str(_checksum(tensors.values())),
+        }
         path = self._file(layer, number)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,30 +123,40 @@ class StreamState:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def load(self, device: torch.device) -> Remembered | None:
-        """The last finished layer; None if nothing, or not all of it, is remembered."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        """The last finished layer; None if nothing, or not all of it, is remembered.
+
+        Every file is read and held against its checksum: a damaged one is no state.
+        """
+        with suppress(OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
             about = json.loads((self._folder / "finished.json").read_bytes())
             layer, demos = int(about["layer"]), int(about["demos"])
-            whole = all(self._reads(self._file(layer, number)) for number in range(demos))
-            if about["key"] == self._key and whole:
-                return Remembered(layer, lambda number: self._read(layer, number, device))
+            if about["key"] != self._key:
+                return None
+            for number in range(demos):
+                self._read(layer, number, torch.device("cpu"))
+            return Remembered(layer, lambda number: self._read(layer, number, device))
         return None
 
     def _read(self, layer: int, number: int, device: torch.device) -> Any:
-        with safe_open(self._file(layer, number), "pt", device=str(device)) as file:
+        path = self._file(layer, number)
+        with safe_open(path, "pt") as file:
             about, names = file.metadata(), set(file.keys())
             leaves = [
                 file.get_tensor(str(place)).clone() if str(place) in names else None
                 for place in range(int(about["leaves"]))
             ]
-            return pytree.tree_unflatten(leaves, pytree.treespec_loads(about["form"]))
-
-    def _reads(self, path: Path) -> bool:
-        try:
-            with safe_open(path, "pt"):
-                return True
-        except (OSError, safetensors.SafetensorError):
-            return False
+        if _checksum(leaf for leaf in leaves if leaf is not None) != int(about["crc32"]):
+            raise ValueError(f"{path} is damaged")
+        moved = [leaf.to(device) if leaf is not None else None for leaf in leaves]
+        return pytree.tree_unflatten(moved, pytree.treespec_loads(about["form"]))
 
     def _file(self, layer: int, number: int) -> Path:
         return self._folder / f"layer-{layer:05d}" / f"{number:06d}.safetensors"
+
+
+def _checksum(tensors: Iterable[Tensor]) -> int:
+    """CRC-32 of the tensors' bytes, one behind the other."""
+    found = 0
+    for tensor in tensors:
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+    return found
