@@ -228,7 +228,8 @@ def _run_whole(
     progress: Progress,
 ) -> str:
     """Run the model from memory; the type that it computed in."""
-    from easyep.observation.in_memory import load_mtp, run_in_memory
+    from easyep.observation.in_memory import run_in_memory
+    from easyep.observation.multi_token import load_mtp
 
     run_in_memory(
         model,

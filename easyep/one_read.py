@@ -49,7 +49,7 @@ def begun(
     output: str | os.PathLike[str],
     *,
     progress: Progress = SILENT,
-) -> Iterator["Early | None"]:
+) -> Iterator["LayerPruner | None"]:
     """A rewrite that follows the streaming run, None where there can be none.
 
     Of several processes only the first writes: it copies what it has not read itself from its own
@@ -72,7 +72,10 @@ def begun(
         yield None
         return
     layout = source.layout
-    chosen = planning.stand_in(recipe, source, [*layout.moe_layers, *layout.second_layers])
+    run = [*layout.moe_layers, *layout.second_layers]
+    if source.mtp_mode(recipe.mtp) == "score":
+        run += layout.mtp_layers
+    chosen = planning.stand_in(recipe, source, run)
     work = rewriting.plan(
         source.checkpoint,
         chosen,
@@ -82,10 +85,10 @@ def begun(
     )
     decided_by = json.dumps(recipe.to_json(), sort_keys=True)
     with rewriting.begun(work, output, decided_by=decided_by, progress=progress) as rewrite:
-        yield Early(recipe, source, rewrite)
+        yield LayerPruner(recipe, source, rewrite)
 
 
-class Early:
+class LayerPruner:
     """Chooses the experts of each finished layer, and has them written.
 
     Attributes:

@@ -22,8 +22,8 @@ def choose_runner(recipe: Recipe, source: Source) -> str:
     """The runner of a recipe, or what ``"auto"`` means here: ``"memory"`` or ``"stream"``.
 
     Raises:
-        UnsupportedModelError: MTP layers are to be scored, which only a model in memory does; or
-            as in `mask_ratios`.
+        UnsupportedModelError: MTP layers are to be scored, which DeepSpeed's way of running a model
+            does not do; or as in `mask_ratios`.
     """
     if mask_ratios(recipe, source):
         return "memory"
@@ -31,11 +31,10 @@ def choose_runner(recipe: Recipe, source: Source) -> str:
     if runner == "auto":
         needed = SPARE * weight_bytes(source.checkpoint, recipe.dtype)
         runner = "memory" if needed <= room(recipe.device, recipe.max_memory) else "stream"
-    if runner != "memory" and recipe.mtp == "score" and source.layout.mtp_layers:
-        way = {"stream": "streaming", "deepspeed": "DeepSpeed"}[runner]
+    if runner == "deepspeed" and recipe.mtp == "score" and source.layout.mtp_layers:
         raise UnsupportedModelError(
-            f"{way} does not observe multi-token-prediction layers: choose --mtp follow (the "
-            "choice of the last layer), --mtp drop, or --runner memory"
+            "DeepSpeed does not observe multi-token-prediction layers: choose --mtp follow (the "
+            "choice of the last layer), --mtp drop, --runner memory or --runner stream"
         )
     return runner
 

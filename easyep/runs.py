@@ -35,7 +35,7 @@ class Run:
     @property
     def mtp_layers(self) -> tuple[int, ...]:
         """The multi-token-prediction layers that are observed too."""
-        scored = self.source.mtp_mode(self.recipe.mtp) == "score" and self.runner == "memory"
+        scored = self.source.mtp_mode(self.recipe.mtp) == "score" and self.runner != "deepspeed"
         return tuple(self.source.layout.mtp_layers) if scored else ()
 
     @property

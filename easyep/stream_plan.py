@@ -113,9 +113,11 @@ def plan_stream(runs: Sequence[Run], room: int) -> StreamPlan:
     """
     source, dtype = runs[0].source, runs[0].recipe.dtype
     layout = source.layout
+    with_mtp = bool(runs[0].mtp_layers)
     expert_names: set[str] = set()
     largest = 0
-    for moe in layout.layers.values():
+    for number in runs[0].layers:
+        moe = layout.layers[number]
         each = [[part.tensor for part in expert] for expert in moe.experts]
         stacked = [source.checkpoint.tensors[n] for n, p in moe.parts.items() if p == "experts"]
         expert_names |= {tensor.name for tensor in (*stacked, *(t for e in each for t in e))}
@@ -124,7 +126,8 @@ def plan_stream(runs: Sequence[Run], room: int) -> StreamPlan:
     dense: dict[int | None, list[Tensor]] = {}
     to_read = 0
     for name, tensor in source.checkpoint.tensors.items():
-        if layout.is_mtp(name) or _HEAD.search(name):
+        unread = _COPY.search(name) or not with_mtp if layout.is_mtp(name) else _HEAD.search(name)
+        if unread:
             continue
         to_read += tensor.nbytes
         if name not in expert_names:
@@ -137,7 +140,8 @@ def plan_stream(runs: Sequence[Run], room: int) -> StreamPlan:
     lengths = [len(sequence) for run in runs for sequence in run.sequences]
     scores = min(SCORES, max(lengths) ** 2 * HEADS * SCORE)
     work = max(lengths) * hidden * size * WORK + scores
-    waiting = sum(lengths) * hidden * (STATES * size + SUM)
+    states = STATES + with_mtp  # MTP layers want the tokens' embeddings again
+    waiting = sum(lengths) * hidden * (states * size + SUM)
     experts = max(4 * largest, min(EXPERTS, room // 6))
     budget = room - layer - experts - work
     plan = StreamPlan(
@@ -181,4 +185,5 @@ def _hidden(config: object) -> int:
     return max(map(int, found), default=8192)
 
 
+_COPY = re.compile(r"\.(embed_tokens|shared_head\.head)\.weight$")  # MTP layers' own
 _HEAD = re.compile(r"(^|\.)(lm_head|output|embed_out)\.weight$")

@@ -53,18 +53,13 @@ def stream(
     from easyep.observation.weights.partial import PartialModel
 
     recipe, source = runs[0].recipe, runs[0].source
-    if source.mtp_mode(recipe.mtp) == "score":
-        for layer in source.layout.mtp_layers:
-            progress.say(
-                f"the multi-token-prediction layer {layer} is not observed when streaming; it "
-                "follows the last layer's choice"
-            )
     model = PartialModel(
         source.checkpoint,
         source.layout,
         dtype=recipe.dtype,
         device=usable_device(recipe.device),
         group=group,
+        with_mtp=bool(runs[0].mtp_layers),
         trust_remote_code=recipe.trust_remote_code,
     )
     plan = plan_stream(runs, room_for(runs[0].recipe) - memory.taken())

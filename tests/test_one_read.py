@@ -61,6 +61,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     [
         {},
         {"mtp": "follow"},
+        {"mtp": "score"},
         {"domain": ("math:0.3", "code"), "records": "none", "criterion": "reap"},
         {"protect": ("3:0,1", "5"), "forbid": ("2:9",), "groups": "flatten"},
         {"max_shard_size": 10**9, "tokens": "response"},

@@ -152,7 +152,7 @@ def test_only_the_mtp_layer_is_left_to_the_loader(pruned):
 
 def test_the_mtp_layer_keeps_experts_of_its_own(pruned):
     assert sorted(pruned.selection.layers) == [1, 2, 3, 4, 5]
-    from easyep.observation.in_memory import load_mtp
+    from easyep.observation.multi_token import load_mtp
 
     model = load_model(pruned.path, dtype="float32", device="cpu")
     assert load_mtp(model).layers[0].mtp_block.mlp.experts.gate_up_proj.shape[0] == 16

@@ -11,7 +11,8 @@ import torch
 
 from easyep import memory, placing
 from easyep.loading import load_model
-from easyep.observation.in_memory import load_mtp, observe_in_memory
+from easyep.observation.in_memory import observe_in_memory
+from easyep.observation.multi_token import load_mtp
 from easyep.placing import own_accelerators, placement, room, usable_device
 from easyep.resources import demo_model
 from tests.observation.test_recorder import sequence

@@ -30,7 +30,8 @@ def say_dropped_mtp(layers: Sequence[int], asked: str) -> None:
     if layers and asked == "auto":
         warn(
             f"the multi-token-prediction layer {layers[0]} was left out, since transformers would "
-            "report its tensors as unexpected; --mtp score keeps it"
+            "report its tensors as unexpected; --mtp score keeps it where transformers can run it, "
+            "--mtp follow in any case"
         )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from easyep.errors import ObservationError
@@ -35,6 +36,15 @@ def decoder_layers(decoder: nn.Module) -> list[nn.Module]:
     layers = _layers(decoder)
     assert layers is not None
     return list(layers)
+
+
+def input_device(decoder: Any) -> torch.device:
+    """Where a decoder's token ids go in; its weights may be elsewhere, or anywhere."""
+    embeddings = decoder.get_input_embeddings()
+    placed = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
+    if placed is None:
+        placed = next(embeddings.parameters()).device
+    return torch.device(placed)
 
 
 def _layers(part: nn.Module) -> nn.ModuleList | None:

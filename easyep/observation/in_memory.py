@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from easyep.artifacts import RoutedTokens, TokenSequence
 from easyep.distributed import ALONE, Group
 from easyep.errors import ObservationError
-from easyep.loading import quietly
-from easyep.observation.decoder import decoder_layers, find_decoder
+from easyep.observation.decoder import decoder_layers, find_decoder, input_device
 from easyep.observation.denoising import Denoising
 from easyep.observation.denoising_passes import Run, denoising_passes
 from easyep.observation.device_record import DeviceRecord
 from easyep.observation.learning import ENOUGH_TOKENS
+from easyep.observation.multi_token import run_mtp
 from easyep.observation.recorder import Recorder
 from easyep.observation.tap import Sink
 from easyep.progress import SILENT, Progress
@@ -152,7 +152,8 @@ def _causal_passes(
         with recorder.batch(demos, rows, first=0, width=ids.shape[1], recorded=recorded):
             output = decoder(input_ids=ids, attention_mask=mask, use_cache=False)
         if mtp is not None:
-            _run_mtp(mtp, recorder, demos, rows, ids, output.last_hidden_state, recorded)
+            hidden, embedded = output.last_hidden_state, mtp.embed_tokens(ids)
+            run_mtp(mtp, recorder, demos, rows, embedded, hidden, recorded=recorded)
 
     return [recorder], run
 
@@ -161,77 +162,6 @@ def _start_of(sequence: TokenSequence) -> TokenSequence:
     """What the recorder learns the layers' ways from, before the first batch."""
     ids = sequence.input_ids[:ENOUGH_TOKENS]
     return TokenSequence(ids, np.arange(len(ids)) >= len(ids) // 2)
-
-
-def _run_mtp(
-    mtp: "MtpModel",
-    recorder: Recorder,
-    demos: Sequence[int],
-    rows: Sequence[TokenSequence],
-    ids: Tensor,
-    hidden: Tensor,
-    recorded: bool,
-) -> None:
-    """Run the MTP layers with the true next tokens, as in training.
-
-    Args:
-        ids: [B, T] token ids.
-        hidden: [B, T, H], the main model's last hidden states, after its final norm.
-        recorded: as in `Recorder.batch`.
-    """
-    positions = torch.arange(ids.shape[1], device=ids.device)[None].expand(len(rows), -1)
-    for depth in range(len(mtp.layers)):
-        hidden, ahead = hidden[:, :-1], slice(depth + 1, None)
-        if not hidden.shape[1]:
-            return
-        width = hidden.shape[1]
-        with recorder.batch(demos, rows, first=depth + 1, width=width, recorded=recorded):
-            hidden = mtp.forward_layer(
-                depth, hidden, positions[:, ahead], None, input_ids=ids[:, ahead]
-            )
-
-
-def load_mtp(model: "PreTrainedModel") -> "MtpModel":
-    """The multi-token-prediction layers that lie in the model's checkpoint.
-
-    Raises:
-        ObservationError: transformers cannot run this family's MTP layers.
-    """
-    from transformers.modeling_layers import MtpModel
-
-    config = model.config.get_text_config()
-    last = config.num_hidden_layers
-    # transformers finds MTP tensors by the layer numbers of the released models; a model of
-    # another depth has them elsewhere.
-    own = {
-        rf"model\.layers\.{last + i}\." for i in range(getattr(config, "num_mtp_layers", None) or 0)
-    }
-    known = model._keys_to_ignore_on_load_unexpected
-    model._keys_to_ignore_on_load_unexpected = set(known or ()) | own
-    try:
-        with quietly():
-            loaded: MtpModel = MtpModel.from_pretrained(model)
-    except (AttributeError, ValueError, RuntimeError, OSError) as error:
-        raise ObservationError(
-            f"the MTP layers of {model.config.model_type} cannot be observed ({error}); choose "
-            "--mtp follow or --mtp drop"
-        ) from error
-    finally:
-        model._keys_to_ignore_on_load_unexpected = known
-    shared = set(model.modules())  # are where they are, perhaps on the disk
-    for part in loaded.children():
-        if part not in shared:
-            part.to(input_device(find_decoder(model)))
-    return loaded.eval()
-
-
-def input_device(decoder: Any) -> torch.device:
-    """Where a decoder's token ids go in; its weights may be elsewhere, or anywhere."""
-    embeddings = decoder.get_input_embeddings()
-    placed = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
-    if placed is None:
-        placed = next(embeddings.parameters()).device
-    return torch.device(placed)
 
 
 def _pad(rows: Sequence[TokenSequence], device: torch.device) -> tuple[Tensor, Tensor]:

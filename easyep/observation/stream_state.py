@@ -158,5 +158,5 @@ def _checksum(tensors: Iterable[Tensor]) -> int:
     """CRC-32 of the tensors' bytes, one behind the other."""
     found = 0
     for tensor in tensors:
-        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
     return found

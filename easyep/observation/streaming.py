@@ -3,10 +3,12 @@
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, nullcontext
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from easyep import memory
 from easyep.artifacts import RoutedTokens, TokenSequence
@@ -15,12 +17,14 @@ from easyep.observation.attention import InPieces
 from easyep.observation.device_record import DeviceRecord
 from easyep.observation.experts import COMPUTE
 from easyep.observation.lanes import Lane, wait
+from easyep.observation.multi_token import run_mtp
 from easyep.observation.recorder import Recorder
 from easyep.observation.speed import Speed
 from easyep.observation.spilling import Made, Spill
 from easyep.observation.stream_state import Remembered, StreamState, everywhere
 from easyep.observation.streamed_experts import ExpertsCall, run_experts
-from easyep.observation.weights.partial import PartialModel, drop
+from easyep.observation.weights.empty import drop
+from easyep.observation.weights.partial import PartialModel
 from easyep.progress import SILENT, Progress
 
 # Bytes of routed experts held at a time where nothing else is said.
@@ -29,11 +33,19 @@ EXPERT_BYTES = 300_000_000
 Keep = Callable[[int, RoutedTokens], None]
 
 
-class _Own(NamedTuple):
-    """What belongs to the pass that runs in this thread: its demonstration, what it has made."""
+@dataclass
+class _Own:
+    """What belongs to the pass that runs in this thread.
+
+    Attributes:
+        number: its demonstration's.
+        made: what it has made.
+        last: what the last finished layer gave, while the pass goes through finished layers.
+    """
 
     number: int
-    made: Made
+    made: Made = field(default_factory=Made)
+    last: Any = None
 
 
 _OWN: ContextVar[_Own] = ContextVar("easyep_pass")
@@ -80,13 +92,14 @@ def run_streaming(
     """
     if not sequences or any(len(sequence) == 0 for sequence in sequences):
         raise ObservationError("there are no demonstrations to run, or one has no tokens")
-    parts: dict[int, list[DeviceRecord | RoutedTokens]] = {}
+    parts: dict[int, dict[int, DeviceRecord | RoutedTokens]] = {}
 
     def take(layer: int, part: DeviceRecord) -> None:
         # What the pass has made may be written to the file when it waits: fetch the record before.
-        parts.setdefault(layer, []).append(part.fetch() if spill is not None else part)
+        found = part.fetch() if spill is not None else part
+        parts.setdefault(layer, {})[_OWN.get().number] = found
 
-    recorder = Recorder(dict(enumerate(model.layers)), take, stream=stream)
+    recorder = Recorder(model.watched, take, stream=stream)
     if not recorder.moe_layers:
         raise ObservationError(
             f"{type(model.model).__name__} has no routed experts that easyep knows how to watch"
@@ -101,8 +114,10 @@ def run_streaming(
     todo = range(finished + 1, len(model.layers))
     tokens = sum(len(sequence) for sequence in sequences)
     with ExitStack() as context:
-        passes = [_pass(model, recorder, i, each, spill) for i, each in enumerate(sequences)]
-        lanes = [Lane(each) for each in passes]
+        # The first pass through a layer tells how its experts reach the residual stream: the
+        # longest tells most.
+        order = sorted(range(len(sequences)), key=lambda number: -len(sequences[number]))
+        lanes = [Lane(_pass(model, recorder, i, sequences[i], spill)) for i in order]
         for lane in lanes:
             context.callback(lane.stop)
         context.callback(model.reader.close)
@@ -115,13 +130,15 @@ def run_streaming(
         for lane in lanes:
             lane.resume()  # to the first layer that is to be run
         drop(model.embeddings)
+        if model.mtp is not None:
+            drop(model.mtp.embed_tokens)
         for layer in todo:
             _run_layer(model, layer, lanes, expert_bytes, speed)
             for index in sorted(parts):
-                found = parts.pop(index)
+                found = [part for _, part in sorted(parts.pop(index).items())]
                 fetched = [x.fetch() if isinstance(x, DeviceRecord) else x for x in found]
                 keep(index, RoutedTokens.concatenate(fetched))
-            if state is not None and layer < len(model.layers) - 1:
+            if state is not None and layer < model.remembered:
                 state.finish(layer, len(lanes))
             speed.passed(tokens)
 
@@ -132,7 +149,8 @@ def _run_layer(
     """Let all passes go through one layer."""
     speed.begins(layer)
     model.load_layer(layer)
-    waiting = {number: lane.resume() for number, lane in enumerate(lanes)}
+    # A demonstration may have too few tokens for an MTP layer.
+    waiting = {number: lane.resume() for number, lane in enumerate(lanes) if not lane.done}
     while calls := {n: each for n, each in waiting.items() if isinstance(each, ExpertsCall)}:
         run_experts(model, layer, list(calls.values()), expert_bytes, speed.tell)
         for number in calls:
@@ -150,16 +168,22 @@ def _pass(
     """One demonstration's forward pass."""
 
     def run() -> None:
-        own = _Own(number, Made())
+        own = _Own(number)
         _OWN.set(own)
         ids = torch.from_numpy(sequence.input_ids).long()[None].to(model.device)
         with (
             torch.inference_mode(),
-            recorder.batch([number], [sequence], first=0, width=len(sequence)),
             InPieces(),
             own.made if spill is not None else nullcontext(),
         ):
-            model.decoder(input_ids=ids, use_cache=False)
+            # Taken now: the embeddings are dropped when all passes have come to the first layer.
+            embedded: Any = model.mtp.embed_tokens(ids) if model.mtp is not None else None
+            with recorder.batch([number], [sequence], first=0, width=len(sequence)):
+                output: Any = model.decoder(input_ids=ids, use_cache=False)
+            if model.mtp is not None:
+                hidden = output.last_hidden_state
+                del output
+                run_mtp(model.mtp, recorder, [number], [sequence], embedded, hidden)
 
     return run
 
@@ -173,8 +197,8 @@ def _hold_up(
 ) -> None:
     """Let every pass wait before each layer, and for the layer's experts.
 
-    Layers that are finished already give what they gave then, without any weights; what the
-    others give is written to `state`.
+    Layers that are finished already need no weights (`_again`); what the others give is written
+    to `state`.
     """
 
     def pause(what: Any, *needed: Tensor) -> None:
@@ -195,22 +219,36 @@ def _hold_up(
         pause(call, call.hidden_states, call.ids, call.weights, call.routed, call.norms)
         return call.routed.to(hidden_states.dtype), call.norms
 
-    def again(*args: Any, **kwargs: Any) -> Any:
-        assert before is not None
-        return before.output(_OWN.get().number)
-
     for layer, module in enumerate(model.layers):
         if before is not None and layer <= before.layer:
-            module.forward = again
+            module.forward = _again(before, layer)
             undo.callback(delattr, module, "forward")
             continue
         undo.callback(module.register_forward_pre_hook(before_layer, prepend=True).remove)
-        if state is not None and layer < len(model.layers) - 1:
+        if state is not None and layer < model.remembered:
             undo.callback(module.register_forward_hook(_remember(state, layer)).remove)
         experts = model.experts_of(layer)
         if experts is not None:
             setattr(experts, COMPUTE, ask)
             undo.callback(delattr, experts, COMPUTE)
+
+
+def _again(before: Remembered, layer: int) -> Callable[..., Any]:
+    """What takes the place of a finished layer: the last one gives what it gave then.
+
+    So does each before it, whose output nobody looks at; a copy, since the model may change it.
+    """
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        own = _OWN.get()
+        if own.last is None:
+            own.last = before.output(own.number)
+        if layer < before.layer:
+            return pytree.tree_map_only(Tensor, Tensor.clone, own.last)
+        last, own.last = own.last, None
+        return last
+
+    return forward
 
 
 def _remember(state: StreamState, layer: int) -> Callable[[nn.Module, Any, Any], None]:

@@ -9,7 +9,8 @@ import torch
 from easyep.artifacts import TokenSequence
 from easyep.errors import ObservationError
 from easyep.loading import load_model
-from easyep.observation.in_memory import load_mtp, observe_in_memory
+from easyep.observation.in_memory import observe_in_memory
+from easyep.observation.multi_token import load_mtp
 from easyep.resources import demo_model
 from tests.observation import reference
 from tests.observation.test_recorder import sequence

@@ -15,8 +15,10 @@ from easyep.artifacts import RoutedTokens, TokenSequence
 from easyep.checkpoint.files import Checkpoint
 from easyep.errors import CheckpointError, ObservationError
 from easyep.loading import load_model
+from easyep.observation import tap
 from easyep.observation.in_memory import observe_in_memory
-from easyep.observation.stream_state import StreamState
+from easyep.observation.multi_token import load_mtp
+from easyep.observation.stream_state import Remembered, StreamState
 from easyep.observation.streaming import run_streaming
 from easyep.observation.tap import LayerTap
 from easyep.observation.weights.partial import PartialModel
@@ -54,7 +56,9 @@ def streamed(
 def assert_agree(
     path: Path, rtol: float = 1e-6, *, stream: str | None = None, **choices: Any
 ) -> None:
-    expected = observe_in_memory(load_model(path, device="cpu"), SEQUENCES, stream=stream)
+    model = load_model(path, device="cpu")
+    mtp = load_mtp(model) if choices.get("with_mtp") else None
+    expected = observe_in_memory(model, SEQUENCES, stream=stream, mtp=mtp)
     found = streamed(partial(path, **choices), stream=stream)
     assert sorted(found) == list(expected)
     for layer, record in expected.items():
@@ -77,6 +81,18 @@ def test_records_agree_with_those_of_the_whole_model(
     assert_agree(build(family, tmp_path / "m", dtype=dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("family", "depth"), [("deepseek_v3", 1), ("glm4_moe", 2), ("mellum", 1)])
+def test_mtp_layers(tmp_path: Path, family: str, depth: int, dtype: str) -> None:
+    path = build(family, tmp_path / "m", mtp=depth, dtype=dtype)
+    assert_agree(path, with_mtp=True)
+    found = streamed(partial(path, with_mtp=True))
+    last = Source.open(path).layout.mtp_layers
+    assert [np.bincount(found[layer].demo).tolist() for layer in last] == [
+        [max(0, len(each) - 1 - number) for each in SEQUENCES] for number in range(depth)
+    ]
+
+
 def test_tensors_of_layers_under_names_outside_of_them(tmp_path: Path) -> None:
     path = build("inkling2", tmp_path / "m")
     model = partial(path)
@@ -86,15 +102,20 @@ def test_tensors_of_layers_under_names_outside_of_them(tmp_path: Path) -> None:
     assert_agree(path, stream=spec.get("inkling2").observation.stream)
 
 
-def test_a_bias_of_the_skipped_expert_as_released(tmp_path: Path) -> None:
+def test_a_number_that_transformers_sets_whatever_the_file_says(tmp_path: Path) -> None:
+    """ZAYA's bias of the skipped expert: what is observed is the model that transformers runs."""
     path = build("zaya", tmp_path / "m")
     for shard in path.glob("*.safetensors"):
         tensors = load_file(shard)
         for name in tensors:
             if name.endswith("balancing_biases"):
-                tensors[name][-1] = -1.0  # transformers sets it so, whatever the file says
+                tensors[name][-1] = 1.0  # every token would take it
         save_file(tensors, shard, metadata={"format": "pt"})
     assert_agree(path)
+    model = partial(path)
+    model.load_layer(1)
+    buffers = dict(model.layers[1].named_buffers())
+    assert float(buffers["mlp.gate.balancing_biases"][-1]) == -1.0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -211,13 +232,19 @@ class KilledError(Exception):
     """In place of a kill."""
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize(
+    ("family", "after", "mtp"),
+    [
+        *((family, after, 0) for family in FAMILIES for after in (0, 1)),
+        *(("deepseek_v3", after, 2) for after in (1, 2)),
+    ],
+)
 def test_a_run_goes_on_behind_the_last_finished_layer(
-    tmp_path: Path, family: str, after: int
+    tmp_path: Path, family: str, after: int, mtp: int
 ) -> None:
-    path = build(family, tmp_path / "m")
-    expected = streamed(partial(path))
+    path = build(family, tmp_path / "m", mtp=mtp)
+    with_mtp = mtp > 0
+    expected = streamed(partial(path, with_mtp=with_mtp))
     state = StreamState(tmp_path / "state")
     found: dict[int, RoutedTokens] = {}
 
@@ -227,9 +254,10 @@ def test_a_run_goes_on_behind_the_last_finished_layer(
             if layer == after:
                 raise KilledError
 
+    killed, again = (partial(path, with_mtp=with_mtp) for _ in range(2))
     with pytest.raises(KilledError):
-        streamed(partial(path), state=Breaks(tmp_path / "state"), found=found)
-    streamed(partial(path), state=state, found=found, done=list(found))
+        streamed(killed, state=Breaks(tmp_path / "state"), found=found)
+    streamed(again, state=state, found=found, done=list(found))
     assert_equal(found, expected)
 
 
@@ -247,6 +275,46 @@ def test_a_finished_layer_is_not_read_again(
     assert loaded == [2]
     streamed(partial(tiny), state=state, done=[0, 2])  # the records of layer 1 are lost
     assert loaded == [2, 0, 1, 2]
+
+
+def test_going_on_reads_each_remembered_output_once(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = StreamState(tmp_path / "state")
+    expected = streamed(partial(tiny), state=state)
+    before = state.load(torch.device("cpu"))
+    assert before is not None
+    read: list[int] = []
+    counting = Remembered(before.layer, lambda n: read.append(n) or before.output(n))
+    monkeypatch.setattr(StreamState, "load", lambda self, device: counting)
+    found = streamed(partial(tiny), state=state, done=expected)
+    assert before.layer == 1  # behind two finished layers
+    assert sorted(read) == [0, 1, 2, 3]
+    assert_equal(found, {2: expected[2]})
+
+
+def test_the_longest_demonstration_tells_a_layers_way(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    original = tap.learn
+    monkeypatch.setattr(
+        tap, "learn", lambda one, named: seen.append(len(one.tokens)) or original(one, named)
+    )
+    streamed(partial(tiny), [SEQUENCES[2], *SEQUENCES])
+    assert seen == [17, 17, 17]
+
+
+def test_one_changed_byte_of_the_state_is_found(tmp_path: Path) -> None:
+    state, cpu = StreamState(tmp_path), torch.device("cpu")
+    state.add(3, 0, (torch.ones(4, dtype=torch.bfloat16), None))
+    state.finish(3, 1)
+    assert state.load(cpu) is not None
+    path = tmp_path / "layer-00003" / "000000.safetensors"
+    content = path.read_bytes()
+    for place in (len(content) - 1, content.index(b"leaves"), content.index(b"crc32") + 10):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert state.load(cpu) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100])

@@ -20,7 +20,7 @@ def observe(output: str, records: str) -> None:
         domain="math",
         n_demos=4,
         runner="stream",
-        mtp="drop",
+        mtp="score",
         device="cpu",
         records=records,
         output=output,

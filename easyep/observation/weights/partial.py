@@ -1,28 +1,31 @@
 """A transformers model without weights, whose parts are loaded and dropped one by one.
 
-transformers' own loading code puts the weights in their places (renames, stacks, transposes), for
-a few tensors at a time; only reading and dequantising is done here.
+transformers' own loading code puts the weights in their places, for a few tensors at a time
+(`places`); only reading and dequantising is done here (`reading`).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from easyep.checkpoint import headers
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.layout import Layout
 from easyep.distributed import ALONE, Group
-from easyep.errors import CheckpointError, UnsupportedModelError
-from easyep.loading import model_class, quietly, why_not
+from easyep.errors import CheckpointError
 from easyep.observation.decoder import decoder_layers, find_decoder
 from easyep.observation.experts import InterfaceWatcher
+from easyep.observation.multi_token import empty_mtp
+from easyep.observation.weights.empty import drop, empty_model
+from easyep.observation.weights.places import Places
 from easyep.observation.weights.reading import WeightReader, stored_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.modeling_layers import MtpModel
 
 
 class PartialModel:
@@ -34,10 +37,17 @@ class PartialModel:
         dtype: what the model computes in; ``"auto"`` takes the checkpoint's own type.
         device: where parts go.
         group: the processes that load the same parts at the same time, all but routed experts.
+        with_mtp: whether its multi-token-prediction layers are part of it.
         trust_remote_code: run Python code that lies in the checkpoint.
+
+    Attributes:
+        layers: the decoder's layers, and the MTP layers behind them.
+        depth: how many of them are the decoder's.
+        mtp: the model that has the MTP layers, None = they are no part of it.
 
     Raises:
         UnsupportedModelError: transformers cannot build this model.
+        ObservationError: transformers cannot run its MTP layers.
     """
 
     def __init__(
@@ -48,21 +58,48 @@ class PartialModel:
         dtype: str = "auto",
         device: torch.device | None = None,
         group: Group = ALONE,
+        with_mtp: bool = False,
         trust_remote_code: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.layout = layout
         self.device = device or torch.device("cpu")
-        self.model = _empty(checkpoint, dtype, trust_remote_code)
-        for module in self.model.modules():  # those that are not in the checkpoint
-            for name, buffer in module.named_buffers(recurse=False):
-                module._buffers[name] = buffer.to(self.device)
+        self.model = empty_model(checkpoint, dtype, trust_remote_code)
+        _move_buffers(self.model, self.device)
         self.dtype: torch.dtype = self.model.dtype
         self.decoder = find_decoder(self.model)
         self.layers = decoder_layers(self.decoder)
+        self.depth = len(self.layers)
         self.reader = WeightReader(checkpoint, self.dtype, self.device, group)
-        self._mapping = _mapping(self.model)
+        mapping, exceptions = _mapping(self.model), self.model._get_dtype_plan(self.dtype)
+        to = (checkpoint.path, self.dtype, exceptions, self.device)
+        self._places = Places(self.model, mapping, *to)
+        self._owner: Any = self.decoder if hasattr(self.decoder, "_init_weights") else self.model
         self._outside, self._dense = self._divided()
+        self.mtp: MtpModel | None = None
+        if with_mtp:
+            self.mtp = empty_mtp(self.model)
+            _move_buffers(self.mtp, self.device)
+            mapping = self.mtp.get_weight_conversions(self.model)
+            # transformers loads these layers without the exceptions.
+            to = (checkpoint.path, self.dtype, {}, self.device)
+            self._mtp_places = Places(self.mtp, mapping, *to)
+            self.layers += list(self.mtp.layers)
+            self._mtp_outside, of_layers = self._divided_mtp(self.mtp)
+            self._dense |= of_layers
+
+    @property
+    def watched(self) -> dict[int, nn.Module]:
+        """The decoder layers by their numbers, those within MTP layers among them."""
+        return {
+            i: layer if i < self.depth else layer.get_submodule("mtp_block")
+            for i, layer in enumerate(self.layers)
+        }
+
+    @property
+    def remembered(self) -> int:
+        """How many layers' outputs are worth remembering: the decoder's, not the last of all."""
+        return min(self.depth, len(self.layers) - 1)
 
     @property
     def embeddings(self) -> nn.Module:
@@ -78,8 +115,13 @@ class PartialModel:
         return found[0] if len(found) == 1 and layer in self.layout.layers else None
 
     def load_outside(self) -> None:
-        """Load what is in no decoder layer: embeddings, the last norm."""
-        self._load(self._outside)
+        """Load what is in no layer: embeddings, the last norm."""
+        self._load(self._outside, self._places)
+        inside = {module for layer in self.layers for module in layer.modules()}
+        self._places.complete([m for m in self.decoder.modules() if m not in inside], self._owner)
+        if self.mtp is not None:
+            self._load(self._mtp_outside, self._mtp_places)
+            self.mtp.tie_with_main_model(self.model)  # may copy the embeddings
 
     def load_layer(self, layer: int) -> None:
         """Load a layer; without its routed experts, where those can be loaded a few at a time.
@@ -88,13 +130,15 @@ class PartialModel:
             CheckpointError: the checkpoint lacks a weight of the layer.
         """
         module, experts = self.layers[layer], self.experts_of(layer)
-        self._load(self._dense.get(layer, ()))
+        self._load(self._dense.get(layer, ()), self._places_of(layer))
         own = set() if experts is None else {id(p) for p in experts.parameters(recurse=False)}
         for name, parameter in module.named_parameters():
             if parameter.is_meta and id(parameter) not in own:
                 raise CheckpointError(
                     f"{self.checkpoint.path} has no weight for {name} of layer {layer}"
                 )
+        if layer < self.depth:
+            self._places.complete(module.modules(), self._owner)
 
     def drop_layer(self, layer: int) -> None:
         """Forget a layer's weights."""
@@ -134,7 +178,7 @@ class PartialModel:
                 shape = (count, *parameter.shape[1:])
                 empty = torch.empty(shape, dtype=parameter.dtype, device="meta")
                 setattr(experts, name, nn.Parameter(empty, requires_grad=False))
-            self._put(weights)
+            self._places_of(layer).put(weights)
             return {name: getattr(experts, name).detach() for name in whole}
         finally:
             for name, parameter in whole.items():
@@ -170,9 +214,24 @@ class PartialModel:
             if key.startswith(prefix)
         }
         outside: list[str] = []
-        for name, key in self._keys_of(unplaced).items():
+        for name, key in self._places.keys_of(unplaced).items():
             if key in places:
                 number = places[key]
+                (outside if number is None else dense.setdefault(number, [])).append(name)
+        return outside, dense
+
+    def _divided_mtp(self, mtp: "MtpModel") -> tuple[list[str], dict[int, list[str]]]:
+        """The same of the MTP layers' tensors; copies of the main model's own are left out."""
+        streamed = [i for i in self.layout.mtp_layers if self.experts_of(i) is not None]
+        routed = {name for layer in streamed for name in self._expert_names(layer)}
+        names = [n for n in self.checkpoint.tensors if self.layout.is_mtp(n) and n not in routed]
+        keys = {key for key in mtp.state_dict() if not key.startswith(_SHARED)}
+        outside: list[str] = []
+        dense: dict[int, list[str]] = {}
+        for name, key in self._mtp_places.keys_of(names).items():
+            layer = re.match(r"layers\.(\d+)\.", key)
+            if key in keys:
+                number = self.depth + int(layer[1]) if layer is not None else None
                 (outside if number is None else dense.setdefault(number, [])).append(name)
         return outside, dense
 
@@ -181,104 +240,22 @@ class PartialModel:
         names = [each.tensor.name for expert in moe.experts for each in expert]
         return names + [name for name, part in moe.parts.items() if part == "experts"]
 
-    def _keys_of(self, names: Iterable[str]) -> dict[str, str]:
-        """Tensor of the checkpoint -> the model's name for it."""
-        from transformers.core_model_loading import (
-            WeightConverter,
-            WeightRenaming,
-            rename_source_key,
-        )
+    def _places_of(self, layer: int) -> Places:
+        return self._places if layer < self.depth else self._mtp_places
 
-        renamings = [each for each in self._mapping if isinstance(each, WeightRenaming)]
-        converters = [each for each in self._mapping if isinstance(each, WeightConverter)]
-        keys = self.model.state_dict()
-        base = self.model.base_model_prefix
-        return {n: rename_source_key(n, renamings, converters, base, keys)[0] for n in names}
-
-    def _load(self, names: Iterable[str]) -> None:
+    def _load(self, names: Iterable[str], places: Places) -> None:
         weights = stored_weights(names, self.checkpoint.tensors)
-        self._put({name: self.reader.read_together(stored) for name, stored in weights.items()})
-
-    def _put(self, weights: Mapping[str, Tensor]) -> None:
-        """Put weights in their places through transformers' own loading code."""
-        from transformers.core_model_loading import convert_and_load_state_dict_in_model
-        from transformers.modeling_utils import LoadStateDictConfig
-
-        config = LoadStateDictConfig(
-            dtype=self.dtype,
-            dtype_plan=self.model._get_dtype_plan(self.dtype),
-            weight_mapping=self._mapping,
-            device_map={"": str(self.device)},
-        )
-        with quietly():
-            info, _ = convert_and_load_state_dict_in_model(self.model, dict(weights), config)
-        for name, error in info.conversion_errors.items():
-            raise CheckpointError(
-                f"{name} of {self.checkpoint.path} cannot be put in its place: {error}"
-            )
-        wrong = [*info.unexpected_keys, *info.mismatched_keys]
-        if wrong:
-            raise CheckpointError(
-                f"transformers has no place for {wrong[0]} of {self.checkpoint.path} "
-                f"({len(wrong)} in all)"
-            )
+        places.put({name: self.reader.read_together(stored) for name, stored in weights.items()})
 
 
-def drop(module: nn.Module) -> None:
-    """Put all parameters of a module back on the meta device."""
-    for each in module.modules():
-        for name, parameter in list(each.named_parameters(recurse=False)):
-            if not parameter.is_meta:
-                empty = torch.empty_like(parameter, device="meta")
-                setattr(each, name, nn.Parameter(empty, requires_grad=False))
+def _move_buffers(model: nn.Module, device: torch.device) -> None:
+    """Move what is in no checkpoint."""
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = buffer.to(device)
 
 
-def _empty(checkpoint: Checkpoint, dtype: str, trust_remote_code: bool) -> "PreTrainedModel":
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig
-
-    with quietly():
-        try:
-            config = AutoConfig.from_pretrained(
-                checkpoint.path, trust_remote_code=trust_remote_code
-            )
-            kind: Any = config.dtype or torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
-            # Weights are dequantised here, by code that knows blocks that do not divide the rows.
-            for part in (config, config.get_text_config()):
-                if hasattr(part, "quantization_config"):
-                    del part.quantization_config
-            with init_empty_weights(include_buffers=False), _NothingBig():
-                cls = model_class(config, trust_remote_code)
-                if hasattr(cls, "from_config"):  # one that chooses by the configuration
-                    model = cls.from_config(config, dtype=kind, trust_remote_code=trust_remote_code)
-                else:
-                    model = cls._from_config(config, dtype=kind)
-        except (ValueError, KeyError, ImportError, OSError) as error:
-            raise UnsupportedModelError(
-                f"transformers cannot build {checkpoint.path}: {why_not(error)}"
-            ) from error
-    built: PreTrainedModel = model.eval().requires_grad_(False)
-    return built
-
-
-class _NothingBig(TorchFunctionMode):
-    """Within it, big tensors are made without memory.
-
-    `init_empty_weights` makes each parameter first and gives it away then, which asks for the
-    memory of all experts of a layer at once.
-    """
-
-    SMALLEST = 1 << 20  # numbers
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in (torch.empty, torch.zeros, torch.ones, torch.randn, torch.full):
-            empty = func(*args, **{**kwargs, "device": "meta"})
-            if empty.numel() >= self.SMALLEST:
-                return empty
-        return func(*args, **kwargs)
+_SHARED = ("embed_tokens.", "shared_head.")  # what MTP layers have of the main model
 
 
 def _mapping(model: "PreTrainedModel") -> list[Any]:
