@@ -1,10 +1,10 @@
 """The weight files of a plan, written: byte ranges copied, and hashed on the way.
 
 Hashing takes twice as long as copying, and the hash of a file is made from its beginning to its
-end. So as many files are written side by side as there are cores, each copied and hashed by one
-thread, block by block. A thread without a file of its own helps another one's: it copies the next
-blocks there while they are hashed. No two threads write to one file at a time: they would wait
-for each other in the kernel.
+end. So several files are written side by side, each copied and hashed by one thread, block by
+block. A thread without a file of its own helps another one's: it copies the next blocks there
+while they are hashed. No two threads write to one file at a time: they would wait for each other
+in the kernel.
 """
 
 from collections import deque
@@ -19,8 +19,9 @@ from easyep.checkpoint.proofreading import cores
 from easyep.checkpoint.shard_file import ShardFile
 from easyep.progress import Task
 
-# More files at a time are not faster on any disk, and would lie scattered on a slow one.
-MAX_AT_A_TIME = 4
+# On few cores too: while the disk lets one file wait, another one is hashed. More files at a time
+# are not faster on any disk, and would lie scattered on a slow one.
+AT_A_TIME = 4
 MAX_THREADS = 8
 
 Finished = Callable[[str, int, str], None]
@@ -83,7 +84,7 @@ class ShardWriter:
         for name, some in tensors.items():
             self._files[name].expect(some)
             self._waiting.append(self._files[name])
-        threads = min(cores(), MAX_THREADS, len(self._waiting) * 2)
+        threads = min(max(cores(), AT_A_TIME), MAX_THREADS, len(self._waiting) * 2)
         with ThreadPoolExecutor(max(1, threads)) as pool:
             working = [pool.submit(self._work) for _ in range(threads)]
             try:
@@ -133,7 +134,7 @@ class ShardWriter:
                 for file in order:
                     if step := self._step_of(file):
                         return file, step
-                if self._waiting and len(self._open) < min(MAX_AT_A_TIME, cores()):
+                if self._waiting and len(self._open) < AT_A_TIME:
                     self._open.append(self._waiting.popleft())
                     helped.insert(0, self._open[-1])
                 for file in helped:
