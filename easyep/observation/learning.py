@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from easyep.observation.calls import Call, rows, same_memory
 from easyep.observation.path import Factor, Path, Step, Stream
 
-ENOUGH_TOKENS = 64  # to learn from; each is one equation per channel
+# To learn from; each is one equation per channel, with at most three unknowns. Few, since to run a
+# short text takes longer per token: every expert that it reaches must come from memory.
+ENOUGH_TOKENS = 16
 _NEAR_ONE = 1e-3
 
 
