@@ -9,14 +9,14 @@ import click
 import pytest
 
 from benchmarks import large_machines
+from docs.making import study_page
 from easyep.cli import app
 from easyep.reporting import stability_table, study_table
 from tests.engines import table as engines_table
 
 TABLES = {
     "means": study_table.means,
-    "by domain": study_table.by_domain,
-    "likeness": study_table.likeness,
+    **study_page.TABLES,
     "stability": stability_table.by_demonstrations,
     "engines": engines_table.table,
     "large machines": large_machines.table,

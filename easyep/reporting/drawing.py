@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -96,12 +97,17 @@ def short(name: str, most: int = 28) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def log_heights(axes: "Axes") -> None:
-    """A logarithmic axis upwards, with plain numbers; the usual ones are formulas."""
+def log_heights(axes: "Axes", steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
+    """A logarithmic axis upwards, with plain numbers; the usual ones are formulas.
+
+    Args:
+        axes: of a figure.
+        steps: what has a number, times powers of ten.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
 

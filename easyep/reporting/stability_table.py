@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
+from easyep.reporting.markdown import table
+
 
 def by_demonstrations(result: Mapping[str, Any]) -> str:
     """One row per number of demonstrations, for each budget two columns, means over the sets.
@@ -18,20 +20,16 @@ def by_demonstrations(result: Mapping[str, Any]) -> str:
     columns = ["demonstrations"]
     for keep in keeps:
         columns += [f"{keep} of {result['num_experts']}: as the whole set", "two disjoint samples"]
-    lines = [_row(columns), _row(["---:"] * len(columns))]
+    lines = []
     for number in sorted({row["demos"] for row in result["by_number"]}):
         cells = [str(number)]
         for keep in keeps:
             rows = [r for r in result["by_number"] if (r["keep"], r["demos"]) == (keep, number)]
             apart = [r["disjoint"] for r in rows if r["disjoint"] is not None]
             cells += [_percent([r["overlap"] for r in rows]), _percent(apart)]
-        lines.append(_row(cells))
-    return "\n".join(lines)
+        lines.append(cells)
+    return table(columns, lines)
 
 
 def _percent(shares: list[float]) -> str:
     return f"{100 * mean(shares):.1f}" if shares else "-"
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

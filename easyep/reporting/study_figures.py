@@ -1,6 +1,7 @@
 """Figures of a study: what pruned models keep, by budget, by what was shown, by how much of it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import geometric_mean
 from typing import Any
 
 from easyep.reporting.drawing import (
@@ -13,9 +14,14 @@ from easyep.reporting.drawing import (
     short,
     style,
 )
+from easyep.reporting.study_pairs import ratios
 
 Row = Mapping[str, Any]
-_MEASURES = (("mean", "accuracy, %", 100.0), ("kl", "KL to the full model, nats per token", 1.0))
+_MEASURES = (
+    ("mean", "accuracy, %", 100.0),
+    ("kl", "KL to the full model, nats per token", 1.0),
+    ("ratio", "KL over that of easy-ep", 1.0),
+)
 
 
 def drawn(result: Mapping[str, Any]) -> list[Drawn]:
@@ -41,9 +47,12 @@ def drawn(result: Mapping[str, Any]) -> list[Drawn]:
 
 
 def _by_keep(result: Mapping[str, Any], rows: Sequence[Row]) -> Drawn:
+    found = ratios(result, "criterion", ("criterion", "keep", "groups"))
+    pairs = {key: geometric_mean(each) for key, each in found.items()}
+    paired = "Below: geometric mean of the ratios of each domain and draw." if pairs else ""
     return _lines(
         result,
-        rows,
+        [{**row, **_paired(row, pairs)} for row in rows],
         along="keep",
         line=lambda row: row["criterion"],
         panel=lambda row: row["groups"],
@@ -51,8 +60,15 @@ def _by_keep(result: Mapping[str, Any], rows: Sequence[Row]) -> Drawn:
         title="Accuracy and KL against experts kept",
         label="experts kept",
         caption="Means over the domains, each pruned for itself; bars: standard deviation over "
-        "draws of the demonstrations or seeds.",
+        f"draws of the demonstrations or seeds. {paired}".rstrip(),
     )
+
+
+def _paired(row: Row, pairs: Mapping[tuple[Any, ...], float]) -> dict[str, float]:
+    key = (row["criterion"], row["keep"], row["groups"])
+    if key in pairs:
+        return {"ratio": pairs[key]}
+    return {"ratio": 1.0} if pairs and row["criterion"] == "easy-ep" else {}
 
 
 def _by_number(result: Mapping[str, Any], rows: Sequence[Row]) -> Drawn:
@@ -100,7 +116,7 @@ def _lines(
     panels = list(dict.fromkeys(map(panel, rows)))
     names = list(dict.fromkeys(map(line, rows)))
     criteria = list(dict.fromkeys(row["criterion"] for row in rows))
-    measures = [each for each in _MEASURES if all(each[0] in row for row in rows)]
+    measures = [each for each in _MEASURES if any(each[0] in row for row in rows)]
     full = next(row for row in result["summary"] if row["criterion"] == "full")
     with style():
         figure = new_figure(1.4 + 3.7 * len(panels), 0.6 + 3.1 * len(measures))
@@ -111,10 +127,13 @@ def _lines(
                 for each in names:
                     mine = [r for r in rows if panel(r) == where and line(r) == each]
                     _line(axes, mine, along, measure, scale, each, criteria)
+                axes.set_xlim(*_around([row[along] for row in rows], log=along == "n_demos"))
                 if measure == "mean":
                     axes.axhline(100 * full["mean"], color=INK, alpha=0.5, linestyle=":")
                     axes.set_ylim(0, 103)
                     axes.set_title(where)
+                elif measure == "ratio":
+                    log_heights(axes, (1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0))
                 else:
                     log_heights(axes)
                 ticks = sorted({r[along] for r in rows})
@@ -125,7 +144,7 @@ def _lines(
                 axes.set_xlabel(label)
             grid[below][0].set_ylabel(words)
         handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper")
+        figure.legend(handles, labels, loc="outside right upper", handlelength=3.2)
     dotted = " Dotted: the full model." if measures else ""
     return Drawn(name, title, caption + dotted, figure)
 
@@ -139,7 +158,7 @@ def _line(
     name: str,
     criteria: Sequence[str],
 ) -> None:
-    rows = sorted(rows, key=lambda row: float(row[along]))
+    rows = sorted((row for row in rows if measure in row), key=lambda row: float(row[along]))
     if not rows:
         return
     place = criteria.index(rows[0]["criterion"])
@@ -148,7 +167,7 @@ def _line(
         [row[along] for row in rows],
         [scale * row[measure] for row in rows],
         yerr=[scale * (spread or 0) for spread in spreads],
-        color=COLOURS[place % len(COLOURS)],
+        color=INK if rows[0]["criterion"] == "random" else COLOURS[place % len(COLOURS)],
         marker=MARKERS[(place + place // len(COLOURS)) % len(MARKERS)],
         linestyle="--" if not rows[0].get("reroute", True) or place >= len(COLOURS) else "-",
         linewidth=2.0 if place == 0 else 1.1,
@@ -156,6 +175,15 @@ def _line(
         capsize=2,
         label=short(name),
     )
+
+
+def _around(values: Sequence[float], *, log: bool) -> tuple[float, float]:
+    """Limits of an axis that leave room for markers."""
+    low, high = min(values), max(values)
+    if log:
+        return low / 1.3, high * 1.3
+    room = 0.05 * (high - low)
+    return low - room, high + room
 
 
 def _by_shown(rows: Sequence[Row], shown: Sequence[str]) -> Drawn:

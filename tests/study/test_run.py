@@ -122,7 +122,6 @@ def test_what_is_no_study():
 
 
 STUDIES = ["criteria", "demonstrations", "domains", "kinds", "rerouting"]
-STUDIES += ["quick", "quick-kinds", "quick-rerouting"]
 
 
 @pytest.mark.parametrize("name", STUDIES)
