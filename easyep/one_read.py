@@ -73,7 +73,7 @@ def begun(
         return
     layout = source.layout
     run = [*layout.moe_layers, *layout.second_layers]
-    if source.mtp_mode(recipe.mtp) == "score":
+    if recipe.mtp == "score":
         run += layout.mtp_layers
     chosen = planning.stand_in(recipe, source, run)
     work = rewriting.plan(

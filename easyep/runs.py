@@ -34,8 +34,15 @@ class Run:
 
     @property
     def mtp_layers(self) -> tuple[int, ...]:
-        """The multi-token-prediction layers that are observed too."""
-        scored = self.source.mtp_mode(self.recipe.mtp) == "score" and self.runner != "deepspeed"
+        """The multi-token-prediction layers that are observed too.
+
+        Streaming does so where it is asked to: transformers cannot run those of all families, and
+        who left the choice to easyep wants a result.
+        """
+        if self.runner == "memory":
+            scored = self.source.mtp_mode(self.recipe.mtp) == "score"
+        else:
+            scored = self.runner == "stream" and self.recipe.mtp == "score"
         return tuple(self.source.layout.mtp_layers) if scored else ()
 
     @property

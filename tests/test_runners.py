@@ -16,6 +16,7 @@ from easyep.cli import app
 from easyep.errors import UnsupportedModelError
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner, weight_bytes
+from easyep.runs import Run
 from easyep.source import Source
 from tests.checkpoint.test_quantised_logits import BLOCK, quantised, to_fp8
 from tests.tiny_models import build
@@ -53,6 +54,26 @@ def test_what_does_not_fit_is_streamed(
 def test_what_may_not_fit_is_streamed(limit: str, expected: str) -> None:
     recipe = Recipe(model="demo", device="cpu", max_memory=limit)  # type: ignore[arg-type]
     assert choose_runner(recipe, Source.open("demo")) == expected
+
+
+@pytest.mark.parametrize(
+    ("runner", "mtp", "observed"),
+    [
+        ("memory", "auto", True),
+        ("stream", "auto", False),
+        ("stream", "score", True),
+        ("stream", "follow", False),
+        ("deepspeed", "auto", False),
+    ],
+)
+def test_who_observes_mtp_layers(
+    runner: str, mtp: str, observed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a model whose MTP layer transformers passes over in silence."""
+    monkeypatch.setattr(Source, "mtp_mode", lambda self, asked: {"auto": "score"}.get(asked, asked))
+    source = Source.open("demo")
+    run = Run(Recipe("demo", mtp=mtp), source, "math", (), (), runner)
+    assert run.mtp_layers == (source.layout.mtp_layers if observed else ())
 
 
 def test_scored_mtp_layers_are_not_run_by_deepspeed() -> None:

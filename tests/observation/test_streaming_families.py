@@ -21,7 +21,8 @@ def test_records_agree_with_those_of_the_whole_model(tmp_path: Path, family: str
     notes = find_architecture(Checkpoint.open(path).config).observation
     if notes.diffusion is not None:
         pytest.skip("a diffusion model is run from memory")
-    assert_agree(path, stream=notes.stream)
+    # Sums over experts are formed in another order: float32 rounds otherwise.
+    assert_agree(path, rtol=1e-5, stream=notes.stream)
 
 
 @pytest.mark.parametrize("family", sorted(set(RUNNABLE) & set(WITH_MTP)))
@@ -31,4 +32,4 @@ def test_mtp_layers_wherever_transformers_runs_them(tmp_path: Path, family: str)
         load_mtp(load_model(path, device="cpu"))
     except ObservationError as error:
         pytest.skip(str(error))
-    assert_agree(path, with_mtp=True)
+    assert_agree(path, rtol=1e-5, with_mtp=True)
