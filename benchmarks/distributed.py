@@ -4,10 +4,13 @@
     python benchmarks/distributed.py --device cuda --processes 1 2 --experts 32 --layers 16
 
 Makes a random Qwen3-MoE checkpoint and observes the same demonstrations with `--runner memory`
-(every process has the model) and `--runner deepspeed` (divided over them), under torchrun. Memory
-is the peak of a process's resident set, the libraries' own included, and on a GPU also the peak of
-what torch has allocated; time is that of `calibrate`, loading included. Processes that share cores
-do not show how time falls with more machines.
+(every process has the model), `deepspeed` (divided over them) and `stream` (read layer by layer),
+under torchrun. Time is that of `calibrate`, when libraries are imported, and what of it passes
+before the demonstrations run: meeting, and loading the model unless it is streamed. Memory is the
+peak of a process's resident set, the libraries' own included, and on a GPU also the peak of what
+torch has allocated; CPU seconds are those of the whole process, imports included. A process has one
+thread, as torchrun sets it; with `--threads 1 2` also two, where the cores suffice. Processes that
+share cores do not show how time falls with more machines.
 """
 
 import argparse
@@ -59,10 +62,27 @@ def write(folder: Path, arguments: argparse.Namespace) -> int:
     return sum(file.stat().st_size for file in (folder / "model").glob("*.safetensors"))
 
 
+class Watch:
+    """A progress that remembers when the demonstrations began to run."""
+
+    begin = 0.0
+
+    def task(self, title: str, total: int, unit: str) -> Any:
+        from easyep.progress import SILENT
+
+        self.begin = time.perf_counter()
+        return SILENT.task(title, total, unit)
+
+    def say(self, sentence: str) -> None:
+        pass
+
+
 def observe(arguments: argparse.Namespace) -> None:
     """In each process: observe, and write what it took."""
     import torch
 
+    import easyep.observation.partitioned  # not timed: libraries are loaded once
+    import easyep.observation.streaming  # noqa: F401
     from easyep.calibration import calibrate
     from easyep.errors import NotFirstRankError
     from easyep.recipe import Recipe
@@ -74,13 +94,20 @@ def observe(arguments: argparse.Namespace) -> None:
         n_demos=arguments.demos,
         runner=arguments.runner,
         device=arguments.device,
+        dtype=arguments.dtype,
     )
+    if arguments.runner == "deepspeed":
+        import deepspeed  # noqa: F401
     begin = time.perf_counter()
+    watch = Watch()
     with suppress(NotFirstRankError):
-        calibrate(recipe, Source.open(recipe.model))
+        calibrate(recipe, Source.open(recipe.model), progress=watch)
+    used = resource.getrusage(resource.RUSAGE_SELF)
     found = {
         "seconds": round(time.perf_counter() - begin, 2),
-        "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3),
+        "seconds_before": round(watch.begin - begin, 2),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
+        "peak_rss_gb": round(used.ru_maxrss * 1024 / 1e9, 3),
     }
     if torch.cuda.is_available():
         found["peak_gpu_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
@@ -88,33 +115,47 @@ def observe(arguments: argparse.Namespace) -> None:
     (arguments.work / f"rank-{number}.json").write_text(json.dumps(found))
 
 
-def measure(work: Path, runner: str, processes: int, arguments: argparse.Namespace) -> Any:
+def measure(
+    work: Path, runner: str, processes: int, threads: int, arguments: argparse.Namespace
+) -> Any:
     """One run: what every process took."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", str(processes), __file__, "--work", str(work)]
-    command += ["--runner", runner, "--device", arguments.device, "--demos", str(arguments.demos)]
-    environment = {"OMP_NUM_THREADS": str(arguments.threads), **os.environ, "PYTHONPATH": str(ROOT)}
+    command += ["--runner", runner, "--device", arguments.device, "--dtype", arguments.dtype]
+    command += ["--demos", str(arguments.demos)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     subprocess.run(command, check=True, env=environment)
     ranks = [json.loads((work / f"rank-{n}.json").read_text()) for n in range(processes)]
     return {
         "runner": runner,
         "processes": processes,
+        "threads_each": threads,
         "seconds": ranks[0]["seconds"],
+        "seconds_before": ranks[0]["seconds_before"],
+        "cpu_seconds": [rank["cpu_seconds"] for rank in ranks],
         "peak_rss_gb": [rank["peak_rss_gb"] for rank in ranks],
         "peak_gpu_gb": [rank.get("peak_gpu_gb") for rank in ranks],
     }
 
 
+def processor() -> str:
+    """Its name, where the system tells it (Linux)."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--runners", nargs="+", default=["memory", "deepspeed"])
+    parser.add_argument("--runners", nargs="+", default=["memory", "deepspeed", "stream"])
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--experts", type=int, default=32)
-    parser.add_argument("--demos", type=int, default=12)
+    parser.add_argument("--demos", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", help="bfloat16 is slow on many CPUs")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--runner", help=argparse.SUPPRESS)
@@ -124,29 +165,27 @@ def main() -> None:
         return
     work = Path(tempfile.mkdtemp(prefix="easyep-distributed-"))
     try:
-        size = write(work, arguments)
-        runs = [
-            measure(work, runner, processes, arguments)
-            for runner in arguments.runners
-            for processes in arguments.processes
-        ]
+        result: dict[str, Any] = {
+            "checkpoint_gb": round(write(work, arguments) / 1e9, 3),
+            "demos": arguments.demos,
+            "tokens_each": arguments.tokens,
+            "device": arguments.device,
+            "dtype": arguments.dtype,
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "date": time.strftime("%Y-%m-%d"),
+            "runs": [],
+        }
+        for runner in arguments.runners:
+            for processes in arguments.processes:
+                for threads in arguments.threads:
+                    if threads == 1 or processes * threads <= (os.cpu_count() or 1):
+                        result["runs"].append(measure(work, runner, processes, threads, arguments))
+                        print(json.dumps(result["runs"][-1]), flush=True)
+                        if arguments.output is not None:
+                            arguments.output.write_text(json.dumps(result, indent=2) + "\n")
     finally:
         shutil.rmtree(work)
-    result = {
-        "checkpoint_gb": round(size / 1e9, 3),
-        "demos": arguments.demos,
-        "tokens_each": arguments.tokens,
-        "threads_each": arguments.threads,
-        "runs": runs,
-        "device": arguments.device,
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from easyep.errors import NotFirstRankError, ObservationError, PeerError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -118,59 +115,23 @@ class Group:
         self.meet("finish its demonstrations")
         for sender in range(1, count):
             box: list[Any] = [own]
-            with _blaming("exchange its records", 2 * self._timeout):
+            with self.exchanging("its records") as group:
                 if self.here.first:
-                    _dist().recv_object_list(box, src=sender, group=_CONTROL[0])
+                    _dist().recv_object_list(box, src=sender, group=group)
                 elif self.here.number == sender:
-                    _dist().send_object_list(box, dst=0, group=_CONTROL[0])
+                    _dist().send_object_list(box, dst=0, group=group)
             if self.here.first:
                 yield box[0]
 
-    def from_first(self, values: "Tensor") -> "Tensor":
-        """Rank 0's tensor, in every process: one of the same shape and type as `values`.
+    @contextmanager
+    def exchanging(self, what: str) -> Iterator[Any]:
+        """torch's group of processes, to exchange `what` through; each must do the same.
 
         Raises:
             PeerError: another process has failed, is gone or hangs.
         """
-        if self.here.size == 1:
-            return values
-        sent = values.cpu().contiguous()
-        if sent is values and not self.here.first:
-            sent = sent.clone()
-        with _blaming("exchange tensors", 2 * self._timeout):
-            _dist().broadcast(sent, src=0, group=_CONTROL[0])
-        return sent.to(values.device)
-
-    def add_up(self, part: "Tensor") -> None:
-        """Put the sum of all processes' tensors, of one shape and type, in the place of each.
-
-        Raises:
-            PeerError: another process has failed, is gone or hangs.
-        """
-        if self.here.size == 1:
-            return
-        total = part.cpu().contiguous()
-        with _blaming("exchange tensors", 2 * self._timeout):
-            _dist().all_reduce(total, group=_CONTROL[0])
-        if total is not part:
-            part.copy_(total)
-
-    def put_together(self, whole: "Tensor", own: slice) -> None:
-        """Fill a tensor of which each process has a piece: as many equal ones as processes.
-
-        Args:
-            whole: one-dimensional, in main memory.
-            own: which of it this process has.
-
-        Raises:
-            PeerError: another process has failed, is gone or hangs.
-        """
-        if self.here.size == 1 or not len(whole):
-            return
-        dist = _dist()
-        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-        with _blaming("exchange tensors", 2 * self._timeout):
-            gather(whole, whole[own].clone(), group=_CONTROL[0])
+        with _blaming(f"exchange {what}", 2 * self._timeout):
+            yield _CONTROL[0]
 
     def leave_the_rest_to_the_first(self) -> None:
         """Raises NotFirstRankError in all processes but rank 0, which goes on alone."""

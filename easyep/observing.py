@@ -115,6 +115,7 @@ def _observe(
     progress: Progress,
 ) -> list[Observations]:
     """Run, and save, what is not saved yet."""
+    _say_how(runs[0], group, progress)
     with ExitStack() as stack:
         journals: list[Journal | None] = []
         stores: list[FullStore | SumStore] = []
@@ -156,6 +157,18 @@ def _observe(
                 observations = Observations.load(place.saved)
             observed.append(observations)
     return observed
+
+
+def _say_how(run: Run, group: Group, progress: Progress) -> None:
+    """Tell how many processes take part, and which layers their way leaves out."""
+    if group.here.size > 1:
+        what = "each layer's experts" if run.runner == "stream" else "the demonstrations"
+        progress.say(f"{group.here.size} processes run, each its share of {what}")
+    for layer in run.passed_over:
+        progress.say(
+            f"the multi-token-prediction layer {layer} is not observed with DeepSpeed; it follows "
+            "the last layer's choice"
+        )
 
 
 def _add_unreached(run: Run, store: FullStore | SumStore, progress: Progress) -> None:

@@ -13,13 +13,14 @@ from easyep.artifacts import Selection
 from easyep.atomic import existing
 from easyep.checkpoint import rewriting
 from easyep.criteria import needs_record, scores_pairs
-from easyep.distributed import rank
+from easyep.distributed import join, rank
 from easyep.errors import ArtifactError, OutputError
 from easyep.placing import usable_device
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner, weight_bytes
 from easyep.runs import Run
 from easyep.selection import check_named, check_solver, keep_count
+from easyep.shares import Share, share
 from easyep.source import Source
 from easyep.stream_plan import BASE, check_device, plan_stream, room_for
 from easyep.stream_probe import Forecast, forecast, probe
@@ -39,6 +40,7 @@ class Planned:
         runner: how the model would be run; empty where the criterion needs no run.
         model_bytes: of the whole model in memory, in the type that it computes in.
         forecast: what streaming it would take, if that is how it would be run.
+        share: what each process reads and holds; None where there is only one.
         record_bytes: what the full record of all domains takes.
     """
 
@@ -49,11 +51,14 @@ class Planned:
     runner: str
     model_bytes: int
     forecast: Forecast | None
+    share: Share | None
     record_bytes: int
 
 
 def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> Planned:
     """Everything that `prune` checks before it reads a weight, and what it would write.
+
+    Of several processes the first plans for all, when they have met.
 
     Args:
         model: a directory, a short name, or a repository id.
@@ -62,10 +67,13 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
 
     Raises:
         EasyEPError: a subclass says why `prune` could not work.
+        NotFirstRankError: this process is not the first.
     """
     recipe = Recipe(model=os.fspath(model), **choices)
     source = Source.open(model)
     planned = check(recipe, source, output)
+    group = join(recipe.peer_timeout)
+    group.leave_the_rest_to_the_first()
     usable_device(recipe.device)
     demos = {}
     runs = []
@@ -75,13 +83,13 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
     for domain, sequences in shown:
         demos[domain.name] = {"demos": len(sequences), "tokens": sum(map(len, sequences))}
         runs.append(Run(recipe, source, domain.name, tuple(sequences), (), runner))
-    expected = None
+    expected = stream = None
     if runner == "stream":
         measured = probe(runs[0])
         room = room_for(recipe) - max(BASE, memory.taken())
         stream = plan_stream(runs, room)
         check_device(stream, recipe)
-        expected = forecast(runs, stream, measured)
+        expected = forecast(runs, stream, measured, group.here)
     return Planned(
         source.router,
         planned.keep,
@@ -90,6 +98,7 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
         runner,
         weight_bytes(source.checkpoint, recipe.dtype),
         expected,
+        share(source, recipe.dtype, runner, group.here, stream),
         sum(run.plan(None).size for run in runs),
     )
 

@@ -39,10 +39,19 @@ class Run:
         Streaming does so where it is asked to: transformers cannot run those of all families, and
         who left the choice to easyep wants a result.
         """
-        if self.runner == "memory":
-            scored = self.source.mtp_mode(self.recipe.mtp) == "score"
-        else:
-            scored = self.runner == "stream" and self.recipe.mtp == "score"
+        asked = self.runner == "memory" or (
+            self.runner == "stream" and self.recipe.mtp == "score"
+        )
+        return self._scored_mtp if asked else ()
+
+    @property
+    def passed_over(self) -> tuple[int, ...]:
+        """The multi-token-prediction layers that another runner would observe."""
+        return self._scored_mtp if self.runner == "deepspeed" else ()
+
+    @property
+    def _scored_mtp(self) -> tuple[int, ...]:
+        scored = self.source.mtp_mode(self.recipe.mtp) == "score"
         return tuple(self.source.layout.mtp_layers) if scored else ()
 
     @property

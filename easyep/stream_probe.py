@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from easyep.checkpoint.files import checked_file
+from easyep.distributed import ALONE, Rank
 from easyep.placing import usable_device
 from easyep.runners import computed_type
 from easyep.runs import Run
@@ -57,22 +58,31 @@ class Forecast:
         return max(self.reading, self.dequantising + self.computing)
 
 
-def forecast(runs: Sequence[Run], plan: StreamPlan, speeds: Speeds) -> Forecast:
-    """How long a pass would take at such speeds.
+def forecast(
+    runs: Sequence[Run], plan: StreamPlan, speeds: Speeds, here: Rank = ALONE.here
+) -> Forecast:
+    """How long a pass would take at such speeds, for one of several processes.
 
     Counted are the products of tokens and weights, two operations for each; attention's scores,
-    which grow with the square of a demonstration's length, are not.
+    which grow with the square of a demonstration's length, are not, nor is the network.
+
+    Args:
+        runs: the runs that share the pass.
+        plan: what it takes.
+        speeds: of this process alone; those of one machine share what it reads in a second.
+        here: which of how many processes this is.
     """
     source = runs[0].source
     tokens = sum(len(sequence) for run in runs for sequence in run.sequences)
-    made = plan.dense + plan.routed
+    routed = plan.routed / here.size
+    made = plan.dense + routed
     quantised = speeds.dequantises is not None
     share = source.router.top_k / source.router.num_experts
-    used = (plan.dense + plan.routed * share) / plan.number_bytes
+    used = (plan.dense + routed * share) / plan.number_bytes
     return Forecast(
         plan,
         speeds,
-        reading=plan.to_read / speeds.reads,
+        reading=plan.to_read / here.size * here.local_size / speeds.reads,
         dequantising=made / speeds.dequantises if quantised and speeds.dequantises else 0.0,
         computing=2 * tokens * used / speeds.computes,
     )

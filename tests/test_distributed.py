@@ -24,12 +24,15 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("records", ["full", "none"])
-def test_two_processes_record_what_one_does(tmp_path: Path, records: str) -> None:
-    easyep.observe("demo", output=tmp_path / "one", records=records, **CHOICES)
+@pytest.mark.parametrize(
+    ("records", "dtype"), [("full", "float32"), ("none", "float32"), ("full", "bfloat16")]
+)
+def test_two_processes_record_what_one_does(tmp_path: Path, records: str, dtype: str) -> None:
+    choices = {**CHOICES, "records": records, "dtype": dtype}
+    easyep.observe("demo", output=tmp_path / "one", **choices)
 
     def observe(number: int) -> None:
-        easyep.observe("demo", output=tmp_path / "two", records=records, **CHOICES)
+        easyep.observe("demo", output=tmp_path / "two", **choices)
 
     first, second = run_ranks(2, observe)  # 5 demonstrations: the last step has one for both
     assert first is None

@@ -38,7 +38,7 @@ ORDER = [
     ["runs"],
     ["stream_plan"],
     ["stream_probe"],
-    ["streams"],
+    ["streams", "shares"],
     ["observing"],
     ["calibration", "deciding"],
     ["planning", "comparing", "redoing"],

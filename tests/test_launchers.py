@@ -86,6 +86,23 @@ def test_three_processes_under_torchrun(alone: Path, tmp_path: Path, root: Path)
     assert said.count("5 demonstrations") == 1
 
 
+def test_two_processes_under_accelerate(alone: Path, tmp_path: Path, root: Path) -> None:
+    output = tmp_path / "math"
+    launcher = [str(BIN / "accelerate"), "launch", "--multi_gpu", "--num_processes", "2"]
+    launcher += ["--main_process_port", str(free_port())]
+    process = start(
+        [
+            *[*launcher, "-m", "easyep", *OBSERVE.split()],
+            *["--runner", "memory", "--output", str(output)],
+        ],
+        root,
+    )
+    said = finish(process)
+    assert process.returncode == 0, said
+    assert said.count("2 processes run, each its share of the demonstrations") == 1
+    assert files(output) == files(alone)
+
+
 def test_two_nodes(alone: Path, tmp_path: Path, root: Path) -> None:
     output, port = tmp_path / "math", str(free_port())
     node = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1"]
@@ -111,7 +128,7 @@ def test_deepspeed_and_its_launcher(alone: Path, tmp_path: Path, root: Path) -> 
     process = start(
         [
             *[*launcher, "--module", "easyep", *OBSERVE.split()],
-            *["--runner", "deepspeed", "--output", str(output)],
+            *["--runner", "deepspeed", "--mtp", "auto", "--output", str(output)],
         ],
         root,
     )
@@ -119,6 +136,7 @@ def test_deepspeed_and_its_launcher(alone: Path, tmp_path: Path, root: Path) -> 
     assert process.returncode == 0, said
     expected, found = Observations.load(alone), Observations.load(output)
     assert json.loads((output / "observations.json").read_text())["runner"] == "deepspeed"
+    assert said.count("layer 5 is not observed with DeepSpeed") == 1
     for layer, record in expected.layers.items():
         mine = found.layers[layer]
         assert np.array_equal(mine.expert_ids, record.expert_ids)

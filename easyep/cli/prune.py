@@ -1,5 +1,6 @@
 """`easyep prune` and `easyep run`: the whole way."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from easyep.cli.console import (
     warn,
 )
 from easyep.cli.sections import command
-from easyep.cli.streaming import streaming_facts, streaming_rows
+from easyep.cli.streaming import sharing_rows, streaming_facts, streaming_rows
 from easyep.criteria import needs_record
 from easyep.distributed import rank
 from easyep.recipe import Recipe
@@ -237,6 +238,7 @@ def _show_plan(planned: planning.Planned, work_dir: str | None, as_json: bool) -
                 "disk_bytes": planned.rewriting.disk_bytes,
                 "demos": planned.demos,
                 "record_bytes": planned.record_bytes,
+                "processes": None if planned.share is None else asdict(planned.share),
                 "stream": streaming_facts(planned.forecast),
                 "warnings": list(planned.rewriting.warnings),
             }
@@ -254,7 +256,7 @@ def _show_plan(planned: planning.Planned, work_dir: str | None, as_json: bool) -
     ]
     if planned.demos:
         rows.append(("full record", human_bytes(planned.record_bytes)))
-    rows += streaming_rows(planned.forecast, work_dir)
+    rows += [*sharing_rows(planned), *streaming_rows(planned, work_dir)]
     print_table("The plan; nothing was written", ["what", "value"], rows)
     for warning in planned.rewriting.warnings:
         warn(f"warning: {warning}")

@@ -1,15 +1,20 @@
-"""What a plan says of streaming."""
+"""What a plan says of streaming, and of several processes."""
 
 from typing import Any
 
 from easyep.cli.console import human_bytes, human_time
+from easyep.planning import Planned
 from easyep.stream_probe import Forecast
 
 
-def streaming_rows(forecast: Forecast | None, work_dir: str | None) -> list[tuple[str, str]]:
+def streaming_rows(planned: Planned, work_dir: str | None) -> list[tuple[str, str]]:
     """For a table: (what, value)."""
+    forecast = planned.forecast
     if forecast is None:
         return []
+    several = planned.share is not None
+    by_each = " by each process" if several else ""
+    on_top = "; the network comes on top" if several else ""
     plan, speeds = forecast.plan, forecast.speeds
     parts = [f"reading {human_time(forecast.reading)} at {human_bytes(speeds.reads)}/s"]
     if speeds.dequantises is not None:
@@ -19,14 +24,27 @@ def streaming_rows(forecast: Forecast | None, work_dir: str | None) -> list[tupl
     parts.append(f"computing {human_time(forecast.computing)} at {compute}")
     rows = [
         ("to read", f"{human_bytes(plan.to_read)}, once for all domains"),
-        ("memory needed", human_bytes(plan.memory)),
-        ("expected time", f"about {human_time(forecast.seconds)}: {', '.join(parts)}"),
+        ("memory needed", f"{human_bytes(plan.memory)}{by_each}"),
+        ("expected time", f"about {human_time(forecast.seconds)}: {', '.join(parts)}{on_top}"),
     ]
     if plan.to_spill:
         spilled = f"{human_bytes(plan.to_spill)} of what passes hold while they wait"
         rows.append(("written aside", spilled))
     saved = f"each layer in {work_dir}" if work_dir else "nothing: --work-dir DIR lets it go on"
     return [*rows, ("saved on the way", saved)]
+
+
+def sharing_rows(planned: Planned) -> list[tuple[str, str]]:
+    """What each of several processes does, for a table: (what, value); none for one alone."""
+    if planned.share is None:
+        return []
+    read, held = human_bytes(planned.share.reads), human_bytes(planned.share.holds)
+    does = {
+        "memory": f"reads {read}, holds the whole model, {held}, and runs its demonstrations",
+        "deepspeed": f"holds its share and one whole layer, {held}; rank 0 reads {read} for all",
+        "stream": f"reads {read}, holds {held}, and runs its share of each layer's experts",
+    }
+    return [(f"each of {planned.share.processes} processes", does[planned.runner])]
 
 
 def streaming_facts(forecast: Forecast | None) -> dict[str, Any] | None:

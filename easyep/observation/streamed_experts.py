@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from easyep.distributed import Group
+from easyep.observation.exchange import add_up, from_first
 from easyep.observation.experts import single_outputs
 from easyep.observation.reading_ahead import read_ahead
 from easyep.observation.row_norms import row_norms
@@ -87,15 +88,15 @@ def run_experts(
         tell()
     group.meet(f"finish its experts of layer {layer}")
     for call in calls:
-        group.add_up(call.routed)
-        group.add_up(call.norms)  # all but one process have 0
+        add_up(group, call.routed)
+        add_up(group, call.norms)  # all but one process have 0
 
 
 def _agree(group: Group, layer: int, calls: Sequence[ExpertsCall]) -> None:
     """Let all processes send tokens where rank 0 does; another kind of processor may round."""
     group.meet(f"come to the experts of layer {layer}")
     for call in calls:
-        call.ids, call.weights = group.from_first(call.ids), group.from_first(call.weights)
+        call.ids, call.weights = from_first(group, call.ids), from_first(group, call.weights)
 
 
 def _chunks(hit: list[int], experts: nn.Module, memory: int) -> Iterator[list[int]]:
@@ -115,6 +116,9 @@ def _answer(
     token, slot = (loaded[mine] == call.ids).nonzero(as_tuple=True)
     if not len(token):
         return
+    # By experts, so that a token's sum does not depend on how many of them are held at a time.
+    order = mine[token, slot].argsort(stable=True)
+    token, slot = token[order], slot[order]
     outputs = single_outputs(experts, call.hidden_states[token], mine[token, slot], parameters)
     call.norms[token, slot] = row_norms(outputs)
     call.routed.index_add_(0, token, (outputs * call.weights[token, slot, None]).float())

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from easyep.artifacts import RoutedTokens
-from easyep.distributed import join
+from easyep.distributed import Rank, join
 from easyep.errors import ArtifactError, MissingDependencyError
 from easyep.loading import load_model
 from easyep.observation import partitioned
 from easyep.observation.in_memory import observe_in_memory, run_in_memory
 from easyep.observation.partitioned import partition, read_config
 from easyep.observation.weights.partial import PartialModel
+from easyep.shares import share
 from easyep.source import Source
 from tests.observation.test_recorder import sequence
 from tests.ranks import run_ranks
@@ -27,12 +28,14 @@ installed = pytest.mark.skipif(
 )
 
 
-def divided(path: Path, size: int, demos: list[Any], config: dict[str, Any]) -> list[Any]:
+def divided(
+    path: Path, size: int, demos: list[Any], config: dict[str, Any], dtype: str
+) -> list[Any]:
     """(records in rank 0, numbers that the process holds of all parameters, of how many)."""
 
     def work(number: int) -> Any:
         group, source = join(60), Source.open(path)
-        empty = PartialModel(source.checkpoint, source.layout, dtype="float32")
+        empty = PartialModel(source.checkpoint, source.layout, dtype=dtype)
         model = partition(empty, torch.device("cpu"), group, config)
         parts: dict[int, list[RoutedTokens]] = {}
 
@@ -52,12 +55,16 @@ def divided(path: Path, size: int, demos: list[Any], config: dict[str, Any]) -> 
     return list(run_ranks(size, work))
 
 
-def check(path: Path, size: int, config: dict[str, Any]) -> None:
+def check(path: Path, size: int, config: dict[str, Any], dtype: str = "float32") -> None:
     demos = [sequence(length, 60, seed=length) for length in (70, 9, 30)]
-    expected = observe_in_memory(load_model(path, dtype="float32", device="cpu"), demos)
-    (found, *_), *others = results = divided(path, size, demos, config)
+    expected = observe_in_memory(load_model(path, dtype=dtype, device="cpu"), demos)
+    (found, *_), *others = results = divided(path, size, demos, config, dtype)
     assert all(not other[0] for other in others)
+    source, each = Source.open(path), 4 if dtype == "float32" else 2
+    forecast = share(source, dtype, "deepspeed", Rank(0, size, 0, size), None)
+    assert forecast is not None
     for _, mine, whole in results:
+        assert each * mine < forecast.holds < each * whole
         assert mine < 1.05 * whole / size + 1000  # shares are rounded up
     assert found.keys() == expected.keys()
     for layer, record in expected.items():
@@ -69,8 +76,9 @@ def check(path: Path, size: int, config: dict[str, Any]) -> None:
 
 
 @installed
-def test_two_processes_hold_half_a_model_each(tmp_path: Path) -> None:
-    check(build("deepseek_v3", tmp_path / "m"), 2, {})
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_two_processes_hold_half_a_model_each(tmp_path: Path, dtype: str) -> None:
+    check(build("deepseek_v3", tmp_path / "m", dtype=dtype), 2, {}, dtype)
 
 
 @installed

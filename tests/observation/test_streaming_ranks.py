@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import easyep
 from easyep import pipeline, runners
 from easyep.artifacts import Observations
 from easyep.errors import NotFirstRankError, PeerError
@@ -92,6 +93,27 @@ def test_families_that_store_experts_otherwise(
 
     assert sum(run_ranks(2, observe)) == whole
     assert_same(Observations.load(tmp_path / "two"), alone)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_in_bfloat16_sums_may_round_to_the_next_number(tmp_path: Path, size: int) -> None:
+    choices = {**CHOICES, "dtype": "bfloat16"}
+    alone = pipeline.observe("demo", output=tmp_path / "one", **choices)
+
+    def observe(number: int) -> None:
+        with suppress(NotFirstRankError):
+            pipeline.observe("demo", output=tmp_path / "many", **choices)
+
+    run_ranks(size, observe)
+    many = Observations.load(tmp_path / "many")
+    for layer, record in alone.layers.items():
+        mine = many.layers[layer]
+        assert np.array_equal(mine.expert_ids, record.expert_ids), layer
+        for name in ("weights", "output_norms", "residual_shift"):
+            found, its = getattr(mine, name), getattr(record, name)
+            np.testing.assert_allclose(found, its, rtol=0.03, atol=3e-4 * its.max())
+    scores, others = (easyep.score(each, criterion="easy-ep") for each in (alone, many))
+    assert easyep.select(scores, keep=0.5).layers == easyep.select(others, keep=0.5).layers
 
 
 @pytest.mark.parametrize("runner", ["stream", "memory"])

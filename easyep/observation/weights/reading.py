@@ -13,6 +13,7 @@ from easyep.checkpoint import headers
 from easyep.checkpoint.files import Checkpoint, checked_file
 from easyep.distributed import ALONE, Group
 from easyep.errors import CheckpointError, UnsupportedModelError
+from easyep.observation.exchange import put_together
 from easyep.observation.weights import formats
 
 DTYPES = {
@@ -198,7 +199,7 @@ class WeightReader:
             min(tensor.nbytes, each * number) for number in (here.number, here.number + 1)
         )
         self._fill(raw[begin:end], tensor, [(tensor.begin + begin, tensor.begin + end)])
-        self.group.put_together(raw, slice(each * here.number, each * (here.number + 1)))
+        put_together(self.group, raw, slice(each * here.number, each * (here.number + 1)))
         return raw[: tensor.nbytes]
 
     def _bytes(self, tensor: headers.Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
