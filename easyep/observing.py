@@ -15,6 +15,7 @@ from easyep.loading import load_tokenizer
 from easyep.progress import SILENT, Progress
 from easyep.records import FullStore, RecordPlan, SumStore
 from easyep.runs import Run
+from easyep.shares import tell_how
 from easyep.streams import LayerFinished, stream
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _observe(
     progress: Progress,
 ) -> list[Observations]:
     """Run, and save, what is not saved yet."""
-    _say_how(runs[0], group, progress)
+    tell_how(runs[0], group.here, progress)
     with ExitStack() as stack:
         journals: list[Journal | None] = []
         stores: list[FullStore | SumStore] = []
@@ -157,18 +158,6 @@ def _observe(
                 observations = Observations.load(place.saved)
             observed.append(observations)
     return observed
-
-
-def _say_how(run: Run, group: Group, progress: Progress) -> None:
-    """Tell how many processes take part, and which layers their way leaves out."""
-    if group.here.size > 1:
-        what = "each layer's experts" if run.runner == "stream" else "the demonstrations"
-        progress.say(f"{group.here.size} processes run, each its share of {what}")
-    for layer in run.passed_over:
-        progress.say(
-            f"the multi-token-prediction layer {layer} is not observed with DeepSpeed; it follows "
-            "the last layer's choice"
-        )
 
 
 def _add_unreached(run: Run, store: FullStore | SumStore, progress: Progress) -> None:

@@ -39,9 +39,7 @@ class Run:
         Streaming does so where it is asked to: transformers cannot run those of all families, and
         who left the choice to easyep wants a result.
         """
-        asked = self.runner == "memory" or (
-            self.runner == "stream" and self.recipe.mtp == "score"
-        )
+        asked = self.runner == "memory" or (self.runner == "stream" and self.recipe.mtp == "score")
         return self._scored_mtp if asked else ()
 
     @property

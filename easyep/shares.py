@@ -1,10 +1,12 @@
-"""What each of several processes of one run reads and holds, from the headers of the files."""
+"""What each of several processes of one run does, reads and holds."""
 
 from collections import Counter
 from dataclasses import dataclass
 
 from easyep.distributed import Rank
+from easyep.progress import Progress
 from easyep.runners import computed_bytes, weight_bytes
+from easyep.runs import Run
 from easyep.source import Source
 from easyep.stream_plan import StreamPlan
 
@@ -51,3 +53,15 @@ def share(
     holds = -(-inside.total() // here.size) + max(inside.values())
     read = sum(tensor.nbytes for name, tensor in weights.items() if not layout.is_mtp(name))
     return Share(here.size, read, holds)
+
+
+def tell_how(run: Run, here: Rank, progress: Progress) -> None:
+    """Say how many processes take part, and which layers their way leaves out."""
+    if here.size > 1:
+        what = "each layer's experts" if run.runner == "stream" else "the demonstrations"
+        progress.say(f"{here.size} processes run, each its share of {what}")
+    for layer in run.passed_over:
+        progress.say(
+            f"the multi-token-prediction layer {layer} is not observed with DeepSpeed; it follows "
+            "the last layer's choice"
+        )

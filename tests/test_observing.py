@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 
 import easyep
-from easyep import memory, observing
+from easyep import memory
 from easyep.artifacts import Observations
 from easyep.artifacts.journal import Journal, journal
 from easyep.criteria import CRITERIA
-from easyep.distributed import Group, Rank
 from easyep.errors import ArtifactError, OutputError
 from easyep.progress import SILENT
-from easyep.recipe import Recipe
 from easyep.records import RecordPlan, plan_records
-from easyep.runs import Run
 from easyep.scoring import summable
 from easyep.source import Source
 
@@ -220,24 +217,6 @@ def test_what_was_cut_and_what_was_not_reached_is_said(mode):
         assert experts == sorted(set(range(32)) - set(full.layers[layer].expert_ids.ravel()))
     count = sum(map(len, seen.unreached().values()))
     assert f"no token reached {count} of 160 experts" in heard.said[2]
-
-
-@pytest.mark.parametrize(
-    ("runner", "size", "expected"),
-    [
-        ("memory", 1, []),
-        ("memory", 3, ["3 processes run, each its share of the demonstrations"]),
-        ("deepspeed", 1, ["layer 5 is not observed with DeepSpeed"]),
-        ("stream", 2, ["2 processes run, each its share of each layer's experts"]),
-    ],
-)
-def test_how_it_is_run_is_said(runner, size, expected):
-    heard, recipe = Sentences(), Recipe(model="demo")
-    run = Run(recipe, Source.open("demo"), "math", (), (), runner)
-    observing._say_how(run, Group(Rank(0, size, 0, size), 1), heard)
-    assert len(heard.said) == len(expected)
-    for part, sentence in zip(expected, heard.said, strict=True):
-        assert part in sentence
 
 
 def test_the_size_that_was_announced_is_the_size(whole):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from easyep import stream_probe
 from easyep.cli import app
 from easyep.distributed import Rank
 from easyep.errors import NotFirstRankError
+from easyep.progress import SILENT
+from easyep.recipe import Recipe
 from easyep.runners import weight_bytes
-from easyep.shares import Share, share
+from easyep.runs import Run
+from easyep.shares import Share, share, tell_how
 from easyep.source import Source
 from easyep.stream_plan import plan_stream
 from easyep.stream_probe import Speeds, forecast
@@ -81,3 +85,22 @@ def test_it_is_told_in_words() -> None:
     first, _ = run_ranks(2, work)
     assert "each of 2 processes" in first
     assert "holds the whole model" in first
+
+
+@pytest.mark.parametrize(
+    ("runner", "size", "expected"),
+    [
+        ("memory", 1, []),
+        ("memory", 3, ["3 processes run, each its share of the demonstrations"]),
+        ("deepspeed", 1, ["layer 5 is not observed with DeepSpeed"]),
+        ("stream", 2, ["2 processes run, each its share of each layer's experts"]),
+    ],
+)
+def test_how_it_is_run_is_said(runner: str, size: int, expected: list[str]) -> None:
+    said: list[str] = []
+    heard = SimpleNamespace(task=SILENT.task, say=said.append)
+    run = Run(Recipe(model="demo", mtp="score"), Source.open("demo"), "math", (), (), runner)
+    tell_how(run, Rank(0, size, 0, size), heard)
+    assert len(said) == len(expected)
+    for part, sentence in zip(expected, said, strict=True):
+        assert part in sentence
