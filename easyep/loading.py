@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+# What transformers raises of a configuration that says what no model has.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
+
+
 def load_model(
     path: Path,
     *,
@@ -64,7 +68,7 @@ def load_model(
                 **({"config": config} if settings else {}),
                 **({**spread, "offload_folder": offload.name} if spread and offload else {}),
             )
-        except (ValueError, KeyError, ImportError) as error:
+        except (*UNREADABLE, ImportError) as error:
             raise UnsupportedModelError(
                 f"transformers cannot load {path}: {why_not(error)}"
             ) from error
@@ -110,7 +114,9 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> "PreTraine
     with quietly():
         try:
             return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # files of others: transformers raises what it likes
             raise CheckpointError(
                 f"{path} has no tokenizer that can be read: {why_not(error)}"
             ) from error

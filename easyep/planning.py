@@ -1,12 +1,13 @@
 """What a run would do: every check that needs no model, and the bytes that would be written."""
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from easyep import calibration, memory
+from easyep import calibration, memory, models
 from easyep.architectures.engines import check_serving
 from easyep.architectures.router import Router
 from easyep.artifacts import Selection
@@ -40,8 +41,9 @@ class Planned:
         runner: how the model would be run; empty where the criterion needs no run.
         model_bytes: of the whole model in memory, in the type that it computes in.
         forecast: what streaming it would take, if that is how it would be run.
-        share: what each process reads and holds; None where there is only one.
+        share: what each process reads and holds; None where there is only one, or no weights yet.
         record_bytes: what the full record of all domains takes.
+        fetch_bytes: weights that are to be fetched first; 0 where they are on this machine.
     """
 
     router: Router
@@ -53,6 +55,7 @@ class Planned:
     forecast: Forecast | None
     share: Share | None
     record_bytes: int
+    fetch_bytes: int
 
 
 def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> Planned:
@@ -70,7 +73,11 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
         NotFirstRankError: this process is not the first.
     """
     recipe = Recipe(model=os.fspath(model), **choices)
-    source = Source.open(model)
+    with tempfile.TemporaryDirectory(prefix="easyep-outline-") as folder:
+        return _plan(recipe, Source.of(models.outlined(recipe.model, Path(folder))), output)
+
+
+def _plan(recipe: Recipe, source: Source, output: PathLike | None) -> Planned:
     planned = check(recipe, source, output)
     group = join(recipe.peer_timeout)
     group.leave_the_rest_to_the_first()
@@ -84,7 +91,8 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
         demos[domain.name] = {"demos": len(sequences), "tokens": sum(map(len, sequences))}
         runs.append(Run(recipe, source, domain.name, tuple(sequences), (), runner))
     expected = stream = None
-    if runner == "stream":
+    here = not source.model.is_outline
+    if runner == "stream" and here:  # it measures how weights are read
         measured = probe(runs[0])
         room = room_for(recipe) - max(BASE, memory.taken())
         stream = plan_stream(runs, room)
@@ -98,8 +106,9 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
         runner,
         weight_bytes(source.checkpoint, recipe.dtype),
         expected,
-        share(source, recipe.dtype, runner, group.here, stream),
+        share(source, recipe.dtype, runner, group.here, stream) if here else None,
         sum(run.plan(None).size for run in runs),
+        0 if here else source.checkpoint.nbytes,
     )
 
 

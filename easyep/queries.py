@@ -1,13 +1,15 @@
 """Single questions about a model: what is in it, whether something fits it."""
 
 import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from easyep.artifacts import Scores, Selection
 from easyep.artifacts.files import read_json, read_json_list
 from easyep.checkpoint import inspection
 from easyep.errors import ArtifactError
-from easyep.models import resolve
+from easyep.models import outlined
 from easyep.recipe import Recipe
 from easyep.selection import from_mask, select
 from easyep.source import Source
@@ -18,6 +20,8 @@ PathLike = str | os.PathLike[str]
 def inspect(model: PathLike, keep: Sequence[float] = inspection.FRACTIONS) -> inspection.Inspection:
     """What is in a checkpoint: layers, experts, routing, formats, sizes, and what pruning saves.
 
+    No weight is read, and of a repository that is not in the cache none is fetched.
+
     Args:
         model: a directory, a short name, or a repository id.
         keep: what to tell the savings of: fractions of the experts, or counts.
@@ -25,7 +29,8 @@ def inspect(model: PathLike, keep: Sequence[float] = inspection.FRACTIONS) -> in
     Raises:
         EasyEPError: a subclass says what is wrong with it.
     """
-    return inspection.inspect(resolve(os.fspath(model)).path, keep)
+    with tempfile.TemporaryDirectory(prefix="easyep-outline-") as folder:
+        return inspection.inspect(outlined(os.fspath(model), Path(folder)).path, keep)
 
 
 def read_mask(path: PathLike, model: PathLike, *, groups: str = Recipe.groups) -> Selection:

@@ -8,6 +8,7 @@ from typing import Any
 
 from easyep import choices, yaml_text
 from easyep.architectures.engines import ENGINES, Serving
+from easyep.artifacts.files import read_json
 from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.checkpoint.rewriting import MAX_SHARD_BYTES, MTP_MODES
@@ -172,6 +173,55 @@ class Recipe:
         """Raises UnknownNameError for a key that no recipe has, ArtifactError without a model."""
         choices.known("recipe", value, cls, ["model"])
         return cls(**value)
+
+
+def allowed(
+    value: Mapping[str, Any], path: str | os.PathLike[str], trust_remote_code: bool
+) -> dict[str, Any]:
+    """The entries of a recipe or manifest, which may be another's, with what the user allows.
+
+    Args:
+        value: its entries.
+        path: where it lies.
+        trust_remote_code: run Python code that lies in the checkpoint.
+
+    Raises:
+        ArtifactError: it asks to run such code by itself.
+    """
+    if value.get("trust_remote_code") and not trust_remote_code:
+        raise ArtifactError(
+            f"{path} asks to run Python code that comes with the model {value.get('model')}: read "
+            "that code, then give --trust-remote-code as well (trust_remote_code=True in Python)"
+        )
+    return {**value, **({"trust_remote_code": True} if trust_remote_code else {})}
+
+
+def own_output(output: Any, path: str | os.PathLike[str]) -> str:
+    """The output that a recipe names, which may be another's.
+
+    Raises:
+        ArtifactError: it lies outside of the folder that one is in, or is a file that no study
+            wrote.
+    """
+    if not _may_write(output):
+        raise ArtifactError(
+            f"{path} names the output {output!r}, which is not below the current folder, or a file "
+            "that is there and was not written by a study; choose it with --output (output=... in "
+            "Python)"
+        )
+    return str(output)
+
+
+def _may_write(output: Any) -> bool:
+    if not isinstance(output, str) or Path(output).is_absolute():
+        return False
+    place = Path(output).resolve()  # links that lead out are followed
+    if "~" in Path(output).parts or not place.is_relative_to(Path.cwd().resolve()):
+        return False
+    try:
+        return not place.exists() or place.is_dir() or "study" in read_json(place, "output")
+    except ArtifactError:
+        return False
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:

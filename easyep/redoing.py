@@ -10,7 +10,7 @@ from easyep.artifacts import Selection
 from easyep.artifacts.files import read_json
 from easyep.checkpoint.manifest import Manifest, easyep_version
 from easyep.errors import ArtifactError
-from easyep.recipe import Recipe
+from easyep.recipe import Recipe, allowed
 from easyep.source import Source
 
 
@@ -29,11 +29,16 @@ class Made:
     warnings: tuple[str, ...]
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Made":
+    def load(cls, path: str | os.PathLike[str], trust_remote_code: bool = False) -> "Made":
         """Read the `easyep.json` of a pruned checkpoint, and look whether it can be made here.
 
+        Args:
+            path: the manifest.
+            trust_remote_code: the user allows Python code that lies in the checkpoint.
+
         Raises:
-            ArtifactError: it has no recipe, or its model is another one now.
+            ArtifactError: it has no recipe, its model is another one now, or it asks for what only
+                the user may choose (`recipe.allowed`).
             ModelNotFoundError: its model is not here.
         """
         path = Path(path)
@@ -45,7 +50,7 @@ class Made:
                 f"{path} holds no recipe: its checkpoint was made by `easyep rewrite`; give the "
                 "selection in it to that command again"
             )
-        recipe = Recipe.from_mapping(choices)
+        recipe = Recipe.from_mapping(allowed(choices, path, trust_remote_code))
         found = Source.open(recipe.model).identity
         if not found.same_model(manifest.source):
             raise ArtifactError(

@@ -14,7 +14,7 @@ from easyep.atomic import check_file
 from easyep.checkpoint.side_files import MANIFEST
 from easyep.errors import ArtifactError
 from easyep.progress import SILENT, Progress
-from easyep.recipe import Recipe, read_yaml
+from easyep.recipe import Recipe, allowed, own_output, read_yaml
 from easyep.redoing import Made
 from easyep.resources import folder
 
@@ -26,6 +26,7 @@ def run(
     *,
     output: PathLike | None = None,
     work_dir: PathLike | None = None,
+    trust_remote_code: bool = False,
     progress: Progress = SILENT,
 ) -> pipeline.Pruned | dict[str, Any]:
     """Do what a recipe says.
@@ -36,6 +37,8 @@ def run(
         output: instead of the recipe's own output: the pruned checkpoint's directory, or the JSON
             file of a study's numbers, which needs none.
         work_dir: where the stages save what they have; the same call goes on from there.
+        trust_remote_code: run Python code that lies in the checkpoint. A file cannot ask for that
+            by itself; entries that are given here can.
 
     Returns:
         What `prune` returns; for a study (a recipe with the entry ``study``) its settings, cells
@@ -46,10 +49,14 @@ def run(
         EasyEPError: a subclass says what is wrong.
     """
     if not isinstance(recipe, Mapping) and Path(recipe).name == MANIFEST:
-        return _redo(Made.load(recipe), output, work_dir, progress)
-    entries = dict(recipe) if isinstance(recipe, Mapping) else read_recipe(recipe)
-    output = output or entries.pop("output", None)
-    entries.pop("output", None)
+        return _redo(Made.load(recipe, trust_remote_code), output, work_dir, progress)
+    if isinstance(recipe, Mapping):
+        entries = {**recipe, **({"trust_remote_code": True} if trust_remote_code else {})}
+    else:
+        entries = read_recipe(recipe, trust_remote_code)
+    own = entries.pop("output", None)
+    if output is None and own is not None:
+        output = own if isinstance(recipe, Mapping) else own_output(own, recipe)
     if "study" in entries:
         return run_study(study.Study.from_mapping(entries), output, work_dir, progress)
     return _prune(Recipe.from_mapping(entries), output, work_dir, progress)
@@ -72,14 +79,16 @@ def _redo(
     return done
 
 
-def read_recipe(path: PathLike) -> dict[str, Any]:
+def read_recipe(path: PathLike, trust_remote_code: bool = False) -> dict[str, Any]:
     """The entries of a YAML file; recipes of easyep are found wherever it is installed.
 
     Raises:
-        ArtifactError: there is no such file, or it is no mapping.
+        ArtifactError: there is no such file, it is no mapping, or it asks for what only the user
+            may choose (`recipe.allowed`).
     """
     shipped = folder("recipes").parent / path
-    return read_yaml(shipped if shipped.is_file() and not Path(path).exists() else path)
+    entries = read_yaml(shipped if shipped.is_file() and not Path(path).exists() else path)
+    return allowed(entries, path, trust_remote_code)
 
 
 def run_study(

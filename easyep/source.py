@@ -39,7 +39,11 @@ class Source:
         Raises:
             EasyEPError: a subclass says what is wrong with it.
         """
-        model = models.resolve(os.fspath(name))
+        return cls.of(models.resolve(os.fspath(name)))
+
+    @classmethod
+    def of(cls, model: models.Model) -> "Source":
+        """As `open`, for a model that was found."""
         checkpoint = Checkpoint.open(model.path)
         architecture = find_architecture(checkpoint.config)
         return cls(

@@ -15,10 +15,21 @@ PACKAGE = Path(easyep.__file__).parent
 # among them, do not know each other.
 ORDER = [
     ["errors"],
-    ["registry", "progress", "resources", "addresses", "atomic", "clock", "memory", "yaml_text"],
+    [
+        "addresses",
+        "registry",
+        "progress",
+        "resources",
+        "atomic",
+        "clock",
+        "time_limit",
+        "memory",
+        "yaml_text",
+    ],
     ["choices"],
     ["architectures", "memory_limits"],
     ["artifacts", "distributed"],
+    ["hub"],
     ["models", "criteria", "checkpoint", "mixing", "placing"],
     ["loading"],
     ["source"],

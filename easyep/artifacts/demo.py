@@ -124,7 +124,7 @@ def _check_calls(calls: Any, number: int) -> None:
         if isinstance(arguments, str):
             try:
                 arguments = json.loads(arguments)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise DemosError(
                     f"the arguments of a tool call of message {number} are not valid JSON"
                 ) from None

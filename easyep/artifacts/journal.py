@@ -28,10 +28,19 @@ except ImportError:  # Windows: two runs on one journal are not noticed there
     fcntl = None  # type: ignore[assignment]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+CHECKSUM = "crc32"
 _DEMOS = "demos"
 _LAYER = "layer-"
-_CHECKSUM = "crc32"
 _TYPES = ("F32", "F64", "I16", "I32", "I64", "BOOL")
+
+
+def checksum(arrays: Iterable[tuple[str, npt.NDArray[Any]]]) -> str:
+    """CRC-32 of what arrays are called and hold: it tells a damaged file, not a forged one."""
+    found = 0
+    for name, array in arrays:
+        found = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), found)
+        found = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, found)
+    return f"{found:08x}"
 
 
 class Journal:
@@ -67,7 +76,7 @@ class Journal:
         }
         arrays[_DEMOS] = np.array(demos, dtype=np.int64)
         path = self._folder / f"{min(demos):08d}.safetensors"
-        _save(path, arrays)
+        _write(path, arrays)
         self._note(path, demos)
 
     def add_layer(self, layer: int, arrays: Arrays) -> None:
@@ -78,7 +87,7 @@ class Journal:
         """
         path = self._folder / f"{_LAYER}{layer:05d}.safetensors"
         named = {f"{layer}/{name}": np.ascontiguousarray(each) for name, each in arrays.items()}
-        _save(path, named)
+        _write(path, named)
         self._layers[layer] = path
 
     def file(self, name: str) -> Path:
@@ -114,20 +123,17 @@ class Journal:
     def _take(self, path: Path) -> None:
         """Count a file among the parts; ValueError where it is none."""
         with safe_open(path, "numpy") as file:
-            names = [name for name in file.keys() if name != _DEMOS]  # noqa: SIM118
-            for name in names:
+            for name in sorted(file.keys()):
                 layer, _, array = name.partition("/")
-                if not (layer.isdecimal() and array):
+                if name != _DEMOS and not (layer.isdecimal() and array):
                     raise ValueError(f"{name!r} is no array of a layer")
                 if file.get_slice(name).get_dtype() not in _TYPES:
                     raise ValueError(f"{name!r} has a type that no record has")
-            if _checksum(map(file.get_tensor, sorted(file.keys()))) != (file.metadata() or {}).get(
-                _CHECKSUM
-            ):
-                raise ValueError("its numbers are not those that were written")
+            if (file.metadata() or {}).get(CHECKSUM) != checksum(_each(file)):
+                raise ValueError("it is not what was written")
             if path.name.startswith(_LAYER):
                 number = int(path.stem.removeprefix(_LAYER))
-                if {int(name.split("/")[0]) for name in names} != {number}:
+                if {int(name.split("/")[0]) for name in file.keys()} != {number}:  # noqa: SIM118
                     raise ValueError("it is not of the layer that its name says")
                 self._layers[number] = path
                 return
@@ -141,17 +147,14 @@ class Journal:
         self.done |= set(demos)
 
 
-def _save(path: Path, arrays: Arrays) -> None:
-    about = {_CHECKSUM: _checksum(arrays[name] for name in sorted(arrays))}
-    write_bytes(path, safetensors.numpy.save(dict(arrays), metadata=about))
+def _write(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    about = {CHECKSUM: checksum(sorted(arrays.items()))}
+    write_bytes(path, safetensors.numpy.save(arrays, about))
 
 
-def _checksum(arrays: Iterable[npt.NDArray[Any]]) -> str:
-    """CRC-32 of the arrays' bytes, one behind the other."""
-    found = 0
-    for array in arrays:
-        found = zlib.crc32(np.ascontiguousarray(array).data, found)
-    return str(found)
+def _each(file: Any) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """The arrays of an open file by their names, one in memory at a time."""
+    return ((name, file.get_tensor(name)) for name in sorted(file.keys()))
 
 
 @contextmanager
@@ -162,9 +165,14 @@ def journal(beside: Path, key: str) -> Iterator[Journal]:
         OutputError: it cannot be made, or another process works on it.
     """
     folder = beside.parent / f".{beside.name}.{key}.part"
+    if folder.is_symlink():  # what it leads to is somebody's own
+        raise OutputError(f"{folder} is a link, not a folder of easyep; move it away")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        for path in folder.iterdir():
+            if path.is_symlink():
+                path.unlink()
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         if fcntl is not None:
             try:

@@ -161,8 +161,11 @@ def refuse_other_runs(target: Path, own: Path | None = None) -> None:
 def _entered(target: Path, purpose: Mapping[str, str], locks: ExitStack) -> WorkFolder:
     """The folder for `purpose`, locked until `locks` are closed."""
     path = target.parent / f".{target.name}.partial-{fingerprint(purpose)}"
-    if os.path.lexists(path) and not _is_folder(path):
-        raise OutputError(f"{path} is no folder of easyep; move it away or choose another output")
+    for each in (path, path / FILES):  # a link could lead to what is somebody's own
+        if os.path.lexists(each) and not _is_folder(each):
+            raise OutputError(
+                f"{each} is no folder of easyep; move it away or choose another output"
+            )
     if not _is_fresh(path):
         _finished(path, purpose)  # before anything of ours is put there
     path.mkdir(mode=0o700, exist_ok=True)

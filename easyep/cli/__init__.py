@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,6 +13,8 @@ from click.shell_completion import CompletionItem
 
 from easyep import __version__
 from easyep.cli.console import complain
+from easyep.cli.plain import plain
+from easyep.cli.signals import listening
 from easyep.cli.voice import VOICE
 from easyep.distributed import tell_failure
 from easyep.errors import EasyEPError, NotFirstRankError
@@ -131,21 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "LOCAL_RANK" in os.environ:  # where DeepSpeed's launcher says it as well
         words = [word for word in words if not word.startswith("--local_rank=")]
-    signals: list[int] = []
-
-    def terminate(number: int, frame: object) -> None:
-        signals.append(number)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        # An exception, unlike the signal, lets folders under temporary names be removed.
-        signal.signal(signal.SIGTERM, terminate)
     # Or torch writes of every lost peer by itself, beside the error that says so.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     first = os.environ.get("RANK", "0") == "0"
     VOICE.reset()
+    signals: list[int] = []
     try:
-        code = app.main(words, prog_name="easyep", standalone_mode=False)
+        with listening() as signals:
+            code = app.main(words, prog_name="easyep", standalone_mode=False)
     except NotFirstRankError:
         code = 0
     except click.UsageError as error:
@@ -170,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         VOICE.note(logging.DEBUG, traceback.format_exc())
         if "--debug" in words:
-            traceback.print_exc()
+            print(plain(traceback.format_exc()), file=sys.stderr, end="")
         message = tell_failure(_sentence(error))
         if message is not None and "--debug" not in words:
             complain(message)

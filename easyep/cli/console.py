@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from easyep.cli.plain import plain, plain_json
 from easyep.cli.voice import VOICE, Noted
 from easyep.errors import OutputError
 from easyep.progress import SILENT, Progress, Task
@@ -38,7 +39,7 @@ def say_dropped_mtp(layers: Sequence[int], asked: str) -> None:
 def complain(message: str) -> None:
     """An error, as one message."""
     VOICE.note(logging.ERROR, message)
-    print(f"easyep: error: {message}", file=sys.stderr)
+    print(f"easyep: error: {plain(message)}", file=sys.stderr)
 
 
 @contextmanager
@@ -60,7 +61,13 @@ def _standard_output() -> Iterator[None]:
 def print_json(value: Mapping[str, Any]) -> None:
     """The result of a command with `--json`: one object, nothing else."""
     with _standard_output():
-        print(json.dumps(value, ensure_ascii=False))
+        print(plain_json(json.dumps(value, ensure_ascii=False)))
+
+
+def print_text(text: str) -> None:
+    """A result that is no table."""
+    with _standard_output():
+        print(plain(text))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -70,12 +77,17 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, title_style="bold")
+    table = Table(
+        title=Text(plain(title)) if title else None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        title_style="bold",
+    )
     for i, column in enumerate(columns):
         numeric = all(str(row[i])[:1].isdigit() or str(row[i])[:1] in "-+±" for row in rows)
-        table.add_column(column, justify="right" if numeric and rows else "left")
+        table.add_column(Text(plain(column)), justify="right" if numeric and rows else "left")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(plain(str(cell))) for cell in row))
     console = Console()
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = max(console.width, 120)
@@ -122,14 +134,14 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
     with (
         os.fdopen(os.dup(2), "w") as stream,
         Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             # A stream of its own: libraries that are told to be quiet have sys.stderr replaced.
             console=Console(file=stream),
             transient=True,
@@ -146,7 +158,7 @@ class _Sentences:
         yield _Lines(title, total, unit)
 
     def say(self, sentence: str) -> None:
-        print(sentence, file=sys.stderr)
+        print(plain(sentence), file=sys.stderr)
 
 
 class _Lines:
@@ -192,12 +204,12 @@ class _Bars:
 
     @contextmanager
     def task(self, title: str, total: int, unit: str) -> Iterator[Task]:
-        identity = self._bars.add_task(title, total=total, unit=unit, note="")
+        identity = self._bars.add_task(plain(title), total=total, unit=unit, note="")
         yield _Bar(self._bars, identity)
         self._bars.remove_task(identity)
 
     def say(self, sentence: str) -> None:
-        self._bars.console.print(sentence, markup=False, highlight=False)
+        self._bars.console.print(plain(sentence), markup=False, highlight=False)
 
 
 class _Bar:
@@ -208,4 +220,4 @@ class _Bar:
         self._bars.advance(self._identity, amount)
 
     def note(self, text: str) -> None:
-        self._bars.update(self._identity, note=text)
+        self._bars.update(self._identity, note=plain(text))

@@ -1,6 +1,5 @@
 """`easyep demos show`, `check` and `table`."""
 
-import re
 from collections import Counter
 from typing import Any
 
@@ -9,15 +8,13 @@ import click
 from easyep import demonstrations, loading, models
 from easyep.artifacts import Demo, TokenSequence
 from easyep.cli import options
-from easyep.cli.console import print_json, print_table, say
+from easyep.cli.console import print_json, print_table, print_text, say
+from easyep.cli.plain import plain
 from easyep.cli.sections import command
 from easyep.demonstrations import catalogue, checks, quality
 from easyep.demonstrations.conversation import STYLES
 from easyep.errors import DemosError
 from easyep.registry import unknown_name
-
-# Shown as pictures: a demonstration must not command the terminal.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 
 style = click.option(
     "--style",
@@ -112,7 +109,7 @@ def check_command(
         print_json({"demos": len(demos), "not_run": not_run, "findings": listed})
     else:
         for finding in findings:
-            print(f"{finding.where}: {finding.kind}: {finding.what}")
+            print_text(f"{finding.where}: {finding.kind}: {finding.what}")
         counts = Counter(finding.kind for finding in findings)
         told = ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "nothing to complain about"
         say(f"{len(demos)} demonstrations: {told}")
@@ -161,7 +158,7 @@ def _print_demo(demo: Demo, tokens: TokenSequence, tokenizer: Any) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    print(demo.origin)
+    print_text(demo.origin)
     facts = [(key, value) for key, value in demo.metadata.items() if isinstance(value, str)]
     print_table(
         "",
@@ -177,7 +174,6 @@ def _print_demo(demo: Demo, tokens: TokenSequence, tokenizer: Any) -> None:
     for end in range(1, len(tokens) + 1):
         if end == len(tokens) or tokens.is_response[end] != tokens.is_response[begin]:
             part = tokenizer.decode(tokens.input_ids[begin:end])
-            part = _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])), part)
-            text.append(part, style="green" if tokens.is_response[begin] else "dim")
+            text.append(plain(part), style="green" if tokens.is_response[begin] else "dim")
             begin = end
     Console(soft_wrap=True).print(text)

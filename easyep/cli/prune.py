@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,8 +22,11 @@ from easyep.cli.sections import command
 from easyep.cli.streaming import sharing_rows, streaming_facts, streaming_rows
 from easyep.criteria import needs_record
 from easyep.distributed import rank
-from easyep.recipe import Recipe
+from easyep.recipe import Recipe, own_output
 from easyep.selection import retained_share
+
+if TYPE_CHECKING:
+    from easyep.redoing import Made
 
 
 @command(
@@ -85,12 +88,18 @@ def prune_command(
 @click.option("--output", metavar="DIR", help="Instead of the recipe's own output.")
 @click.option("--work-dir", metavar="DIR", help="Save every stage here, and go on from there.")
 @click.option("--dry-run", is_flag=True, help="Check everything and show the plan; write nothing.")
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run Python code that lies in the checkpoint; a recipe cannot ask for it by itself.",
+)
 @options.common
 def run_command(
     recipe: str,
     output: str | None,
     work_dir: str | None,
     dry_run: bool,
+    trust_remote_code: bool,
     as_json: bool,
     quiet: bool,
     debug: bool,
@@ -99,10 +108,15 @@ def run_command(
 
     The manifest of a pruned checkpoint is a recipe too: the same bytes are made again.
     """
+    from easyep.redoing import Made
+
     if Path(recipe).name == MANIFEST:
-        _redo(recipe, output, work_dir, dry_run, as_json, quiet)
+        _redo(Made.load(recipe, trust_remote_code), output, work_dir, dry_run, as_json, quiet)
         return
-    choices = running.read_recipe(recipe)
+    choices = running.read_recipe(recipe, trust_remote_code)
+    own = choices.pop("output", None)
+    if output is None and own is not None:
+        output = own_output(own, recipe)
     if "study" in choices:
         from easyep.cli.study import run_study
 
@@ -110,22 +124,17 @@ def run_command(
             raise click.UsageError("a study is run by one process: start it without a launcher")
         run_study(choices, output, work_dir, dry_run, as_json, quiet)
         return
-    output = output or choices.pop("output", None)
-    choices.pop("output", None)
     _prune(Recipe.from_mapping(choices).to_json(), output, work_dir, dry_run, as_json, quiet)
 
 
 def _redo(
-    manifest: str,
+    made: "Made",
     output: str | None,
     work_dir: str | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from easyep.redoing import Made
-
-    made = Made.load(manifest)
     for warning in made.warnings:
         say(f"warning: {warning}")
     done = _prune(made.recipe.to_json(), output, work_dir, dry_run, as_json, quiet)
@@ -239,6 +248,7 @@ def _show_plan(planned: planning.Planned, work_dir: str | None, as_json: bool) -
                 "demos": planned.demos,
                 "record_bytes": planned.record_bytes,
                 "processes": None if planned.share is None else asdict(planned.share),
+                "fetch_bytes": planned.fetch_bytes,
                 "stream": streaming_facts(planned.forecast),
                 "warnings": list(planned.rewriting.warnings),
             }
@@ -254,6 +264,8 @@ def _show_plan(planned: planning.Planned, work_dir: str | None, as_json: bool) -
             for name, shown in planned.demos.items()
         ),
     ]
+    if planned.fetch_bytes:
+        rows.insert(0, ("to be fetched first", human_bytes(planned.fetch_bytes)))
     if planned.demos:
         rows.append(("full record", human_bytes(planned.record_bytes)))
     rows += [*sharing_rows(planned), *streaming_rows(planned, work_dir)]

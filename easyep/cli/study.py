@@ -19,8 +19,6 @@ def run_study(
     """Run a study, print its table, and write its numbers to `output`, a JSON file."""
     from easyep import running, study
 
-    output = output or choices.pop("output", None)
-    choices.pop("output", None)
     planned = study.Study.from_mapping(choices)
     if dry_run:
         raise click.UsageError("--dry-run is for recipes of one model, not for studies")

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from time import monotonic
 
+from easyep.cli.plain import plain
 from easyep.errors import OutputError
 from easyep.progress import Progress, Task
 
@@ -51,17 +52,17 @@ class Voice:
         """Something to know."""
         self.note(logging.INFO, message)
         if not self.quiet:
-            print(message, file=sys.stderr)
+            print(plain(message), file=sys.stderr)
 
     def warn(self, message: str) -> None:
         """Something that may be wrong; `--quiet` does not hold it back."""
         self.note(logging.WARNING, message)
-        print(message, file=sys.stderr)
+        print(plain(message), file=sys.stderr)
 
     def note(self, level: int, message: str) -> None:
         """For the log file only."""
         if self._log is not None:
-            self._log.handle(logging.LogRecord("easyep", level, "", 0, message, None, None))
+            self._log.handle(logging.LogRecord("easyep", level, "", 0, plain(message), None, None))
 
 
 VOICE = Voice()

@@ -10,11 +10,14 @@ from typing import Any
 
 from easyep import choices, resources
 from easyep.artifacts import Demo
-from easyep.demonstrations.sources import Source
-from easyep.errors import ArtifactError, DemosError
+from easyep.demonstrations.sources import BUILDERS, Source
+from easyep.errors import ArtifactError, DemosError, first_line
 from easyep.progress import SILENT, Progress
 from easyep.registry import unknown_name
+from easyep.time_limit import time_limit
 
+# For the templates of one row; those of a recipe that is meant well need milliseconds.
+LONGEST_ROW = 60.0
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
 
 
@@ -63,6 +66,8 @@ class BuildRecipe:
         choices.text("dataset", self.dataset)
         choices.count("count", self.count)
         choices.seed("seed", self.seed)
+        if self.data_files is not None:  # other builders read other formats, pickles among them
+            choices.one_of(BUILDERS)("dataset", self.dataset)
         choices.count("buffer", self.buffer)
         column = isinstance(self.messages, Mapping) and set(self.messages) == {"column"}
         written = isinstance(self.messages, list) and all(
@@ -167,7 +172,10 @@ class _Templates:
         import jinja2
         from jinja2.sandbox import SandboxedEnvironment
 
-        self._errors = (jinja2.TemplateError, TypeError, ValueError, KeyError)
+        self._errors = (
+            *(jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError),
+            *(ArithmeticError, RecursionError, TimeoutError, MemoryError),
+        )
         self._environment = SandboxedEnvironment(
             undefined=jinja2.StrictUndefined, keep_trailing_newline=False
         )
@@ -194,23 +202,30 @@ class _Templates:
         """The line of a row; None if it does not pass the filter or a text of it is empty."""
         values = {**row, "row": row}
         try:
-            if self._filter is not None and not self._filter(**values):
-                return None
-            messages = self._written(values) if self._messages else self._column(row)
-            line: dict[str, Any] = {"messages": messages}
-            if self._tools is not None:
-                line["tools"] = json.loads(self._tools.render(values))
-            line |= {key: t.render(values) for key, t in self._metadata.items()}
-            if "check" in line:
-                line["check"] = json.loads(line["check"])
+            with time_limit(LONGEST_ROW):
+                line = self._line(values)
         except self._errors as error:
-            columns = ", ".join(row)
+            columns = ", ".join(map(str, row))
             raise DemosError(
-                f"a row of {self._recipe.source.name} does not fit the recipe: {error} "
-                f"(its columns: {columns})"
+                f"a row of {self._recipe.source.name} does not fit the recipe: "
+                f"{first_line(error)} (its columns: {columns[:1000]})"
             ) from None
-        if not all(m.get("content") or m.get("tool_calls") for m in messages):
+        if line is None:
             return None
+        whole = all(m.get("content") or m.get("tool_calls") for m in line["messages"])
+        return line if whole else None
+
+    def _line(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What the templates make of a row; None if it does not pass the filter."""
+        if self._filter is not None and not self._filter(**values):
+            return None
+        messages = self._written(values) if self._messages else self._column(values["row"])
+        line: dict[str, Any] = {"messages": messages}
+        if self._tools is not None:
+            line["tools"] = json.loads(self._tools.render(values))
+        line |= {key: t.render(values) for key, t in self._metadata.items()}
+        if "check" in line:
+            line["check"] = json.loads(line["check"])
         return line
 
     def _written(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -144,7 +144,7 @@ def texts_of(paths: Iterable[str]) -> dict[str, list[str]]:
 def _strings(line: str) -> list[str]:
     try:
         pending = [json.loads(line)]
-    except ValueError:
+    except (ValueError, RecursionError):
         return [line]
     texts = []
     while pending:

@@ -9,11 +9,14 @@ import numpy as np
 from easyep.artifacts import Demo, TokenSequence
 from easyep.demonstrations import conversation
 from easyep.demonstrations.conversation import Style
-from easyep.errors import DemosError
+from easyep.errors import DemosError, first_line
+from easyep.time_limit import time_limit
 
 DemoOrder = Literal["random", "longest"]
 DEMO_ORDERS: tuple[DemoOrder, ...] = ("random", "longest")
 _OPEN_MARK = re.compile(r"<[^<>\s]*$")
+# A template is code that comes with the model: it could go on forever. Others need milliseconds.
+LONGEST_RENDERING = 60.0
 
 
 def render(
@@ -35,7 +38,8 @@ def render(
             with it if the model's chat template knows thinking.
 
     Raises:
-        DemosError: the tokenizer has no chat template, or refuses the messages.
+        DemosError: the tokenizer has no chat template, or it refuses the messages or comes to no
+            end.
     """
     content = demo.content
     if "input_ids" in content:
@@ -45,9 +49,13 @@ def render(
             raise DemosError("'input_ids' holds a number that is no token id") from None
         return _cut(ids, np.arange(len(ids)) >= content.get("response_start", len(ids)), max_length)
     if "messages" in content:
-        text, spans = _apply_template(
-            tokenizer, content["messages"], content.get("tools") or (), style
-        )
+        try:
+            with time_limit(LONGEST_RENDERING):
+                text, spans = _apply_template(
+                    tokenizer, content["messages"], content.get("tools") or (), style
+                )
+        except TimeoutError as error:
+            raise DemosError(f"the chat template comes to no end: {error}") from None
     elif "text" in content:
         text, spans = content["text"], []
     else:
@@ -128,7 +136,7 @@ def _apply_template(
     for told, options in conversation.forms(messages, tools, thinking):
         try:
             text, spans = _spans(tokenizer, told, options)
-        except DemosError:
+        except (DemosError, TimeoutError):
             raise
         except Exception as error:  # templates raise what they like
             refusal = refusal or error
@@ -136,7 +144,7 @@ def _apply_template(
         if conversation.shows(text, told, options.get("tools", ())) and thought in text:
             return text, spans
     if refusal is not None:
-        raise DemosError(f"the chat template refuses the messages: {refusal}") from None
+        raise DemosError(f"the chat template refuses the messages: {first_line(refusal)}") from None
     raise DemosError(
         "the chat template leaves out tool calls or thinking of the messages in every form that "
         "easyep knows; give prompt and response"

@@ -71,6 +71,13 @@ class Server:
     timeout: float = 600.0
     first_wait: float = 1.0
 
+    def __post_init__(self) -> None:
+        if without_keys(self.url) != self.url:
+            raise ServerRefusedError(
+                f"a key cannot stand in the address of a server ({without_keys(self.url)}); "
+                "--api-key-variable names an environment variable that holds it"
+            )
+
     @property
     def endpoint(self) -> str:
         """Where requests go."""
@@ -215,7 +222,7 @@ def _reason(error: urllib.error.HTTPError) -> str:
         value = json.loads(body)
         found = value.get("error", value.get("message", body))
         body = found.get("message", body) if isinstance(found, dict) else found
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         pass
     return " ".join(str(body).split())[:300] or error.reason
 

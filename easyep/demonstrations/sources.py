@@ -9,7 +9,8 @@ from typing import Any
 
 from easyep.errors import DemosError, MissingDependencyError
 
-_BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+BUILDERS = sorted({*_KINDS.values()})
 _ON_HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(/.*)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -36,7 +37,7 @@ class Source:
     def repository(self) -> str | None:
         """The repository on the hub; None for files that lie elsewhere."""
         if self.data_files is None:
-            return None if self.dataset in _BUILDERS.values() else self.dataset
+            return None if self.dataset in BUILDERS else self.dataset
         found = {m[1] if (m := _ON_HUB.fullmatch(path)) else None for path in self._files()}
         return found.pop() if len(found) == 1 else None
 
@@ -108,13 +109,13 @@ def local_files(paths: Sequence[str]) -> Source:
     Raises:
         DemosError: a file is missing, or their kinds differ or are unknown.
     """
-    kinds = {_BUILDERS.get(Path(path).suffix) for path in paths}
+    kinds = {_KINDS.get(Path(path).suffix) for path in paths}
     for path in paths:
         if not Path(path).is_file():
             raise DemosError(f"the data file {path} does not exist")
     kind = kinds.pop()
     if kinds or kind is None:
-        raise DemosError(f"data files must be of one kind, one of {', '.join(_BUILDERS)}")
+        raise DemosError(f"data files must be of one kind, one of {', '.join(_KINDS)}")
     return Source(kind, data_files=list(paths))
 
 

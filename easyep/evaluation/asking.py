@@ -1,6 +1,5 @@
 """Where the model runs that lm-eval asks: in this process, in an engine, or behind a server."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from easyep import loading
 from easyep.addresses import without_keys
 from easyep.artifacts import Selection
-from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.files import CONFIG, Checkpoint, parse_object, read_text
+from easyep.checkpoint.json_text import at
 from easyep.errors import CheckpointError, EvaluationError, MissingDependencyError
 from easyep.evaluation.quiet import calm
 from easyep.registry import unknown_name
@@ -234,8 +234,8 @@ def in_process(
 
 def _context(path: Path) -> int:
     """How many tokens the model reads; lm-eval cuts a server's prompts at 2,048 by default."""
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    for section in (config, config.get("text_config") or {}):
-        if isinstance(found := section.get("max_position_embeddings"), int):
+    config = parse_object(read_text(path, CONFIG), CONFIG)
+    for section in ((), ("text_config",)):
+        if isinstance(found := at(config, (*section, "max_position_embeddings")), int):
             return found
     return 2048

@@ -51,7 +51,7 @@ def evaluate(
     answers = None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        answers = folder / f"answers-{_digest(asking.identity)}.db"
+        answers = folder / f"answers-{_digest({**asking.identity, 'form': 'json'})}.db"
     harness = Harness(asking.open, asking.chats, limit, unsafe, answers, progress)
     run = _Run(harness, asking, folder)
     return run.all(tasks, title, progress)
@@ -149,12 +149,7 @@ class _Run:
 
     def _remembered(self, asked: Asked) -> dict[str, Any] | None:
         file = self._file(asked)
-        if file is None or not file.exists():
-            return None
-        try:
-            return read_json(file, "evaluation")
-        except ArtifactError:
-            return None  # damaged: measure again
+        return remembered(file) if file is not None and file.exists() else None
 
     def _remember(self, asked: Asked, measured: Mapping[str, Any] | None) -> None:
         file = self._file(asked)
@@ -176,6 +171,18 @@ class _Run:
             "limit": config["limit"],
             "asked": [asked.to_json() for asked, _ in planned],
         }
+
+
+def remembered(file: Path) -> dict[str, Any] | None:
+    """What lm-eval gave for a finished task, as it was kept; None where the file is damaged."""
+    try:
+        measured = read_json(file, "evaluation")
+        _ = measured["config"]["model_dtype"], measured["config"]["limit"]
+        return measured if [*results_of(merged([measured]))] else None
+    except (ArtifactError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        return None
+    except RecursionError:  # groups of groups without an end
+        return None
 
 
 def _planned(tasks: Tasks) -> Iterator[tuple[Asked, str | dict[str, Any]]]:

@@ -55,9 +55,17 @@ class Harness:
         if self.answers is None:
             return self._watched
         from lm_eval.api.model import CachingLM
+        from sqlitedict import SqliteDict
 
         with calm():
-            return CachingLM(self._watched, str(self.answers))
+            model = CachingLM(self._watched, str(self.answers))
+        # lm-eval pickles what it keeps, and a pickle from another hand can run code.
+        model.dbdict.close()
+        model.dbdict = SqliteDict(
+            str(self.answers), autocommit=True, encode=json.dumps, decode=json.loads
+        )
+        self._watched.set_cache_hook(model.get_cache_hook())
+        return model
 
     def prepare(self, names: Sequence[str]) -> None:
         """Get ready for tasks that easyep does not define itself.

@@ -86,7 +86,7 @@ def read_config(path: str | None) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"the DeepSpeed configuration {path} cannot be read: {error}") from None
     zero = found.get("zero_optimization", {}) if isinstance(found, dict) else None
     if not isinstance(zero, dict) or zero.get("stage", 3) != 3:

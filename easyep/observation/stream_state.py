@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from easyep.artifacts.journal import CHECKSUM, checksum
 from easyep.atomic import write_bytes, writing
 from easyep.distributed import Group
 from easyep.errors import OutputError, first_line
@@ -78,26 +78,20 @@ class StreamState:
     def add(self, layer: int, number: int, output: Any) -> None:
         """Write what `layer` gave for one demonstration, for `finish` to count it.
 
-        Outputs that hold anything but tensors and None cannot be remembered; then a run that is
-        killed goes on behind an earlier layer.
+        Outputs that hold anything but tensors and None, in lists, tuples and dictionaries, cannot
+        be remembered; then a run that is killed goes on behind an earlier layer.
 
         Raises:
             OutputError: the file cannot be written.
         """
-        leaves, form = pytree.tree_flatten(output)
-        self._fits &= all(isinstance(leaf, Tensor) for leaf in leaves if leaf is not None)
+        tensors: dict[str, Tensor] = {}
+        try:
+            form = _form(output, tensors)
+        except TypeError:
+            self._fits = False
         if not self._fits:
             return
-        tensors = {
-            str(place): leaf.detach().cpu().contiguous()
-            for place, leaf in enumerate(leaves)
-            if leaf is not None
-        }
-        about = {
-            "form": pytree.treespec_dumps(form),
-            "leaves": str(len(leaves)),
-            "crc32": str(_checksum(tensors.values())),
-        }
+        about = {"form": json.dumps(form), CHECKSUM: _checksum(tensors.items())}
         path = self._file(layer, number)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,40 +117,74 @@ class StreamState:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def load(self, device: torch.device) -> Remembered | None:
-        """The last finished layer; None if nothing, or not all of it, is remembered.
-
-        Every file is read and held against its checksum: a damaged one is no state.
-        """
-        with suppress(OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
+        """The last finished layer; None if nothing, or not all of it, is remembered."""
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             about = json.loads((self._folder / "finished.json").read_bytes())
             layer, demos = int(about["layer"]), int(about["demos"])
-            if about["key"] != self._key:
-                return None
-            for number in range(demos):
-                self._read(layer, number, torch.device("cpu"))
-            return Remembered(layer, lambda number: self._read(layer, number, device))
+            ours = about["key"] == self._key
+            if ours and all(self._whole(self._file(layer, number)) for number in range(demos)):
+                return Remembered(layer, lambda number: self._read(layer, number, device))
         return None
 
     def _read(self, layer: int, number: int, device: torch.device) -> Any:
-        path = self._file(layer, number)
-        with safe_open(path, "pt") as file:
-            about, names = file.metadata(), set(file.keys())
-            leaves = [
-                file.get_tensor(str(place)).clone() if str(place) in names else None
-                for place in range(int(about["leaves"]))
-            ]
-        if _checksum(leaf for leaf in leaves if leaf is not None) != int(about["crc32"]):
-            raise ValueError(f"{path} is damaged")
-        moved = [leaf.to(device) if leaf is not None else None for leaf in leaves]
-        return pytree.tree_unflatten(moved, pytree.treespec_loads(about["form"]))
+        with safe_open(self._file(layer, number), "pt", device=str(device)) as file:
+            form = json.loads(file.metadata()["form"])
+            return _formed(form, lambda name: file.get_tensor(name).clone())
+
+    def _whole(self, path: Path) -> bool:
+        """Whether a file is what was written, and can be put together again."""
+        try:
+            with safe_open(path, "pt") as file:
+                about, names = file.metadata() or {}, sorted(file.keys())
+                _formed(json.loads(about["form"]), dict.fromkeys(names).__getitem__)
+                found = _checksum((name, file.get_tensor(name)) for name in names)
+                return bool(about[CHECKSUM] == found)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return False
+        except safetensors.SafetensorError:
+            return False
 
     def _file(self, layer: int, number: int) -> Path:
         return self._folder / f"layer-{layer:05d}" / f"{number:06d}.safetensors"
 
 
-def _checksum(tensors: Iterable[Tensor]) -> int:
-    """CRC-32 of the tensors' bytes, one behind the other."""
-    found = 0
-    for tensor in tensors:
-        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
-    return found
+def _form(output: Any, tensors: dict[str, Tensor]) -> Any:
+    """How an output is put together, as JSON: its tensors, moved to `tensors`, by their names.
+
+    Raises:
+        TypeError: something in it is no tensor, list, tuple, dictionary with texts as keys, or
+            None.
+    """
+    if output is None:
+        return None
+    if isinstance(output, Tensor):
+        name = f"{len(tensors):06d}"
+        tensors[name] = output.detach().cpu().contiguous()
+        return name
+    if type(output) in (list, tuple):
+        return [type(output).__name__, [_form(each, tensors) for each in output]]
+    if type(output) is dict and all(type(key) is str for key in output):
+        return ["dict", {key: _form(each, tensors) for key, each in output.items()}]
+    raise TypeError(f"a {type(output).__name__} cannot be remembered")
+
+
+def _formed(form: Any, tensor: Callable[[str], Any]) -> Any:
+    """An output put together again; TypeError, ValueError or LookupError where that is no form."""
+    if form is None:
+        return None
+    if isinstance(form, str):
+        return tensor(form)
+    kind, inside = form
+    if kind == "dict":
+        return {key: _formed(each, tensor) for key, each in inside.items()}
+    made = [_formed(each, tensor) for each in inside]
+    return {"list": list, "tuple": tuple}[kind](made)
+
+
+def _checksum(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    def told() -> Iterable[tuple[str, Any]]:
+        for name, tensor in tensors:
+            data = tensor.reshape(-1).view(torch.uint8).numpy()
+            yield f"{name} {tensor.dtype} {tuple(tensor.shape)}", data
+
+    return checksum(told())

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from easyep.errors import SelectionError
 Named = str | os.PathLike[str]
 Flags = npt.NDArray[np.bool_]
 
-_ENTRY = re.compile(r"(?:(?P<first>\d+)(?:-(?P<last>\d+))?:)?(?P<experts>[\d,\s-]+)", re.ASCII)
-_RANGE = re.compile(r"\s*(\d+)(?:-(\d+))?\s*", re.ASCII)
+_ENTRY = re.compile(
+    r"(?:(?P<first>\d{1,9})(?:-(?P<last>\d{1,9}))?:)?(?P<experts>[\d,\s-]+)", re.ASCII
+)
+_RANGE = re.compile(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", re.ASCII)
 
 # The entry of protected experts that stands for those that `super_experts` finds.
 SUPER_EXPERTS = "super-experts"
@@ -99,7 +102,7 @@ def named_experts(
     """
     flags = {layer: np.zeros(num_experts, dtype=np.bool_) for layer in layers}
     for entry in as_entries(named):
-        for layer, experts in _entry(entry, layers).items():
+        for layer, experts in _entry(entry, layers):
             if layer not in flags:
                 known = ", ".join(map(str, layers))
                 raise SelectionError(f"{entry}: there is no layer {layer}; those scored: {known}")
@@ -161,21 +164,21 @@ def as_entries(named: Named | Sequence[Named]) -> list[Named]:
     return [named] if isinstance(named, (str, os.PathLike)) else list(named)
 
 
-def _entry(entry: Named, layers: Sequence[int]) -> dict[int, list[int]]:
+def _entry(entry: Named, layers: Sequence[int]) -> Iterator[tuple[int, Iterable[int]]]:
+    """Layers with experts, one by one: a short entry can name more than fits into memory."""
     if str(entry).endswith(".json"):
-        return _file(Path(entry))
+        yield from _file(Path(entry)).items()
+        return
     match = _ENTRY.fullmatch(str(entry).strip())
     parts = [_RANGE.fullmatch(part) for part in match["experts"].split(",")] if match else [None]
     if match is None or None in parts:
         raise SelectionError(f"{str(entry)!r} names no experts; write {FORM}")
-    experts: list[int] = []
-    for part in parts:
-        assert part is not None
-        experts += range(int(part[1]), int(part[2] or part[1]) + 1)
-    if match["first"] is None:
-        return dict.fromkeys(layers, experts)
-    first, last = int(match["first"]), int(match["last"] or match["first"])
-    return dict.fromkeys(range(first, last + 1), experts)
+    ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
+    named: Iterable[int] = layers
+    if match["first"] is not None:
+        named = range(int(match["first"]), int(match["last"] or match["first"]) + 1)
+    for layer in named:
+        yield layer, chain.from_iterable(ranges)
 
 
 def _file(path: Path) -> dict[int, list[int]]:

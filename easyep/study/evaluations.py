@@ -97,11 +97,9 @@ class Evaluations:
         name = Path(self._study.task(domain)).stem
         file = self._folder / f"{name}-{digest}.json" if self._folder is not None else None
         if file is not None and file.exists():
-            try:
-                value = read_json(file, "evaluation")
-                return _recalled(value)
-            except (ArtifactError, KeyError, TypeError):
-                pass  # damaged: measure again
+            kept_before = recalled(file)
+            if kept_before is not None:
+                return kept_before
         found = measure()
         if file is not None:
             write_json(file, found)
@@ -125,9 +123,15 @@ def _measured(accuracy: Accuracy) -> dict[str, Any]:
     return {"accuracy": result.value, "samples": result.samples}
 
 
-def _recalled(value: Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(value["accuracy"], dict):  # as it was written before there were other measures
-        return {**_measured(Accuracy.from_json(value["accuracy"])), "bytes": int(value["bytes"])}
-    found = {name: value[name] for name in _MEASURES if name in value}
-    _ = found["samples"], found["bytes"]
-    return found
+def recalled(file: Path) -> dict[str, Any] | None:
+    """What was measured before: the measures of a `Cell`, by name; None where it is damaged."""
+    try:
+        value = read_json(file, "evaluation")
+        if isinstance(value["accuracy"], dict):  # as it was before there were other measures
+            value |= _measured(Accuracy.from_json(value["accuracy"]))
+    except (ArtifactError, LookupError, TypeError):
+        return None
+    found = {name: value[name] for name in _MEASURES if value.get(name) is not None}
+    counts = all(type(found.get(name)) is int for name in ("samples", "bytes"))
+    numbers = all(type(each) in (int, float) for each in found.values())
+    return found if counts and numbers and "accuracy" in found else None

@@ -148,6 +148,19 @@ def test_a_folder_that_is_not_ours_is_not_touched(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_link_in_it_leads_nowhere(model: Path, choose: Chooser, tmp_path: Path) -> None:
+    """Else what is not of the rewrite would be removed where the link leads."""
+    selection, target, mine = choose(model), tmp_path / "out", tmp_path / "mine"
+    folder = interrupted(model, selection, target)
+    shutil.rmtree(folder / "checkpoint")
+    mine.mkdir()
+    (mine / "precious").write_text("x")
+    (folder / "checkpoint").symlink_to(mine)
+    with pytest.raises(OutputError, match="move it away"):
+        start(model, selection, target)
+    assert (mine / "precious").read_text() == "x"
+
+
 def test_of_two_runs_at_once_the_second_is_refused(
     model: Path, choose: Chooser, tmp_path: Path
 ) -> None:

@@ -187,6 +187,18 @@ def test_what_goes_wrong_is_said():
         list(building.build(recipe(metadata={"a": hostile}), rows=[{"question": "q"}]))
 
 
+def test_a_template_without_an_end(monkeypatch):
+    monkeypatch.setattr(building, "LONGEST_ROW", 0.2)
+    endless = "{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2
+    with pytest.raises(DemosError, match="takes more than 0.2 seconds"):
+        list(building.build(recipe(metadata={"a": endless}), rows=[{"question": "q"}]))
+
+
+def test_files_of_kinds_that_can_hold_code_are_refused():
+    with pytest.raises(UnknownNameError, match=r"unknown dataset 'pandas' \(valid: csv, json"):
+        recipe(dataset="pandas", data_files="x.pkl")
+
+
 def test_a_hub_that_cannot_be_reached(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DemosError, match=r"nobody/nothing cannot be read.*--data-files"):

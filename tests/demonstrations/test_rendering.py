@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from easyep.artifacts import Demo, TokenSequence
-from easyep.demonstrations import choose, render
+from easyep.demonstrations import choose, render, rendering
 from easyep.errors import DemosError
 from easyep.loading import load_tokenizer
 from easyep.resources import demo_model
@@ -158,3 +158,11 @@ def test_tokens_are_limited_in_the_order_drawn():
 def test_none_is_too_few():
     with pytest.raises(DemosError, match="at least 1"):
         choose(sequences(1), 0)
+
+
+def test_a_template_without_an_end(tokenizer, monkeypatch):
+    monkeypatch.setattr(rendering, "LONGEST_RENDERING", 0.2)
+    loop = "{% for a in range(99999) %}"
+    tokenizer.chat_template = loop * 2 + "{% endfor %}" * 2
+    with pytest.raises(DemosError, match="comes to no end: it takes more than 0.2 seconds"):
+        render(Demo({"messages": TURNS}), tokenizer)

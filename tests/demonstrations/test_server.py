@@ -88,6 +88,8 @@ def test_nobody_there(tmp_path):
         generating.generate(prompts("q"), nobody.answer, tmp_path / "j")
     with pytest.raises(DemosError, match="no address"):
         Server("localhost", "m").answer([], [])
+    with pytest.raises(DemosError, match=r"a key cannot stand in the address.*\(http://host/v1\)"):
+        Server("http://me:passw0rd@host/v1", "m")
 
 
 def test_the_request(api):

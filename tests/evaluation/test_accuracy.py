@@ -2,9 +2,10 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -115,6 +116,22 @@ def test_answers_of_an_unfinished_task_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(HFLM, "generate_until", counted)
     easyep.evaluate("demo", ["easyep_demo_math"], limit=6, **settings)
     assert answered == [2]
+
+
+def test_what_is_damaged_is_measured_again_and_nothing_is_pickled(tmp_path):
+    settings = {"limit": 2, "batch_size": 2, "dtype": "float32", "device": "cpu"}
+    settings["work_dir"] = tmp_path
+    first = easyep.evaluate("demo", ["easyep_demo_math"], **settings)
+    (answers,) = tmp_path.rglob("*.db")
+    with closing(sqlite3.connect(answers)) as kept:
+        rows = kept.execute("select value from unnamed").fetchall()
+    assert len(rows) == 2
+    assert all(isinstance(json.loads(value), str) for (value,) in rows)
+    (file,) = tmp_path.rglob("easyep_demo_math-*.json")
+    value = json.loads(file.read_text())
+    for damaged in ("", "{}", '{"results": 5}', json.dumps({**value, "n-samples": None})):
+        file.write_text(damaged)
+        assert easyep.evaluate("demo", ["easyep_demo_math"], **settings) == first
 
 
 class Counting:

@@ -7,13 +7,16 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.commands import Command
-from tests.faults.processes import Done, Limits, run, run_struck
+from tests.faults.disks import small_disk
+from tests.faults.processes import Done, Limits, Running, run, run_struck
 
 MEMORY = 32 * 2**20
+SPARE = 24 * 2**20  # what a rewrite wants to be free, and some more
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def fault(
     hit = FAULTS[kind](command, folder, usual, draw)
     assert hit.clear, f"{kind}: exit code {hit.code}: {hit.said}"
     _nothing_half(command, files(folder), usual)
-    if kind not in ("kill", "memory"):  # a process that is killed cannot tidy up
+    if kind not in ("kill", "memory", "damaged rest"):  # a process that is killed cannot tidy up
         parts = [path for path in folder.glob(".*") if ".part" not in path.name]
         assert not parts, f"{kind}: left {parts}"
     if not (folder / "out").exists():
@@ -135,6 +138,53 @@ def _damaged_work(command: Command, folder: Path, usual: Undisturbed, draw: rand
     return done
 
 
+def _damaged_rest(command: Command, folder: Path, usual: Undisturbed, draw: random.Random) -> Done:
+    """Killed, and then one file that it left to go on from is damaged."""
+    run_struck(command.words, folder, signal.SIGKILL, draw.uniform(0.05, 1) * usual.seconds)
+    kept = [p for p in sorted(folder.rglob("*")) if p.is_file() and _is_rest(p, folder)]
+    if kept:
+        _damage(draw.choice(kept), draw)
+    done = run(command.words, folder, Limits())
+    if done.code:
+        for path in folder.iterdir():
+            if _is_rest(path, folder):  # as the message says
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return done
+
+
+def _is_rest(path: Path, folder: Path) -> bool:
+    parts = path.relative_to(folder).parts
+    return parts[0] == "work" or any(part.startswith(".") for part in parts)
+
+
+def _two_at_once(command: Command, folder: Path, usual: Undisturbed, draw: random.Random) -> Done:
+    """A second command like the first one, while that runs; at most one of them may give up."""
+    first = Running(command.words, folder, Limits())
+    time.sleep(draw.uniform(0, 0.5) * usual.seconds)
+    ended = [run(command.words, folder, Limits()), first.wait()]
+    assert all(done.clear for done in ended), [done.said for done in ended]
+    assert min(done.code for done in ended) == 0, [done.said for done in ended]
+    return max(ended, key=lambda done: done.code)
+
+
+def _filling_disk(command: Command, folder: Path, usual: Undisturbed, draw: random.Random) -> Done:
+    """Something else takes all that is left of the disk, while the command runs."""
+    total = sum(map(len, usual.files.values()))
+    with small_disk(folder, 2 * total + SPARE):
+        running = Running(command.words, folder, Limits())
+        time.sleep(draw.uniform(0.05, 1) * usual.seconds)
+        other = folder / ".other"
+        with suppress(OSError), open(other, "wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        done = running.wait()
+        other.unlink()
+        shutil.copytree(folder, folder.with_name(f"{folder.name} saved"), symlinks=True)
+    folder.rmdir()
+    folder.with_name(f"{folder.name} saved").rename(folder)
+    return done
+
+
 def _damage(path: Path, draw: random.Random) -> None:
     content = bytearray(path.read_bytes())
     how = draw.choice(["shorter", "flip", "empty", "wrong"])
@@ -157,4 +207,7 @@ FAULTS: dict[str, _Fault] = {
     "no permission": _no_permission,
     "memory": _memory,
     "damaged work": _damaged_work,
+    "damaged rest": _damaged_rest,
+    "two at once": _two_at_once,
+    "filling disk": _filling_disk,
 }

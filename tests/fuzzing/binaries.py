@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,10 @@ def files(draw: st.DrawFn, arrays: Mapping[str, np.ndarray]) -> bytes:
         elif action == "dtype":
             header[name] = {**header[name], "dtype": draw(DTYPES)}
         elif action == "shape":
-            shape = list(header[name].get("shape", []))
-            shapes = [shape[::-1], [1, *shape], shape[:-1], [int(np.prod(shape))], [0], []]
+            given = header[name].get("shape")
+            shape = given if isinstance(given, list) else []
+            whole = prod(each for each in shape if isinstance(each, int))
+            shapes = [shape[::-1], [1, *shape], shape[:-1], [whole], [0], []]
             header[name] = {**header[name], "shape": draw(st.sampled_from(shapes))}
         else:
             key = draw(st.sampled_from(["dtype", "shape", "data_offsets"]))

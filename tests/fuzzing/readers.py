@@ -3,9 +3,6 @@
 import hashlib
 import io
 import json
-import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -54,28 +51,11 @@ from tests.fuzzing.documents import (
     SPECS,
     STATE,
 )
+from tests.fuzzing.models import READERS_OF_MODELS
 from tests.fuzzing.mutations import bombs, lines, one_of, texts, tomls
+from tests.fuzzing.reader import Reader, put
+from tests.fuzzing.results import READERS_OF_RESULTS
 from tests.records import MODEL, observations
-
-
-@dataclass(frozen=True)
-class Reader:
-    """One reader.
-
-    Attributes:
-        content: files that it may be given.
-        read: reads one of them in a folder of its own; any EasyEPError is a fine answer.
-    """
-
-    content: st.SearchStrategy[bytes]
-    read: Callable[[Path, bytes], object]
-
-
-def put(folder: Path, name: str, content: bytes) -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
 
 
 def _checkpoint(folder: Path, name: str, content: bytes) -> None:
@@ -160,12 +140,12 @@ def _mask(folder: Path, content: bytes) -> None:
 
 
 class _Reply(io.BytesIO):
-    """What `urlopen` gives."""
+    """What a request gives."""
 
 
 def _reply(folder: Path, content: bytes) -> None:
     asked = server.Server("http://localhost:1", "m", "key", retries=0)
-    with patch.object(urllib.request, "urlopen", lambda *args, **more: _Reply(content)):
+    with patch.object(server.Deadline, "open", lambda *args: _Reply(content)):
         answer = asked.answer([{"role": "user", "content": "2+2?"}], [])
     demo = next(iter(read(put(folder, "demos.jsonl", json.dumps(DEMOS[0]).encode()))))
     line = generating._line(demo, generating.prompt_messages(demo), answer)
@@ -240,4 +220,6 @@ READERS: dict[str, Reader] = {
     "journal": Reader(files(PARTS), _journal),
     "work folder": Reader(texts(STATE), _state),
     "manifest": Reader(texts(MANIFEST), _manifest),
+    **READERS_OF_MODELS,
+    **READERS_OF_RESULTS,
 }

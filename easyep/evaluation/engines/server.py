@@ -8,12 +8,14 @@ from typing import Any
 
 from easyep import loading
 from easyep.addresses import without_keys
-from easyep.errors import EvaluationError, MissingDependencyError
+from easyep.errors import EvaluationError, MissingDependencyError, first_line
 from easyep.evaluation.engines.settings import EngineSettings, open_entries
 from easyep.evaluation.throughput.timing import RequestTiming
 
 # Answers to a request that the server cannot understand: prompts of token ids, mostly.
 _NOT_UNDERSTOOD = (400, 422, 500)
+# What a server may send, in bytes and lines, before it counts as one without an end.
+_LONGEST_REFUSAL, _LARGEST_LIST, _MOST_LINES = 10_000, 1 << 24, 10_000
 
 
 class Server:
@@ -156,10 +158,15 @@ class ServerSession:
         try:
             async with client.post(f"{self._base}/completions", json=body) as response:
                 if response.status != 200:
-                    raise _refusal(self._shown, response.status, await response.text())
+                    said = await _beginning(response, _LONGEST_REFUSAL)
+                    raise _refusal(self._shown, response.status, said)
+                left = _MOST_LINES + 16 * output_len
                 async for line in response.content:
+                    left -= 1
                     if told.read(line, self._shown):
                         times.append(time.perf_counter())
+                    if not left:
+                        raise EvaluationError(f"{self._shown} streams an answer without an end")
         except (self._aiohttp.ClientError, ConnectionError) as error:
             raise EvaluationError(
                 f"{self._shown} broke off an answer ({type(error).__name__}: "
@@ -167,6 +174,8 @@ class ServerSession:
             ) from None
         except TimeoutError:
             raise EvaluationError(f"{self._shown} sent nothing for ten minutes") from None
+        except (ValueError, self._aiohttp.http_exceptions.HttpProcessingError):
+            raise EvaluationError(f"{self._shown} streams a line without an end") from None
         return RequestTiming(sent, told.arrivals(times, output_len, self._shown))
 
     async def _first_model(self) -> str:
@@ -175,12 +184,13 @@ class ServerSession:
                 self._aiohttp.ClientSession(headers=self._headers) as client,
                 client.get(f"{self._base}/models") as response,
             ):
-                listed = await response.json(content_type=None)
+                # Servers with many models list some thousand bytes for each.
+                listed = json.loads(await _beginning(response, _LARGEST_LIST))
             return str(listed["data"][0]["id"])
         except (self._aiohttp.ClientError, OSError) as error:
-            said = without_keys(str(error))
+            said = without_keys(first_line(error))
             raise EvaluationError(f"no server answers at {self._shown}: {said}") from None
-        except (ValueError, KeyError, IndexError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             raise EvaluationError(
                 f"{self._shown}/models names no model; give --served-model-name"
             ) from None
@@ -223,7 +233,7 @@ class _Told:
             self._finish = choice.get("finish_reason") or self._finish
             # A token can be without text, as part of a letter; the end can be told of apart.
             return bool(choice.get("text")) or not choice.get("finish_reason")
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, IndexError):
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
             raise EvaluationError(
                 f"{base} streams what is no completion: {data[:80].decode(errors='replace')!r}"
             ) from None
@@ -254,6 +264,14 @@ class _Told:
             return (*((time, 1) for time in times[: tokens - 1]), (times[-1], 1))
         # Tokens without text of their own are told of by no event; they are spread evenly.
         return tuple((time, each + (i >= len(times) - more)) for i, time in enumerate(times))
+
+
+async def _beginning(response: Any, most: int) -> str:
+    """The first bytes of what a server sends, at most so many, as text."""
+    body = b""
+    while len(body) < most and (part := await response.content.read(most - len(body))):
+        body += part
+    return body.decode(errors="replace")
 
 
 def _refusal(base: str, status: int, text: str) -> EvaluationError:

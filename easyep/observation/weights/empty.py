@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from easyep.checkpoint.files import Checkpoint
 from easyep.errors import UnsupportedModelError
-from easyep.loading import model_class, quietly, why_not
+from easyep.loading import UNREADABLE, model_class, quietly, why_not
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,7 +49,7 @@ def empty_model(checkpoint: Checkpoint, dtype: str, trust_remote_code: bool) -> 
                     model = cls.from_config(config, dtype=kind, trust_remote_code=trust_remote_code)
                 else:
                     model = cls._from_config(config, dtype=kind)
-        except (ValueError, KeyError, ImportError, OSError) as error:
+        except (*UNREADABLE, ImportError, OSError) as error:
             raise UnsupportedModelError(
                 f"transformers cannot build {checkpoint.path}: {why_not(error)}"
             ) from error

@@ -71,6 +71,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._whole(422, {"detail": "prompt must be a string"})
         elif fault == "busy":
             self._whole(503, {"error": {"message": "overloaded"}})
+        elif fault == "busy without end":
+            self._endless(503, b"overloaded " * 1000)
+        elif fault == "line without end":
+            self._endless(200, b"data: " + b"[" * 65536)
+        elif fault == "answer without end":
+            self._endless(200, b": wait\n" * 1000)
         else:
             with self.server.counted():
                 self._stream(body["max_tokens"], fault)
@@ -100,6 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
             if fault == "no json":
                 self._send(b"data: {broken\n\n")
                 continue
+            if fault == "nested":
+                self._send(b"data: " + b"[" * 5000 + b"\n\n")
+                continue
             if fault == "fails":
                 self._event({"error": {"message": "out of cache"}})
                 return
@@ -109,6 +118,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.usage:
             self._event({"choices": [], "usage": {"completion_tokens": tokens}})
         self._send(b"data: [DONE]\n\n")
+
+    def _endless(self, status: int, part: bytes) -> None:
+        self.send_response(status)
+        self.end_headers()
+        while True:  # until the client turns away
+            self._send(part)
 
     def _event(self, value: Any) -> None:
         self._send(b"data: " + json.dumps(value).encode() + b"\n\n")

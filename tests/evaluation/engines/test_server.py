@@ -132,6 +132,10 @@ def test_servers_that_want_text_get_text_of_that_length(server):
         ("no json", "streams what is no completion"),
         ("fails", "out of cache"),
         ("busy", "HTTP 503.*overloaded"),
+        ("busy without end", "HTTP 503: overloaded"),
+        ("line without end", "a line without an end"),
+        ("answer without end", "an answer without an end"),
+        ("nested", "streams what is no completion"),
     ],
 )
 def test_misbehaviour_is_told(server, fault, message):

@@ -1,0 +1,70 @@
+"""What a journal kept is what comes back, or nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from easyep.artifacts.journal import journal
+from easyep.errors import OutputError
+from tests.records import routed_tokens
+
+ARRAYS = routed_tokens(tokens=5).arrays()
+
+
+def kept(folder: Path) -> tuple[set[int], list[int]]:
+    with journal(folder / "seen", "key") as found:
+        return found.done, found.layers()
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> list[Path]:
+    with journal(tmp_path / "seen", "key") as new:
+        new.add([0, 1], {1: ARRAYS, 2: ARRAYS})
+        new.add_layer(3, ARRAYS)
+    return sorted(tmp_path.rglob("*.safetensors"))
+
+
+def test_what_was_kept_comes_back(tmp_path: Path, parts: list[Path]) -> None:
+    assert len(parts) == 2
+    assert kept(tmp_path) == ({0, 1}, [1, 2, 3])
+    with journal(tmp_path / "seen", "key") as found:
+        for layer in (1, 2, 3):
+            (part,) = found.parts(layer)
+            assert part.keys() == ARRAYS.keys()
+            assert all(np.array_equal(part[name], ARRAYS[name]) for name in part)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9, -1])
+def test_a_bit_that_turned_is_noticed(tmp_path: Path, parts: list[Path], place: float) -> None:
+    for path in parts:
+        content = bytearray(path.read_bytes())
+        content[int(place * len(content)) if place > 0 else -1] ^= 1
+        path.write_bytes(content)
+    assert kept(tmp_path) == (set(), [])
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100])
+def test_other_files_are_no_parts(tmp_path: Path, parts: list[Path], content: bytes) -> None:
+    parts[0].write_bytes(content)
+    assert kept(tmp_path) == (set(), [3])
+
+
+def test_links_lead_nowhere(tmp_path: Path, parts: list[Path]) -> None:
+    """A work directory can be another's, and a link in it lead to something of the user's."""
+    mine = tmp_path / "mine"
+    (mine / "layer-00001").mkdir(parents=True)
+    (mine / "model.safetensors").write_bytes(b"mine")
+    folder = parts[0].parent
+    (folder / "state").symlink_to(mine)
+    (folder / "lock").unlink()
+    (folder / "lock").symlink_to(tmp_path / "made")
+    assert kept(tmp_path) == ({0, 1}, [1, 2, 3])
+    assert not (folder / "state").exists()
+    assert not (tmp_path / "made").exists()
+    folder.rename(tmp_path / "away")
+    folder.symlink_to(mine)
+    with pytest.raises(OutputError, match="is a link, not a folder of easyep"):
+        kept(tmp_path)
+    assert (mine / "model.safetensors").read_bytes() == b"mine"
+    assert (mine / "layer-00001").is_dir()

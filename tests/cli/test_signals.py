@@ -1,0 +1,43 @@
+"""A signal is heard even where the exception that it raises is lost."""
+
+import signal
+import threading
+import time
+
+import pytest
+
+from easyep.cli.signals import listening
+
+
+class Struck:
+    """Gets a signal while it is destroyed."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self._number)
+        time.sleep(0.2)
+
+
+def destroy(number: int) -> None:
+    struck = Struck(number)
+    del struck
+    time.sleep(10)
+
+
+@pytest.mark.parametrize(("number", "terminated"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_in_a_destructor(number: int, terminated: bool) -> None:
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), listening() as signals:
+        destroy(number)
+    assert time.monotonic() - begin < 5
+    assert bool(signals) == terminated
+
+
+def test_other_threads_leave_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=lambda: listening().__enter__())
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) is before

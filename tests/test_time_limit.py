@@ -1,0 +1,63 @@
+"""Code that has no end is ended; other code is left alone."""
+
+import threading
+import time
+
+import pytest
+
+from easyep.time_limit import time_limit
+
+
+def endless() -> None:
+    with time_limit(0.05):
+        while True:
+            pass
+
+
+def test_what_has_no_end_is_ended() -> None:
+    begin = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"more than 0.05 seconds"):
+        endless()
+    assert time.monotonic() - begin < 5
+
+
+def test_in_another_thread_too() -> None:
+    told: list[Exception] = []
+
+    def listening() -> None:
+        try:
+            endless()
+        except TimeoutError as error:
+            told.append(error)
+
+    thread = threading.Thread(target=listening, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(told) == 1
+
+
+def test_what_ends_in_time_is_left_alone() -> None:
+    with time_limit(0.05):
+        done = sum(range(10))
+    time.sleep(0.1)
+    assert done == 45
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(KeyError), time_limit(10):
+        raise KeyError
+
+
+@pytest.mark.parametrize("seconds", [k / 1000 for k in range(1, 21)])
+def test_nothing_is_raised_behind_the_block(seconds: float) -> None:
+    """Whenever the bell rings: inside, or never."""
+    outside = False
+    try:
+        with time_limit(seconds):
+            time.sleep(seconds)
+        outside = True
+        for _ in range(1000):
+            pass
+    except TimeoutError:
+        assert not outside
