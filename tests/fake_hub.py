@@ -41,6 +41,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self, body: bool = True) -> None:
         path = self.path.partition("?")[0]
         files = sorted(f for f in self.server.folder.iterdir() if f.is_file())
+        if path.startswith("/api/models/org/model/tree/"):
+            tree = [{"type": "file", "path": f.name, "size": f.stat().st_size} for f in files]
+            self._send(json.dumps([{**each, "oid": each["path"]} for each in tree]).encode(), body)
+            return
         if path.startswith("/api/models/org/model"):
             names = [{"rfilename": f.name, "size": f.stat().st_size} for f in files]
             told = {"id": "org/model", "modelId": "org/model", "sha": COMMIT}
