@@ -220,8 +220,11 @@ def _blaming(what: str, seconds: int) -> Iterator[None]:
         if failed:
             raise PeerError(failed) from error
         named = re.search(r"Ranks? (\d+(?:, ?\d+)*) failed to pass", str(error))
+        missing = named[1] if named else ""
+        if not named and rank().size == 2:  # a closed connection has no name, but only one end
+            missing = str(1 - rank().number)
         raise PeerError(
-            f"{_whose(named[1]) if named else 'another process'} did not {what}: it was killed, "
+            f"{_whose(missing) if missing else 'another process'} did not {what}: it was killed, "
             f"perhaps since memory ran out, or was silent for {seconds} s (--peer-timeout)"
         ) from error
 

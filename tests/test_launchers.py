@@ -136,7 +136,6 @@ def test_deepspeed_and_its_launcher(alone: Path, tmp_path: Path, root: Path) -> 
     assert process.returncode == 0, said
     expected, found = Observations.load(alone), Observations.load(output)
     assert json.loads((output / "observations.json").read_text())["runner"] == "deepspeed"
-    assert said.count("layer 5 is not observed with DeepSpeed") == 1
     for layer, record in expected.layers.items():
         mine = found.layers[layer]
         assert np.array_equal(mine.expert_ids, record.expert_ids)
