@@ -151,7 +151,7 @@ def test_what_is_shown_cannot_command_the_terminal(capsys, tmp_path):
     file.write_text(json.dumps(dict(demo(hostile).content)) + "\n")
     code, out, _ = run(capsys, "show", file, "--model", "demo")
     assert code == 0
-    assert "[red]x[/red] [/nope] \u241b[31mred\u2407" in out
+    assert r"[red]x[/red] [/nope] \x1b[31mred\x07" in out
     assert "\x1b" not in out
     assert str(file) in out  # whole, however narrow the table is
 
