@@ -64,8 +64,10 @@ def test_kills_at_random_points(tmp_path: Path, records: str) -> None:
             assert files(output) == expected
             continue
         kills += 1
-        for file in tmp_path.glob(f".{output.name}.*/state/finished.json"):
-            went_on.add(file.read_text())
+        finished = list(tmp_path.glob(f".{output.name}.*/state/finished.json"))
+        went_on |= {file.read_text() for file in finished}
+        if not finished:  # it was slower
+            seconds *= 1.1
         again = start(output, records)
         again.join()
         assert again.exitcode == 0
