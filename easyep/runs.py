@@ -34,13 +34,8 @@ class Run:
 
     @property
     def mtp_layers(self) -> tuple[int, ...]:
-        """The multi-token-prediction layers that are observed too.
-
-        Streaming does so where it is asked to: transformers cannot run those of all families, and
-        who left the choice to easyep wants a result.
-        """
-        asked = self.runner == "memory" or (self.runner == "stream" and self.recipe.mtp == "score")
-        return self._scored_mtp if asked else ()
+        """The multi-token-prediction layers that are observed too."""
+        return self._scored_mtp if self.runner != "deepspeed" else ()
 
     @property
     def passed_over(self) -> tuple[int, ...]:

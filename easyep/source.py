@@ -63,7 +63,7 @@ class Source:
         """What happens to multi-token-prediction layers: `asked`, or what ``"auto"`` means here.
 
         That is ``"score"``; or ``"follow"``, for a `selection` that has not scored them, and for
-        layers under names of their own, which transformers does not run. Where it would report
+        layers that transformers cannot run or that have names of their own. Where it would report
         the layers' tensors as unexpected each time that the model is loaded, it is ``"drop"``,
         unless `selection` has scored them.
         """
@@ -75,5 +75,8 @@ class Source:
         silent = all(self.architecture.is_silent_mtp(layer) for layer in mtp_layers)
         if not silent:
             return "drop"
-        runs = self.architecture.second is None  # numbered behind the last decoder layer
+        runs = (
+            self.architecture.can_run_mtp(self.checkpoint.config)
+            and self.architecture.second is None  # numbered behind the last decoder layer
+        )
         return "score" if not mtp_layers or (runs and selection is None) else "follow"

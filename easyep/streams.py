@@ -53,12 +53,6 @@ def stream(
     from easyep.observation.weights.partial import PartialModel
 
     recipe, source = runs[0].recipe, runs[0].source
-    if source.mtp_mode(recipe.mtp) == "score" and not runs[0].mtp_layers:
-        for layer in source.layout.mtp_layers:
-            progress.say(
-                f"the multi-token-prediction layer {layer} follows the last layer's choice; --mtp "
-                "score streams it too, where transformers can run it"
-            )
     model = PartialModel(
         source.checkpoint,
         source.layout,

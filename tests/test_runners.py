@@ -60,7 +60,7 @@ def test_what_may_not_fit_is_streamed(limit: str, expected: str) -> None:
     ("runner", "mtp", "observed"),
     [
         ("memory", "auto", True),
-        ("stream", "auto", False),
+        ("stream", "auto", True),
         ("stream", "score", True),
         ("stream", "follow", False),
         ("deepspeed", "auto", False),

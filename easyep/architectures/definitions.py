@@ -74,6 +74,7 @@ class Definition:
         observation: what the recorder cannot find out by itself.
         silent_mtp: numbers of MTP layers that transformers passes over in silence, True = all; it
             knows those of the released models only, and reports any other as unexpected.
+        runs_mtp: the model types whose MTP layers transformers can run.
         second_routers: paths of the second set's routers in transformers' model; None = no such.
     """
 
@@ -94,6 +95,7 @@ class Definition:
     engines: Mapping[str, EngineNotes] = field(default_factory=dict)
     observation: ObservationNotes = field(default_factory=ObservationNotes)
     silent_mtp: tuple[int, ...] | bool = ()
+    runs_mtp: tuple[str, ...] = ()
     second_routers: re.Pattern[str] | None = None
 
     @property
@@ -207,7 +209,7 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
     config = table.get("config", {})
     _only(config, {*NUMBERS, "defaults", "grouped_if", "group_best", "moe_layers"}, "[config]")
     transformers = table.get("transformers", {})
-    _only(transformers, {"silent_mtp", "second_routers"}, "[transformers]")
+    _only(transformers, {"silent_mtp", "runs_mtp", "second_routers"}, "[transformers]")
     summary, model_types = str(table.get("summary", "")), tuple(table["model_types"])
     if "refuse" in table:
         return Definition(name, summary, model_types, refuse=str(table["refuse"]))
@@ -243,6 +245,7 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
             for engine, notes in table.get("engines", {}).items()
         },
         silent_mtp=silent if isinstance(silent, bool) else tuple(silent),
+        runs_mtp=tuple(transformers.get("runs_mtp", ())),
         second_routers=_optional(transformers, "second_routers"),
     )
 

@@ -177,6 +177,10 @@ class Architecture(Definition):
         """Whether transformers passes over the MTP layer of that number without a word."""
         return self.silent_mtp if isinstance(self.silent_mtp, bool) else layer in self.silent_mtp
 
+    def can_run_mtp(self, config: Mapping[str, Any]) -> bool:
+        """Whether transformers can run the MTP layers of a model with this `config.json`."""
+        return any(each.get("model_type") in self.runs_mtp for _, each in _sections(config))
+
 
 def names() -> list[str]:
     """The names of all architectures, sorted."""

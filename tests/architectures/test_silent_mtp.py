@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from easyep.architectures import spec
+from easyep.source import Source
 from tests.tiny_models import RUNNABLE, WITH_MTP, build
 from tests.tiny_models.settings import Numbers, Settings, load_settings
 
@@ -35,6 +36,23 @@ def test_silent_mtp_layers(family: str) -> None:
 
     found = {number for number in range(200) if passed_over(number)}
     assert found == (set(range(200)) if silent is True else set(silent or ()))
+
+
+@pytest.mark.parametrize("family", [name for name in WITH_MTP if name in RUNNABLE])
+def test_whose_mtp_layers_run(family: str, tmp_path: Path) -> None:
+    path = build(family, tmp_path / "m", mtp=1)
+    config = transformers.AutoConfig.from_pretrained(path).get_text_config()
+    source = Source.open(str(path))
+    runs = source.architecture.can_run_mtp(source.checkpoint.config)
+    assert runs == hasattr(config, "num_mtp_layers")
+
+
+def test_auto_scores_only_what_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spec.Architecture, "is_silent_mtp", lambda self, layer: True)
+    expected = {"deepseek_v3": "score", "glm4_moe": "score", "glm4_moe_lite": "follow"}
+    expected |= {"glm_moe_dsa": "follow", "deepseek_v32": "follow"}
+    for family, mode in expected.items():
+        assert Source.open(str(build(family, tmp_path / family, mtp=1))).mtp_mode("auto") == mode
 
 
 def test_step_passes_over_the_layers_that_its_configuration_counts(tmp_path: Path) -> None:
