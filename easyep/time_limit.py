@@ -16,7 +16,7 @@ def time_limit(seconds: float) -> Iterator[None]:
     Raises:
         TimeoutError: it took longer.
     """
-    thread = ctypes.c_ulong(threading.get_ident())
+    thread = threading.get_ident()
     change = threading.Lock()
     done = late = False
 
@@ -25,7 +25,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         with change:
             if not done:
                 late = True
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(TimeoutError))
+                _raise_in(thread)
 
     clock = threading.Timer(seconds, ring)
     clock.daemon = True
@@ -38,8 +38,29 @@ def time_limit(seconds: float) -> Iterator[None]:
                 done = True
             clock.cancel()
             if late:  # rung, and perhaps not heard yet: it must not be raised behind the block
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)
+                _hear(thread)
     except TimeoutError:
         raise TimeoutError(f"it takes more than {seconds:g} seconds") from None
     if late:
         raise TimeoutError(f"it takes more than {seconds:g} seconds")
+
+
+def _raise_in(thread: int) -> None:
+    """Have TimeoutError raised at the next step of Python code in a thread, once."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread), ctypes.py_object(TimeoutError)
+    )
+
+
+def _hear(thread: int) -> None:
+    """Have nothing wait to be raised in this thread.
+
+    What waits could be taken back instead. But then CPython goes on looking for it in all threads
+    for ever, and a debugger or a coverage tracer stands still at the next function (3.11).
+    """
+    try:
+        _raise_in(thread)  # in the place of what waits
+        while True:
+            pass
+    except TimeoutError:
+        return

@@ -1,5 +1,7 @@
 """Code that has no end is ended; other code is left alone."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -61,3 +63,22 @@ def test_nothing_is_raised_behind_the_block(seconds: float) -> None:
             pass
     except TimeoutError:
         assert not outside
+
+
+def test_a_tracer_goes_on_behind_a_late_block() -> None:
+    """It stood still where CPython looked for ever for an exception that was taken back."""
+    program = """
+import sys, threading, time
+from easyep.time_limit import time_limit
+
+try:
+    with time_limit(0.01):
+        time.sleep(0.1)
+except TimeoutError:
+    pass
+sys.settrace(lambda *_: None)
+(lambda: None)()
+print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True)
+    assert done.stdout.split() == [b"went", b"on"], done.stderr.decode()
