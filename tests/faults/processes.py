@@ -1,6 +1,7 @@
 """Commands in processes of their own, which begin at once, and what befalls them."""
 
 import ctypes
+import faulthandler
 import multiprocessing
 import os
 import re
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+PATIENCE = 300  # seconds, of those in which this process was not stopped itself
 
 # A server that has imported all this forks: a command begins at once.
 _PRELOAD = [__name__, "easyep.pipeline", "easyep.observation.streaming", "lm_eval.evaluator"]
@@ -75,13 +78,35 @@ class Running:
             os.kill(self._process.pid, number)
 
     def wait(self) -> Done:
-        """Wait for the end; AssertionError where none comes."""
-        said = b""
-        while part := os.read(self._output.fileno(), 1 << 16):
-            said += part
+        """Wait for the end.
+
+        Raises:
+            AssertionError: none came within `PATIENCE`; it says what the command said, and where
+                each of its threads was. The command is killed.
+        """
+        said, ended = self._read(PATIENCE)
+        if not ended:
+            self.strike(signal.SIGUSR1)  # see _command
+            said += self._read(5)[0]
+            self.strike(signal.SIGKILL)
         self._process.join(60)
-        assert self._process.exitcode is not None, "the command hangs"
-        return Done(self._process.exitcode, said.decode(errors="replace"))
+        told = said.decode(errors="replace")
+        assert ended, f"the command hangs: {told}"
+        assert self._process.exitcode is not None, f"closed its output and hangs: {told}"
+        return Done(self._process.exitcode, told)
+
+    def _read(self, seconds: float) -> tuple[bytes, bool]:
+        """What is said within so many seconds, and whether that was all."""
+        said, last = b"", time.monotonic()
+        while seconds > 0:
+            if self._output.poll(1):
+                part = os.read(self._output.fileno(), 1 << 16)
+                if not part:
+                    return said, True
+                said += part
+            now = time.monotonic()
+            seconds, last = seconds - min(now - last, 2), now
+        return said, False
 
 
 def run(words: tuple[str, ...], folder: Path, limits: Limits) -> Done:
@@ -109,6 +134,7 @@ def _command(
     sys.stdout = os.fdopen(os.dup(1), "w", buffering=1)
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    faulthandler.register(signal.SIGUSR1, file=2)
     if limits.obeys_permissions and os.geteuid() == 0:
         _forget_that_root_may_all()
     if limits.file_bytes is not None:

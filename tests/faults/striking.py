@@ -161,7 +161,11 @@ def _two_at_once(command: Command, folder: Path, usual: Undisturbed, draw: rando
     """A second command like the first one, while that runs; at most one of them may give up."""
     first = Running(command.words, folder, Limits())
     time.sleep(draw.uniform(0, 0.5) * usual.seconds)
-    ended = [run(command.words, folder, Limits()), first.wait()]
+    try:
+        second = run(command.words, folder, Limits())
+        ended = [second, first.wait()]
+    finally:
+        first.strike(signal.SIGKILL)
     assert all(done.clear for done in ended), [done.said for done in ended]
     assert min(done.code for done in ended) == 0, [done.said for done in ended]
     return max(ended, key=lambda done: done.code)
