@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from easyep.artifacts import TokenSequence
+from easyep.atomic import writing
 from easyep.progress import Task
 
 if TYPE_CHECKING:
@@ -60,9 +61,16 @@ def write_predictions(
     folder: Path,
     done: Task,
 ) -> None:
-    """Write the logits of each demonstration's counted positions to ``N.npy``: float32, [T, V]."""
+    """Write the logits of each demonstration's counted positions to ``N.npy``: float32, [T, V].
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
     for i, sequence in enumerate(sequences):
-        np.save(folder / f"{i}.npy", _logits(model, sequence, tokens).cpu().numpy())
+        logits = _logits(model, sequence, tokens).cpu().numpy()
+        file = folder / f"{i}.npy"
+        with writing(file):
+            np.save(file, logits)
         done.advance(len(sequence))
 
 

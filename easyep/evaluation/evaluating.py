@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from easyep.artifacts.files import read_json, write_json
+from easyep.atomic import writing
 from easyep.errors import ArtifactError, EvaluationError
 from easyep.evaluation import tasks as task_files
 from easyep.evaluation.accuracy import Accuracy, merged, results_of
@@ -46,11 +47,13 @@ def evaluate(
     Raises:
         MissingDependencyError: lm-eval or the backend is not installed.
         EvaluationError: a task is unknown or cannot be run.
+        OutputError: `folder` cannot be written.
         EasyEPError: a subclass says what is wrong with the checkpoint.
     """
     answers = None
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         answers = folder / f"answers-{_digest({**asking.identity, 'form': 'json'})}.db"
     harness = Harness(asking.open, asking.chats, limit, unsafe, answers, progress)
     run = _Run(harness, asking, folder)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from easyep.addresses import without_keys
-from easyep.errors import EvaluationError, MissingDependencyError
+from easyep.errors import EasyEPError, EvaluationError, MissingDependencyError
+from easyep.evaluation.kept_answers import KeptAnswers
 from easyep.evaluation.quiet import calm
 from easyep.evaluation.suites import Asked
 from easyep.evaluation.tasks import local_tasks
@@ -55,15 +56,12 @@ class Harness:
         if self.answers is None:
             return self._watched
         from lm_eval.api.model import CachingLM
-        from sqlitedict import SqliteDict
 
+        answers = KeptAnswers(self.answers)
         with calm():
-            model = CachingLM(self._watched, str(self.answers))
-        # lm-eval pickles what it keeps, and a pickle from another hand can run code.
+            model = CachingLM(self._watched, ":memory:")
         model.dbdict.close()
-        model.dbdict = SqliteDict(
-            str(self.answers), autocommit=True, encode=json.dumps, decode=json.loads
-        )
+        model.dbdict = answers
         self._watched.set_cache_hook(model.get_cache_hook())
         return model
 
@@ -100,6 +98,7 @@ class Harness:
         Raises:
             MissingDependencyError: the task needs more packages.
             EvaluationError: lm-eval cannot run it.
+            OutputError: answers cannot be kept.
         """
         import lm_eval
         from lm_eval.utils import handle_non_serializable
@@ -125,6 +124,8 @@ class Harness:
                 )
         except ImportError as error:
             raise MissingDependencyError(f"the task {name} needs more packages: {error}") from error
+        except EasyEPError:
+            raise
         except Exception as error:  # tasks and engines raise what they like
             raise EvaluationError(f"lm-eval cannot run {name}: {_said(error)}") from error
         plain: dict[str, Any] = json.loads(json.dumps(measured, default=handle_non_serializable))

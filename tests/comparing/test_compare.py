@@ -146,3 +146,12 @@ def test_the_command(capsys, pruned, tmp_path):
     assert json.loads(out)["domains"][0]["generation"]["first"]["answers"] == 2
     assert run(capsys, "compare", "demo", "--domain", "math")[0] == 2
     assert run(capsys, "compare", "demo", "demo")[0] == 2
+
+
+def test_predictions_that_do_not_fit_after_all(monkeypatch):
+    def full(file, array):
+        raise OSError(f"{array.size} requested and 206 written")  # in numpy's words
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OutputError, match=r"0\.npy: \d+ requested and 206 written"):
+        easyep.compare("demo", "demo", domain="math", n_demos=1, max_new_tokens=0, **FLOAT)

@@ -11,10 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from easyep.resources import demo_model
 from tests.faults.commands import Command
 from tests.faults.disks import small_disk
 from tests.faults.processes import Done, Limits, Running, run, run_struck
 
+MODELS = ("demo", "../inputs/pruned")  # that commands name
 MEMORY = 32 * 2**20
 SPARE = 24 * 2**20  # what a rewrite wants to be free, and some more
 
@@ -125,9 +127,7 @@ def _memory(command: Command, folder: Path, usual: Undisturbed, draw: random.Ran
 def _damaged_work(command: Command, folder: Path, usual: Undisturbed, draw: random.Random) -> Done:
     """All results but those of the work directory are gone, and one file there is damaged."""
     done = run(command.words, folder, Limits())
-    for path in folder.iterdir():
-        if path.name != "work":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _empty(folder, keep_rest=True)
     kept = [path for path in sorted((folder / "work").rglob("*")) if path.is_file()]
     if not kept:
         return done
@@ -189,6 +189,51 @@ def _filling_disk(command: Command, folder: Path, usual: Undisturbed, draw: rand
     return done
 
 
+def _changed_source(
+    command: Command, folder: Path, usual: Undisturbed, draw: random.Random
+) -> Done:
+    """Killed, and then the model is another one, under the same name."""
+    at = next((i for i, word in enumerate(command.words) if word in MODELS), None)
+    if at is None:
+        return run(command.words, folder, Limits())
+    model = folder.with_name(f"{folder.name} model")
+    given = command.words[at]
+    shutil.copytree(demo_model() if given == "demo" else folder / given, model)
+    words = (*command.words[:at], f"../{model.name}", *command.words[at + 1 :])
+    run_struck(words, folder, signal.SIGKILL, draw.uniform(0.05, 1) * usual.seconds)
+    _change(model, draw)
+    _empty(folder, keep_rest=True)
+    done = run(words, folder, Limits())
+    if done.code == 0:
+        found = files(folder)
+        _empty(folder)
+        assert run(words, folder, Limits()).code == 0
+        assert found.keys() == files(folder).keys(), "of both models"
+        assert command.timed or found == files(folder), "of both models"
+    _empty(folder)
+    shutil.rmtree(model)
+    return done
+
+
+def _change(model: Path, draw: random.Random) -> None:
+    """Make another model of it, as training goes on or an author mends a file."""
+    how = draw.choice(["weights", "config.json", "tokenizer.json"])
+    if how != "weights":
+        (model / how).write_bytes((model / how).read_bytes() + b"\n")
+        return
+    for path in model.glob("*.safetensors"):
+        content = bytearray(path.read_bytes())
+        begin = 8 + int.from_bytes(content[:8], "little")
+        content[begin::2] = bytes(b ^ 1 for b in content[begin::2])  # each weight's last bit
+        path.write_bytes(content)
+
+
+def _empty(folder: Path, keep_rest: bool = False) -> None:
+    for path in folder.iterdir():
+        if not (keep_rest and _is_rest(path, folder)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def _damage(path: Path, draw: random.Random) -> None:
     content = bytearray(path.read_bytes())
     how = draw.choice(["shorter", "flip", "empty", "wrong"])
@@ -213,5 +258,6 @@ FAULTS: dict[str, _Fault] = {
     "damaged work": _damaged_work,
     "damaged rest": _damaged_rest,
     "two at once": _two_at_once,
+    "changed source": _changed_source,
     "filling disk": _filling_disk,
 }

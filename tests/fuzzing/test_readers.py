@@ -1,13 +1,15 @@
 """No reader of a hostile file hangs, fails otherwise than promised, or does what it should not."""
 
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 
+from tests.fuzzing import watching
 from tests.fuzzing.cases import run
 from tests.fuzzing.readers import READERS
-from tests.fuzzing.watching import MisdeedError, watched
+from tests.fuzzing.watching import HangError, MisdeedError, watched
 
 # The same files each time; benchmarks/fuzzing.py tries others.
 FEW = settings(
@@ -56,3 +58,21 @@ def test_unpickling_is_noticed(tmp_path: Path) -> None:
     data = pickle.dumps(Path("x"))
     with pytest.raises(MisdeedError, match="pickle"), watched(tmp_path):
         pickle.loads(data)  # noqa: S301
+
+
+def test_computing_without_an_end_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compute() -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(watching, "SECONDS", 0.1)
+    with pytest.raises(HangError), watched(tmp_path):
+        compute()
+
+
+def test_waiting_without_an_end_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "WAITING", 1)
+    with pytest.raises(HangError), watched(tmp_path):
+        threading.Event().wait(60)

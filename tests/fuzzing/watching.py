@@ -4,12 +4,14 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SECONDS = 10.0
+SECONDS = 10.0  # of the processor: other programs may take as much of the clock as they like
+WAITING = 300  # of the clock, without computing; those in which the process is stopped do not count
 MEMORY = 1 << 30  # bytes of address space beyond what the process has
 
 # Events of `sys.addaudithook` that no reader has a reason for.
@@ -24,7 +26,7 @@ _found: list[str] = []
 
 
 class HangError(BaseException):
-    """A case computed for longer than `SECONDS`."""
+    """A case computed for longer than `SECONDS`, or waited for `WAITING`."""
 
 
 class MisdeedError(AssertionError):
@@ -50,9 +52,20 @@ def _listen(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_listen)
 
 
+def _ring_late(done: threading.Event) -> None:
+    for _ in range(WAITING):
+        if done.wait(1):
+            return
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGPROF)
+
+
 @contextmanager
 def watched(folder: Path) -> Iterator[None]:
     """A block that may write into `folder` only, for `SECONDS`, within `MEMORY`.
+
+    In the main thread, which alone hears signals.
 
     Raises:
         MisdeedError: it wrote elsewhere, started a program, connected or unpickled.
@@ -60,12 +73,13 @@ def watched(folder: Path) -> Iterator[None]:
     """
 
     def ring(number: int, frame: object) -> None:
-        raise HangError(f"more than {SECONDS:g} seconds")
+        raise HangError(f"more than {SECONDS:g} seconds, or nothing for {WAITING}")
 
     limits = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    # Of the processor: other programs may take as much of the clock as they like.
     handler = signal.signal(signal.SIGPROF, ring)
+    done = threading.Event()
+    threading.Thread(target=_ring_late, args=(done,), daemon=True).start()
     _found.clear()
     _inside.append(folder.resolve())
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, limits[1]))
@@ -73,6 +87,7 @@ def watched(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        done.set()
         signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_AS, limits)
         signal.signal(signal.SIGPROF, handler)

@@ -127,8 +127,11 @@ def test_two_processes_prune_as_one_does(tmp_path: Path, runner: str) -> None:
     first, second = run_ranks(2, prune)
     assert first == alone.selection
     assert isinstance(second, NotFirstRankError)
-    for file in (tmp_path / "one").glob("*.safetensors"):
-        assert (tmp_path / "two" / file.name).read_bytes() == file.read_bytes()
+    written = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    assert len([name for name in written if name.endswith(".safetensors")]) > 1
+    for name, content in written.items():
+        if name != "easyep.json" or runner == "memory":  # sums in another order, else
+            assert (tmp_path / "two" / name).read_bytes() == content, name
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -175,3 +176,19 @@ def test_the_probe_finds_what_a_computer_can_have():
     assert 1e8 < found.bandwidth < 1e13
     assert 1e8 < found.peak_of("float32") < 1e15
     assert found.memory > 0
+
+
+@pytest.mark.parametrize(("flops", "side"), [(1e12, 1024), (4e8, 256), (1e6, 128)])
+def test_the_probe_takes_no_long_products(monkeypatch, flops, side):
+    """On processors that compute in bfloat16 step by step, large ones took a minute."""
+    sides = []
+
+    def fastest(work):
+        if not isinstance(work, partial):
+            return 0.01  # of looking through memory
+        sides.append(work.args[0].shape[0])
+        return 2 * sides[-1] ** 3 / flops
+
+    monkeypatch.setattr("easyep.evaluation.roofline.probe._fastest", fastest)
+    assert probe("cpu", "bfloat16").peak_of("bfloat16") == pytest.approx(flops)
+    assert sides[-1] == side
