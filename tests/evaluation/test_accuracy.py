@@ -124,7 +124,7 @@ def test_what_is_damaged_is_measured_again_and_nothing_is_pickled(tmp_path):
     first = easyep.evaluate("demo", ["easyep_demo_math"], **settings)
     (answers,) = tmp_path.rglob("*.db")
     with closing(sqlite3.connect(answers)) as kept:
-        rows = kept.execute("select value from unnamed").fetchall()
+        rows = kept.execute("select answer from answers").fetchall()
     assert len(rows) == 2
     assert all(isinstance(json.loads(value), str) for (value,) in rows)
     (file,) = tmp_path.rglob("easyep_demo_math-*.json")
