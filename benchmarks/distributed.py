@@ -2,26 +2,29 @@
 
     python benchmarks/distributed.py --processes 1 2 3 --output benchmarks/results/distributed.json
     python benchmarks/distributed.py --device cuda --processes 1 2 --experts 32 --layers 16
+    python benchmarks/distributed.py --table benchmarks/results/distributed.json
 
 Makes a random Qwen3-MoE checkpoint and observes the same demonstrations with `--runner memory`
 (every process has the model), `deepspeed` (divided over them) and `stream` (read layer by layer),
-under torchrun. Time is that of `calibrate`, when libraries are imported, and what of it passes
-before the demonstrations run: meeting, and loading the model unless it is streamed. Memory is the
-peak of a process's resident set, the libraries' own included, and on a GPU also the peak of what
-torch has allocated; CPU seconds are those of the whole process, imports included. A process has one
-thread, as torchrun sets it; with `--threads 1 2` also two, where the cores suffice. Processes that
-share cores do not show how time falls with more machines.
+under torchrun. Nothing is timed before the libraries are imported and the processes have met.
+Loading is what passes until the demonstrations begin to run; streaming loads while it runs.
+Processor seconds are those of observing only. Memory is the peak of what a process has to itself,
+looked at a hundred times a second: libraries' files and those of the checkpoint, which processes
+share, do not count. On a GPU also the peak of what torch has allocated. A process has one thread,
+as torchrun sets it; with `--threads 1 2` also two, where the cores suffice. Processes that share
+cores do not show how time falls with more machines. Runs of an earlier call with the same sizes
+stay in the file that `--output` names.
 """
 
 import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +33,7 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 300  # seconds that one run may take
 
 
 def write(folder: Path, arguments: argparse.Namespace) -> int:
@@ -52,7 +56,7 @@ def write(folder: Path, arguments: argparse.Namespace) -> int:
         decoder_sparse_step=1,
     )
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, arguments.dtype))
     model.save_pretrained(folder / "model")
     draw = np.random.default_rng(0)
     with open(folder / "demos.jsonl", "w") as out:
@@ -63,18 +67,60 @@ def write(folder: Path, arguments: argparse.Namespace) -> int:
 
 
 class Watch:
-    """A progress that remembers when the demonstrations began to run."""
+    """Looks at one process: what it reads, holds and takes, and when demonstrations run.
 
-    begin = 0.0
+    Attributes:
+        before: seconds of the clock at which they began.
+        seconds, cpu_seconds: that they took.
+        held: bytes of the model's weights that the process had when they began.
+        peak: bytes of memory that no other process has.
+        readers: what read the checkpoint, where easyep did so itself.
+    """
 
-    def task(self, title: str, total: int, unit: str) -> Any:
-        from easyep.progress import SILENT
+    def __init__(self) -> None:
+        self.before = self.seconds = self.cpu_seconds = 0.0
+        self.held = self.peak = 0
+        self.readers: list[Any] = []
+        threading.Thread(target=self._look, daemon=True).start()
 
-        self.begin = time.perf_counter()
-        return SILENT.task(title, total, unit)
+    def _look(self) -> None:
+        while True:
+            status = Path("/proc/self/status").read_text()
+            kilobytes = int(status.partition("RssAnon:")[2].split()[0])
+            self.peak = max(self.peak, kilobytes * 1024)
+            time.sleep(0.01)
 
-    def say(self, sentence: str) -> None:
-        pass
+    def follow(self, module: Any, name: str) -> None:
+        """Take the time of a function of a module, whose first argument is the model."""
+        run = getattr(module, name)
+
+        def timed(model: Any, *arguments: Any, **choices: Any) -> Any:
+            whole = getattr(model, "model", model)  # of a PartialModel
+            self.held = sum(map(held, whole.parameters()))
+            self.before, cpu = time.perf_counter(), time.process_time()
+            try:
+                return run(model, *arguments, **choices)
+            finally:
+                self.seconds = time.perf_counter() - self.before
+                self.cpu_seconds = time.process_time() - cpu
+
+        setattr(module, name, timed)
+
+    def remember(self, reader: Any) -> None:
+        """Keep what a class of readers makes."""
+        make = reader.__init__
+
+        def made(new: Any, *arguments: Any, **choices: Any) -> None:
+            make(new, *arguments, **choices)
+            self.readers.append(new)
+
+        reader.__init__ = made
+
+
+def held(parameter: Any) -> int:
+    """Bytes of a parameter that this process has: of one that is divided, its part."""
+    part = getattr(parameter, "ds_tensor", parameter)
+    return 0 if part.is_meta else part.numel() * part.element_size()
 
 
 def observe(arguments: argparse.Namespace) -> None:
@@ -82,9 +128,11 @@ def observe(arguments: argparse.Namespace) -> None:
     import torch
 
     import easyep.observation.partitioned  # not timed: libraries are loaded once
-    import easyep.observation.streaming  # noqa: F401
     from easyep.calibration import calibrate
+    from easyep.distributed import join
     from easyep.errors import NotFirstRankError
+    from easyep.observation import in_memory, streaming
+    from easyep.observation.weights.reading import WeightReader
     from easyep.recipe import Recipe
     from easyep.source import Source
 
@@ -95,20 +143,30 @@ def observe(arguments: argparse.Namespace) -> None:
         runner=arguments.runner,
         device=arguments.device,
         dtype=arguments.dtype,
+        peer_timeout=LONGEST,
     )
     if arguments.runner == "deepspeed":
-        import deepspeed  # noqa: F401
-    begin = time.perf_counter()
+        easyep.observation.partitioned._deepspeed()
     watch = Watch()
+    watch.follow(in_memory, "run_in_memory")
+    watch.follow(streaming, "run_streaming")
+    watch.remember(WeightReader)
+    here = join(recipe.peer_timeout)
+    here.meet("import its libraries")
+    begin = time.perf_counter()
     with suppress(NotFirstRankError):
-        calibrate(recipe, Source.open(recipe.model), progress=watch)
-    used = resource.getrusage(resource.RUSAGE_SELF)
+        calibrate(recipe, Source.open(recipe.model))
     found = {
         "seconds": round(time.perf_counter() - begin, 2),
-        "seconds_before": round(watch.begin - begin, 2),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
-        "peak_rss_gb": round(used.ru_maxrss * 1024 / 1e9, 3),
+        "load_seconds": round(watch.before - begin, 2),
+        "observe_seconds": round(watch.seconds, 2),
+        "observe_cpu_seconds": round(watch.cpu_seconds, 2),
+        "peak_gb": round(watch.peak / 1e9, 3),
+        "held_weights_gb": round(watch.held / 1e9, 3),
+        "read_gb": round(sum(reader.bytes_read for reader in watch.readers) / 1e9, 3),
     }
+    if arguments.runner == "memory":
+        del found["read_gb"]  # transformers reads, from files that are mapped into memory
     if torch.cuda.is_available():
         found["peak_gpu_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
     number = os.environ.get("RANK", "0")
@@ -124,18 +182,30 @@ def measure(
     command += ["--runner", runner, "--device", arguments.device, "--dtype", arguments.dtype]
     command += ["--demos", str(arguments.demos)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, env=environment)
+    subprocess.run(command, check=True, env=environment, timeout=LONGEST)
     ranks = [json.loads((work / f"rank-{n}.json").read_text()) for n in range(processes)]
     return {
         "runner": runner,
         "processes": processes,
         "threads_each": threads,
-        "seconds": ranks[0]["seconds"],
-        "seconds_before": ranks[0]["seconds_before"],
-        "cpu_seconds": [rank["cpu_seconds"] for rank in ranks],
-        "peak_rss_gb": [rank["peak_rss_gb"] for rank in ranks],
-        "peak_gpu_gb": [rank.get("peak_gpu_gb") for rank in ranks],
+        **{name: [rank[name] for rank in ranks] for name in ranks[0]},
     }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The runs as docs/large-machines.md shows them: of each number the largest of a process."""
+    names = ["load_seconds", "observe_seconds", "observe_cpu_seconds"]
+    names += ["held_weights_gb", "peak_gb", "read_gb"]
+    lines = [
+        "| `--runner` | processes | loading, s | observing, s | processor for observing, s "
+        "| weights held, GB | peak memory, GB | read, GB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for run in result["runs"]:
+        digits = [(name, 2 if name.endswith("gb") else 1) for name in names]
+        numbers = [f"{max(run[n]):.{d}f}" if n in run else "not counted" for n, d in digits]
+        lines.append(f"| {' | '.join([run['runner'], str(run['processes']), *numbers])} |")
+    return "\n".join(lines)
 
 
 def processor() -> str:
@@ -145,23 +215,41 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
+def earlier(result: dict[str, Any], arguments: argparse.Namespace) -> list[Any]:
+    """The runs of an earlier call with the same sizes, but for those that are measured now."""
+    if arguments.output is None or not arguments.output.exists():
+        return []
+    found = json.loads(arguments.output.read_text())
+    if any(found.get(name) != value for name, value in result.items()):
+        return []
+    return [
+        run
+        for run in found["runs"]
+        if run["runner"] not in arguments.runners or run["processes"] not in arguments.processes
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--runners", nargs="+", default=["memory", "deepspeed", "stream"])
-    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--experts", type=int, default=32)
-    parser.add_argument("--demos", type=int, default=24)
-    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--demos", type=int, default=18)
+    parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", help="bfloat16 is slow on many CPUs")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--table", type=Path, help="print a file of results, measure nothing")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--runner", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work is not None:
         observe(arguments)
+        return
+    if arguments.table is not None:
+        print(table(json.loads(arguments.table.read_text())))
         return
     work = Path(tempfile.mkdtemp(prefix="easyep-distributed-"))
     try:
@@ -174,8 +262,8 @@ def main() -> None:
             "processor": processor(),
             "cores": os.cpu_count(),
             "date": time.strftime("%Y-%m-%d"),
-            "runs": [],
         }
+        result["runs"] = earlier(result, arguments)
         for runner in arguments.runners:
             for processes in arguments.processes:
                 for threads in arguments.threads:
