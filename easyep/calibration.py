@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from easyep import demonstrations, loading
 from easyep.artifacts import Observations, TokenSequence
+from easyep.deepspeed_settings import read_deepspeed_settings
 from easyep.distributed import Group, join
 from easyep.errors import DemosError
 from easyep.observing import help_observe, observe_runs
@@ -190,11 +191,11 @@ class _Model:
         return self._loaded
 
     def _partitioned(self) -> "PreTrainedModel":
-        from easyep.observation.partitioned import partition, read_config
+        from easyep.observation.partitioned import partition
         from easyep.observation.weights.partial import PartialModel
 
         recipe, source = self._recipe, self._source
-        config = read_config(recipe.deepspeed_config)
+        config = read_deepspeed_settings(recipe.deepspeed_config)
         empty = PartialModel(
             source.checkpoint,
             source.layout,

@@ -6,6 +6,7 @@ from typing import Any
 
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import BITS, Tensor
+from easyep.deepspeed_settings import read_deepspeed_settings
 from easyep.diffusion import mask_ratios
 from easyep.errors import UnsupportedModelError
 from easyep.placing import room
@@ -24,6 +25,7 @@ def choose_runner(recipe: Recipe, source: Source) -> str:
     Raises:
         UnsupportedModelError: MTP layers are to be scored, which DeepSpeed's way of running a model
             does not do; or as in `mask_ratios`.
+        ArtifactError: the recipe's settings for DeepSpeed are not those of such a run.
     """
     if mask_ratios(recipe, source):
         return "memory"
@@ -31,6 +33,8 @@ def choose_runner(recipe: Recipe, source: Source) -> str:
     if runner == "auto":
         needed = SPARE * weight_bytes(source.checkpoint, recipe.dtype)
         runner = "memory" if needed <= room(recipe.device, recipe.max_memory) else "stream"
+    if runner == "deepspeed":
+        read_deepspeed_settings(recipe.deepspeed_config)
     if runner == "deepspeed" and recipe.mtp == "score" and source.layout.mtp_layers:
         raise UnsupportedModelError(
             "DeepSpeed does not observe multi-token-prediction layers: choose --mtp follow (the "

@@ -27,7 +27,7 @@ ORDER = [
         "yaml_text",
     ],
     ["choices"],
-    ["architectures", "memory_limits"],
+    ["architectures", "memory_limits", "deepspeed_settings"],
     ["artifacts", "distributed"],
     ["hub"],
     ["models", "criteria", "checkpoint", "mixing", "placing"],

@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,9 @@ pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 OBSERVE = "observe --model demo --domain math --n-demos 5 --dtype float32 --device cpu --mtp drop"
+OBSERVE += " --peer-timeout 60"
+LONGEST, ENDING = 300, 60  # seconds that a launcher may take, and may take to end its processes
+STARTED: list[subprocess.Popen[str]] = []
 # Rank 1 fails in its second batch, as if memory had run out.
 FAILING = """
 import os, sys
@@ -37,7 +43,7 @@ main(sys.argv[1:])
 def start(command: list[str], root: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     environment |= {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command,
         env=environment,
         stdout=subprocess.PIPE,
@@ -45,15 +51,25 @@ def start(command: list[str], root: Path) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+    STARTED.append(process)
+    return process
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    try:
-        said, _ = process.communicate(timeout=300)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        raise
-    return said
+    return process.communicate(timeout=LONGEST)[0]
+
+
+@pytest.fixture(autouse=True)
+def _none_is_left() -> Iterator[None]:
+    yield
+    for process in STARTED:
+        process.terminate()  # launchers end what they have started, which has sessions of its own
+    while STARTED:
+        process = STARTED.pop()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(ENDING)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def torchrun(*options: str) -> list[str]:

@@ -10,7 +10,7 @@ import click
 from easyep import __version__
 from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
-from easyep.cli.values import Keep, MemoryLimits, Size
+from easyep.cli.values import DeepSpeedFile, Keep, MemoryLimits, Size
 from easyep.cli.voice import VOICE
 from easyep.demonstrations.conversation import STYLES
 from easyep.demonstrations.rendering import DEMO_ORDERS
@@ -143,8 +143,9 @@ running = _several(
     _choice("runner", RUNNERS, "Where the model's weights live."),
     click.option(
         "--deepspeed-config",
+        type=DeepSpeedFile(),
         metavar="FILE",
-        help="DeepSpeed's settings, for offloading parameters to main memory or NVMe.",
+        help="DeepSpeed's settings, for offloading parameters to main memory.",
     ),
     computing,
     click.option(

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from easyep import choices
+from easyep.deepspeed_settings import read_deepspeed_settings
 from easyep.errors import ArtifactError
 from easyep.memory_limits import limits as memory_limits
 
@@ -55,3 +56,16 @@ class MemoryLimits(click.ParamType[dict[str, int]]):
             return memory_limits("the memory", value)
         except ArtifactError as error:
             self.fail(str(error), param, ctx)
+
+
+class DeepSpeedFile(click.ParamType[str]):
+    """A file with settings for DeepSpeed, which a run can use."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            read_deepspeed_settings(value)
+        except ArtifactError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)

@@ -6,18 +6,16 @@ it (Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Par
 than one layer beside its share.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from easyep.distributed import Group
-from easyep.errors import ArtifactError, MissingDependencyError, ObservationError
+from easyep.errors import MissingDependencyError, ObservationError
 from easyep.observation.weights.partial import PartialModel
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ def partition(
         device: where this process computes.
         group: all processes.
         config: DeepSpeed's settings beside those that inference needs; parameters may be offloaded
-            to main memory or NVMe (``zero_optimization.offload_param``).
+            to main memory (``zero_optimization.offload_param``).
 
     Raises:
         MissingDependencyError: DeepSpeed is not installed.
@@ -74,27 +72,6 @@ def partition(
     # The engine gathers the parameters: it must live as long as the model.
     model.model._easyep_engine = engine
     return model.model
-
-
-def read_config(path: str | None) -> dict[str, Any]:
-    """The settings in a DeepSpeed configuration file; None = no settings.
-
-    Raises:
-        ArtifactError: it cannot be read, or is for something else than ZeRO-3.
-    """
-    if path is None:
-        return {}
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"the DeepSpeed configuration {path} cannot be read: {error}") from None
-    zero = found.get("zero_optimization", {}) if isinstance(found, dict) else None
-    if not isinstance(zero, dict) or zero.get("stage", 3) != 3:
-        raise ArtifactError(
-            f"the DeepSpeed configuration {path} must be an object whose zero_optimization, if it "
-            "has one, is of stage 3"
-        )
-    return dict(found)
 
 
 def _deepspeed() -> Any:

@@ -16,11 +16,11 @@ from easyep.checkpoint.files import Checkpoint, parse_object, read_text
 from easyep.checkpoint.inspection import inspect
 from easyep.checkpoint.layout import resolve
 from easyep.checkpoint.renumbering import renaming
+from easyep.deepspeed_settings import read_deepspeed_settings
 from easyep.demonstrations import read, render, rendering
 from easyep.errors import EasyEPError
 from easyep.evaluation.roofline.predict import predict
 from easyep.loading import load_tokenizer
-from easyep.observation.partitioned import read_config as read_deepspeed
 from easyep.recipe import read_yaml
 from easyep.resources import demo_model
 from easyep.selection.terms import named_experts
@@ -167,6 +167,6 @@ READERS_OF_MODELS: dict[str, Reader] = {
     "study": Reader(texts(STUDY, yaml.safe_dump) | texts(STUDY), _study),
     "named experts": Reader(texts(NAMED) | WORDS.map(_encoded), _named),
     "DeepSpeed's settings": Reader(
-        texts(DEEPSPEED), lambda f, c: read_deepspeed(str(put(f, "ds.json", c)))
+        texts(DEEPSPEED), lambda f, c: read_deepspeed_settings(str(put(f, "ds.json", c)))
     ),
 }

@@ -1,7 +1,6 @@
 """A model divided over processes records what the whole model does."""
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import torch
 
 from easyep.artifacts import RoutedTokens
 from easyep.distributed import Rank, join
-from easyep.errors import ArtifactError, MissingDependencyError
+from easyep.errors import MissingDependencyError
 from easyep.loading import load_model
 from easyep.observation import partitioned
 from easyep.observation.in_memory import observe_in_memory, run_in_memory
-from easyep.observation.partitioned import partition, read_config
+from easyep.observation.partitioned import partition
 from easyep.observation.weights.partial import PartialModel
 from easyep.shares import share
 from easyep.source import Source
@@ -93,19 +92,6 @@ def test_families_over_three_processes(family: str, tmp_path: Path) -> None:
 def test_parameters_in_main_memory(tmp_path: Path) -> None:
     offload = {"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}}}
     check(build("deepseek_v3", tmp_path / "m"), 2, offload)
-
-
-def test_configuration_files(tmp_path: Path) -> None:
-    file = tmp_path / "ds.json"
-    assert read_config(None) == {}
-    file.write_text(json.dumps({"zero_optimization": {"offload_param": {"device": "nvme"}}}))
-    assert read_config(str(file))["zero_optimization"]["offload_param"]["device"] == "nvme"
-    for text in ("{", "[]", '{"zero_optimization": 3}', '{"zero_optimization": {"stage": 2}}'):
-        file.write_text(text)
-        with pytest.raises(ArtifactError, match=r"ds\.json"):
-            read_config(str(file))
-    with pytest.raises(ArtifactError, match="cannot be read"):
-        read_config(str(tmp_path / "none.json"))
 
 
 def test_without_deepspeed_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 import easyep
 
 KILLS = 20
+LONGEST = 120  # seconds that one run may take
 
 
 def observe(output: str, records: str) -> None:
@@ -36,6 +37,14 @@ def start(output: Path, records: str) -> BaseProcess:
     return process
 
 
+def finish(process: BaseProcess) -> None:
+    process.join(LONGEST)
+    late = process.is_alive()
+    process.kill()
+    assert not late, f"a run of some seconds did not end within {LONGEST}"
+    assert process.exitcode == 0
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -44,9 +53,9 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("records", ["full", "none"])
 def test_kills_at_random_points(tmp_path: Path, records: str) -> None:
     whole = tmp_path / "undisturbed"
-    start(tmp_path / "first", records).join()  # starts the server
+    finish(start(tmp_path / "first", records))  # starts the server
     begin = time.monotonic()
-    start(whole, records).join()
+    finish(start(whole, records))
     seconds = time.monotonic() - begin
     expected = files(whole)
     draw = random.Random(0)
@@ -68,9 +77,7 @@ def test_kills_at_random_points(tmp_path: Path, records: str) -> None:
         went_on |= {file.read_text() for file in finished}
         if not finished:  # it was slower
             seconds *= 1.1
-        again = start(output, records)
-        again.join()
-        assert again.exitcode == 0
+        finish(start(output, records))
         assert files(output) == expected
         # What it went on from is gone. A kill while files are saved or removed may leave others.
         assert not list(tmp_path.glob(f".{output.name}.*.part"))
