@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmarks import large_machines
+from benchmarks import distributed, large_machines
 from docs.making import study_page
 from easyep.cli import app
 from easyep.reporting import stability_table, study_table
@@ -20,6 +20,7 @@ TABLES = {
     "stability": stability_table.by_demonstrations,
     "engines": engines_table.table,
     "large machines": large_machines.table,
+    "processes": distributed.table,
 }
 
 
