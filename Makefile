@@ -5,7 +5,7 @@
 # make mutation   do those tests notice wrong code? Hours; see docs/mutation.md
 # make check   formatting, lint, types
 # make docs    the documentation as a site, in build/site
-# make bench   measurements, see benchmarks/
+# make bench   the measurements that take minutes, see benchmarks/README.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -65,6 +65,10 @@ bench: install
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/pairs.py
 	$(BIN)/python benchmarks/observing.py
+	$(BIN)/python benchmarks/distributed.py
+	$(BIN)/python benchmarks/throughput.py --size demo
+	$(BIN)/python benchmarks/diffusion.py
+	$(BIN)/python benchmarks/large_machines.py benchmarks/results/2026-11-22-streaming.json
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -81,6 +81,15 @@ def test_the_file_map_is_the_package(root):
     assert rooms | files == listed | small
 
 
+def test_every_benchmark_is_listed(root):
+    text = (root / "benchmarks" / "README.md").read_text()
+    scripts = {path.name for path in (root / "benchmarks").glob("*.py")}
+    assert scripts == set(re.findall(r"`(\w+\.py)`", text))
+    run = set(re.findall(r"python benchmarks/(\w+\.py)", (root / "Makefile").read_text()))
+    told = set(re.findall(r"^\| `(\w+\.py)` .*\| yes", text, re.M))
+    assert told == run - {"mutation.py", "room_coverage.py"}
+
+
 def test_links_lead_somewhere(root):
     for page in pages(root):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
