@@ -31,6 +31,30 @@ def test_keys_of_the_environment_are_left_out(monkeypatch: pytest.MonkeyPatch) -
     assert plain("refused: Bearer hf_abcdefgh, no") == "refused: Bearer $HF_TOKEN, no"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "text", "told"),
+    [
+        ("OPENAI_API_KEY", "sk-12ab34cd", "key=sk-12ab34cd.", "key=$OPENAI_API_KEY."),
+        ("AWS_SECRET_ACCESS_KEY", "/abc+def0", "x/abc+def0", "x$AWS_SECRET_ACCESS_KEY"),
+        ("SECRET_KEY_BASE", "0a1b2c3d", "(0a1b2c3d)", "($SECRET_KEY_BASE)"),
+        ("DB_PASSWORD", "sunflower", "sunflower, sunflowers", "$DB_PASSWORD, sunflowers"),
+        ("HF_TOKEN", "/" + "a0" * 400, "/" + "a0" * 400, "$HF_TOKEN"),
+        ("API_KEY", "abcdefghijklmnop", "abcdefghijklmnop", "$API_KEY"),
+        # What is no key, or not called one.
+        ("HF_TOKEN", "disabled", "it is disabled", "it is disabled"),
+        ("STRICT_KEY", "10000000", "10000000 tokens", "10000000 tokens"),
+        ("SSH_KEY", "/usr/bin/", "in /usr/bin/ of", "in /usr/bin/ of"),
+        ("TOKENIZERS_PARALLELISM", "parallel2", "parallel2", "parallel2"),
+        ("KEYBOARD_LAYOUT", "qwerty-12", "qwerty-12", "qwerty-12"),
+    ],
+)
+def test_settings_are_no_keys(
+    name: str, value: str, text: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert plain(text) == told
+
+
 def test_whatever_is_printed(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
     VOICE.reset()
     VOICE.log_to(str(tmp_path / "log"))
