@@ -1,5 +1,8 @@
 """Backends of lm-eval: what they are given, and that a server's answers count like our own."""
 
+import inspect
+from types import SimpleNamespace
+
 import pytest
 
 import easyep
@@ -93,6 +96,23 @@ def test_engines_that_are_not_installed_name_their_extra(engine):
     except ImportError:
         with pytest.raises((MissingDependencyError, EvaluationError), match=engine):
             Asking(demo_model(), backend=engine).open()
+
+
+def test_sglang_gets_what_lm_evals_class_takes(monkeypatch):
+    """It is not started: the arguments are held against the class's own."""
+    from lm_eval.models.sglang_causallms import SGLangLM
+
+    given = []
+    stand_in = SimpleNamespace(create_from_arg_obj=lambda *both: given.append(both))
+    monkeypatch.setattr("lm_eval.api.registry.get_model", {"sglang": stand_in}.__getitem__)
+    how = {"backend": "sglang", "args": {"tp_size": 2}, "dtype": "float16"}
+    for thinking in (None, False, True):
+        Asking(demo_model(), thinking=thinking, **how).open()
+    for arguments, batch in given:
+        assert {*arguments, *batch} <= set(inspect.signature(SGLangLM).parameters)
+        assert (arguments["pretrained"], arguments["dtype"]) == (str(demo_model()), "float16")
+        assert arguments["tp_size"] == 2
+    assert [arguments.get("think_end_token") for arguments, _ in given] == [None, None, "</think>"]
 
 
 def test_thinking_reaches_the_template_and_leaves_the_answer():

@@ -41,6 +41,53 @@ SUBJECTS = [
     }
     for i in range(8)
 ]
+EXAMS = [
+    {"question": f"Which is {i}?", "answer": "A", **{o: str(i + j) for j, o in enumerate("ABCD")}}
+    for i in range(10)
+]
+SCHOOL = [
+    {"question": f"Which is {i}?", "choices": [str(i + j) for j in range(4)], "answer": 0}
+    for i in range(10)
+]
+CLINIC = [
+    {"question": f"Which is {i}?", "cop": 0, **{f"op{o}": str(i + ord(o)) for o in "abcd"}}
+    for i in range(4)
+]
+STORIES = [
+    {
+        "ctx_a": f"She takes {i} eggs.",
+        "ctx_b": "then she",
+        "activity_label": "Baking",
+        "endings": ["mixes them.", "sings.", "leaves.", "reads."],
+        "label": "0",
+    }
+    for i in range(14)
+]
+GAPS = [
+    {
+        "sentence": f"The pot did not fit on shelf {i} since the _ was too large.",
+        "option1": "pot",
+        "option2": "shelf",
+        "answer": "1",
+    }
+    for i in range(8)
+]
+NUMBER = {"number": "3", "date": {"day": "", "month": "", "year": ""}, "spans": []}
+GAMES = [
+    {
+        "query_id": str(i),
+        "passage": f"In game {i} the Bears made 3 points.",
+        "question": "How many points did they make?",
+        "answer": NUMBER,
+        "validated_answers": {"number": ["3"], "date": [NUMBER["date"]], "spans": [["3"]]},
+    }
+    for i in range(6)
+]
+CAUSES = [
+    {"premise": "Abc.", "question": kind, "choice1": "D.", "choice2": "E.", "label": 0}
+    for kind in ("cause", "effect", "cause")
+]
+LANGUAGES = ("et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
 HUB = {
     ("openai/gsm8k", "main"): {"train": SUMS[:8], "test": SUMS[8:]},
     ("allenai/ai2_arc", "ARC-Challenge"): {
@@ -49,6 +96,20 @@ HUB = {
         "test": OPTIONS[28:],
     },
     ("TIGER-Lab/MMLU-Pro", None): {"validation": SUBJECTS[:2], "test": SUBJECTS[2:]},
+    ("openlifescienceai/medmcqa", None): {
+        "train": CLINIC[:2],
+        "validation": CLINIC[2:],
+        "test": CLINIC[2:],
+    },
+    ("ceval/ceval-exam", "accountant"): {"dev": EXAMS[:5], "val": EXAMS[5:], "test": EXAMS[5:]},
+    ("cais/mmlu", "jurisprudence"): {"dev": SCHOOL[:5], "test": SCHOOL[5:]},
+    ("EleutherAI/drop", None): {"train": GAMES[:4], "validation": GAMES[4:]},
+    ("Rowan/hellaswag", None): {"train": STORIES[:12], "validation": STORIES[12:]},
+    ("allenai/winogrande", "winogrande_xl"): {"train": GAPS[:6], "validation": GAPS[6:]},
+    **{
+        ("cambridgeltl/xcopa", language): {"validation": CAUSES[:1], "test": CAUSES[1:]}
+        for language in LANGUAGES
+    },
 }
 
 
@@ -154,3 +215,35 @@ def test_longer_answers_than_the_model_has_room_for(thinker):
     asked = of("science", "mmlu_pro_biology", thinking=True)
     with pytest.raises(EvaluationError, match=r"32768.*2048.*--gen-kwargs max_gen_toks="):
         measured(thinker, asked, thinking=True)
+
+
+# For each further suite a task: its metrics, its examples, what stands in front of each of them.
+CASES = {
+    ("medicine", "medmcqa"): (["acc,none", "acc_norm,none"], "Question: "),
+    ("finance", "ceval-valid_accountant"): (["acc,none", "acc_norm,none"], "\n答案"),
+    ("law", "mmlu_jurisprudence"): (["acc,none"], "Answer:"),
+    ("documents", "drop"): (["em,none", "f1,none"], "How many points"),
+    ("general", "hellaswag"): (["acc,none", "acc_norm,none"], "Baking: "),
+    ("general", "winogrande"): (["acc,none"], "The pot"),
+}
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_a_task_of_each_suite(name, task):
+    asked, (metrics, mark) = of(name, task), CASES[name, task]
+    found = measured(demo_model(), asked)
+    assert [each.metric for each in found.results] == metrics
+    assert {each.samples for each in found.results} == {2}
+    assert found.harness["n-shot"] == {task: asked.num_fewshot}
+    for sample in found.harness["samples"][task]:
+        assert prompt_of(sample).count(mark) == asked.num_fewshot + 1
+        assert ("<|user|>" in prompt_of(sample)) == (asked.chat is None)
+
+
+def test_a_group_of_languages():
+    found = measured(demo_model(), of("multilingual", "xcopa"))
+    (whole,) = found.shown
+    assert (whole.task, whole.metric, whole.samples) == ("xcopa", "acc,none", 22)
+    parts = [each for each in found.results if each.part_of == "xcopa"]
+    assert len(parts) == 11
+    assert whole.value == pytest.approx(sum(each.value for each in parts) / 11)
