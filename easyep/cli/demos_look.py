@@ -29,12 +29,12 @@ style = click.option(
 @click.argument("file", metavar="FILE|DOMAIN")
 @options.model
 @style
-@click.option(
-    "-n", "count", type=click.IntRange(min=1), metavar="N", default=3, show_default=True,
+@options.count(
+    "-n", "count", default=3,
     help="How many, from the beginning.",
 )  # fmt: skip
-@click.option("--line", type=click.IntRange(min=1), metavar="N", help="Only this demonstration.")
-@click.option("--max-length", type=click.IntRange(min=1), metavar="N", help="Tokens of each.")
+@options.count("--line", help="Only this demonstration.")
+@options.count("--max-length", help="Tokens of each.")
 @options.common
 def show_command(
     file: str,

@@ -24,8 +24,8 @@ from easyep.recipe import read_yaml
 @command("build", epilog="\b\nExample:\n  easyep demos build math --output math.jsonl")
 @click.argument("recipe", metavar="RECIPE")
 @options.output_file
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Instead of the recipe's.")
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Instead of the recipe's.")
+@options.count("--count", help="Instead of the recipe's.")
+@options.count("--seed", at_least=0, help="Instead of the recipe's.")
 @click.option("--revision", metavar="REV", help="A commit of the data set, to get the same again.")
 @click.option(
     "--data-files",
@@ -90,20 +90,14 @@ def build_command(
     "--server", metavar="URL", help="A chat completions API; without it M is loaded here."
 )
 @options.output_file
-@click.option(
+@options.count(
     "--concurrency",
-    type=click.IntRange(min=1),
-    metavar="N",
     default=8,
-    show_default=True,
     help="Requests under way at once.",
 )
-@click.option(
+@options.count(
     "--max-tokens",
-    type=click.IntRange(min=1),
-    metavar="N",
     default=32768,
-    show_default=True,
     help="Of an answer, thinking included.",
 )
 @click.option(
@@ -122,12 +116,10 @@ def build_command(
     show_default=True,
     help="Seconds in which the whole answer must come, or the request is repeated.",
 )
-@click.option(
+@options.count(
     "--retries",
-    type=click.IntRange(min=0),
-    metavar="N",
     default=5,
-    show_default=True,
+    at_least=0,
     help="Further attempts of a request that failed.",
 )
 @click.option(

@@ -59,6 +59,13 @@ def _several(*options: Decorator[Any]) -> Decorator[Any]:
     return decorate
 
 
+def count(*names: str, at_least: int = 1, metavar: str = "N", **settings: Any) -> Decorator[Any]:
+    """An option that takes a whole number, with its default if it has one."""
+    number = click.IntRange(min=at_least)
+    shown = "default" in settings
+    return click.option(*names, type=number, metavar=metavar, show_default=shown, **settings)
+
+
 model = click.option(
     "--model",
     required=True,
@@ -69,18 +76,19 @@ output_directory = click.option(
     "--output", required=True, metavar="DIR", help="A directory that does not exist yet."
 )
 output_file = click.option("--output", required=True, metavar="FILE", help="Where to write.")
-seed = click.option(
+seed = count(
     "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
     default=DEFAULTS["seed"],
-    show_default=True,
+    at_least=0,
     help="For random choices.",
 )
 run_programs = click.option(
     "--run-programs",
     is_flag=True,
     help="Do checks that run programs of answers, with limits, on this machine.",
+)
+trust_remote_code = click.option(
+    "--trust-remote-code", is_flag=True, help="Run Python code that lies in the checkpoint."
 )
 mtp = _choice(
     "mtp",
@@ -98,24 +106,17 @@ max_shard_size = click.option(
     help="Bytes of tensors per weight file, at most; an expert is never split over two.",
 )
 demo_choice = _several(
-    click.option(
+    count(
         "--n-demos",
-        type=click.IntRange(min=1),
-        metavar="N",
         default=DEFAULTS["n_demos"],
-        show_default=True,
         help="Demonstrations per domain.",
     ),
-    click.option(
+    count(
         "--tokens-per-domain",
-        type=click.IntRange(min=1),
-        metavar="N",
         help="At most N tokens of each domain, so that long ones do not outweigh the others.",
     ),
-    click.option(
+    count(
         "--max-length",
-        type=click.IntRange(min=1),
-        metavar="N",
         help="Tokens per demonstration; longer ones lose their end. [default: the model's limit]",
     ),
     _choice("demo-order", DEMO_ORDERS, "Which demonstrations are taken."),
@@ -148,12 +149,9 @@ running = _several(
         help="DeepSpeed's settings, for offloading parameters to main memory.",
     ),
     computing,
-    click.option(
+    count(
         "--batch-size",
-        type=click.IntRange(min=1),
-        metavar="N",
         default=DEFAULTS["batch_size"],
-        show_default=True,
         help="Demonstrations per forward pass; changes memory and speed only.",
     ),
     click.option(
@@ -163,12 +161,10 @@ running = _several(
         help="What a run may take: 6GiB of main memory, or by device 0=70GiB,cpu=100GiB. "
         "[default: what is free]",
     ),
-    click.option(
+    count(
         "--peer-timeout",
-        type=click.IntRange(min=1),
         metavar="SECONDS",
         default=DEFAULTS["peer_timeout"],
-        show_default=True,
         help="Several processes: how long one is waited for before it counts as hung.",
     ),
     click.option(
@@ -185,9 +181,7 @@ running = _several(
         "Keep what every token did, or only sums for criteria; auto keeps it where it takes at "
         "most half of the room that there is.",
     ),
-    click.option(
-        "--trust-remote-code", is_flag=True, help="Run Python code that lies in the checkpoint."
-    ),
+    trust_remote_code,
 )
 tokens = _choice("tokens", TOKENS, "Which tokens count.")
 criterion = click.option(
@@ -224,11 +218,9 @@ groups = _choice(
     "router without groups.",
 )
 limits = _several(
-    click.option(
+    count(
         "--align",
-        type=click.IntRange(min=1),
         default=DEFAULTS["align"],
-        metavar="N",
         help="Round the number of experts to a multiple of N.",
     ),
     groups,
@@ -252,17 +244,13 @@ serving = _several(
         help="An engine that is to load the result (`easyep list engines`); repeatable. A number "
         "of experts that it cannot load is refused.",
     ),
-    click.option(
+    count(
         "--tensor-parallel",
-        type=click.IntRange(min=1),
-        metavar="N",
         default=DEFAULTS["tensor_parallel"],
         help="Ranks over which the engine splits each matrix.",
     ),
-    click.option(
+    count(
         "--expert-parallel",
-        type=click.IntRange(min=1),
-        metavar="N",
         default=DEFAULTS["expert_parallel"],
         help="Ranks over which the engine spreads the experts.",
     ),

@@ -32,21 +32,15 @@ from easyep.reporting.stability_figure import stability_figure
 @options.criterion
 @options.keep_several
 @options.groups
-@click.option(
+@options.count(
     "--demonstrations",
-    type=click.IntRange(min=1),
     multiple=True,
     default=DEMONSTRATIONS,
-    show_default=True,
-    metavar="N",
     help="Sizes of the samples; the whole set is always one.",
 )
-@click.option(
+@options.count(
     "--samples",
-    type=click.IntRange(min=1),
     default=SAMPLES,
-    show_default=True,
-    metavar="N",
     help="Samples of each size.",
 )
 @options.tokens

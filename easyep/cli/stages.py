@@ -119,9 +119,7 @@ def rewrite_command(
 @command("verify", epilog="\b\nExample:\n  easyep verify demo-math --source demo")
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--source", metavar="M", help="Compare every kept byte with this model.")
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Files read at a time; by default one for each core."
-)
+@options.count("--jobs", help="Files read at a time; by default one for each core.")
 @options.common
 def verify_command(
     path: Path, source: str | None, jobs: int | None, as_json: bool, quiet: bool, debug: bool
