@@ -25,8 +25,8 @@ class Gathered:
         manifest: what the manifest says.
         scores, selection: of the folder, or of the checkpoint.
         observations: one per domain.
-        studies, stability, comparisons, throughput: results of `easyep run`, `stability`,
-            `compare` and `bench`, by file.
+        studies, stability, accuracies, comparisons, throughput: results of `easyep run`,
+            `stability`, `eval`, `compare` and `bench`, by file.
         left_aside: files that were not used, and why.
     """
 
@@ -37,6 +37,7 @@ class Gathered:
     observations: list[Observations] = field(default_factory=list)
     studies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     stability: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    accuracies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     comparisons: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     throughput: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     left_aside: dict[str, str] = field(default_factory=dict)
@@ -45,8 +46,9 @@ class Gathered:
     def is_empty(self) -> bool:
         """Whether there is nothing to tell."""
         found = (self.selection, self.scores, self.manifest)
-        lists = (self.observations, self.studies, self.stability, self.comparisons, self.throughput)
-        return not any(each is not None for each in found) and not any(lists)
+        seen = (self.observations, self.studies, self.stability)
+        measured = (self.accuracies, self.comparisons, self.throughput)
+        return not any(each is not None for each in found) and not any((*seen, *measured))
 
 
 def gather(paths: Iterable[str | os.PathLike[str]]) -> Gathered:
@@ -102,6 +104,8 @@ def _place(gathered: Gathered, path: Path, value: Mapping[str, Any]) -> None:
     name = str(path)
     if path.name == MANIFEST and isinstance(value.get("selection"), Mapping):
         selection = Selection.from_json(value["selection"])
+        if gathered.checkpoint is not None:
+            raise ArtifactError(f"a report is of one checkpoint, this one of {gathered.checkpoint}")
         gathered.checkpoint, gathered.manifest = path.parent, value
         gathered.selection = gathered.selection or selection
     elif path.name == OBSERVATIONS:
@@ -118,8 +122,17 @@ def _place(gathered: Gathered, path: Path, value: Mapping[str, Any]) -> None:
         gathered.comparisons[name] = _with(value, ("domains",))
     elif "fixed_batch" in value:
         gathered.throughput[name] = value
+    elif _is_evaluation(value):
+        gathered.accuracies[name] = value
     elif path.name not in ("config.json", "generation_config.json") and not _of_the_hub(path):
         gathered.left_aside[name] = "not a file of results that easyep report knows"
+
+
+def _is_evaluation(value: Mapping[str, Any]) -> bool:
+    """Whether there are models by name, as `easyep eval` writes them."""
+    models = [each for name, each in value.items() if name != "differences"]
+    wanted = {"results", "settings"}
+    return bool(models) and all(isinstance(m, Mapping) and wanted <= m.keys() for m in models)
 
 
 def _with(value: Mapping[str, Any], lists: Iterable[str]) -> Mapping[str, Any]:

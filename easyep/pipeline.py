@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_absent
 from easyep.checkpoint import rewriting, verification
 from easyep.checkpoint.copied import Copied
+from easyep.checkpoint.side_files import MODEL_CARD
 from easyep.choices import optional, several, size, text
 from easyep.clock import Clock
 from easyep.criteria import needs_record
@@ -281,29 +283,21 @@ def _rewrite(
     early: rewriting.Rewriting | None = None,
 ) -> rewriting.Rewritten:
     mtp = source.mtp_mode(mtp, chosen)
-    card = model_card(source.model, source.checkpoint.config, chosen, mtp, facts)
-    manifest = {"source": source.identity.to_json(), **facts}
-    extra_files = {"README.md": card.encode()}
-    if early is not None:
-        work = rewriting.plan(
-            source.checkpoint,
-            chosen,
-            mtp=mtp,
-            max_shard_size=max_shard_size,
-            layout=source.layout,
-        )
-        return early.finish(
+    work = rewriting.plan(
+        source.checkpoint, chosen, mtp=mtp, max_shard_size=max_shard_size, layout=source.layout
+    )
+    manifest = {
+        "source": source.identity.to_json(),
+        **({"base_model": source.model.hub} if source.model.hub else {}),
+        "bytes_before": work.bytes_before,
+        "bytes_after": work.bytes_after,
+        **facts,
+    }
+    choice = {"selection": chosen.to_json(), "mtp": mtp}
+    extra_files = {MODEL_CARD: model_card({**manifest, **choice}).encode()}
+    small = sum(map(len, extra_files.values()))
+    rewrite = rewriting.begun(work, output, small=small, progress=progress)
+    with nullcontext(early) if early is not None else rewrite as writing:
+        return writing.finish(
             work, manifest=manifest, extra_files=extra_files, check=check, progress=progress
         )
-    return rewriting.rewrite(
-        source.checkpoint,
-        chosen,
-        Path(output),
-        mtp=mtp,
-        max_shard_size=max_shard_size,
-        manifest=manifest,
-        extra_files=extra_files,
-        progress=progress,
-        layout=source.layout,
-        check=check,
-    )

@@ -84,29 +84,25 @@ class Json(click.ParamType[dict[str, Any]]):
     help="Tokens of prompt and answer; repeatable. [default: 1K+1K, 1K+4K, 4K+1K, shorter without "
     "an accelerator]",
 )
-@click.option(
+@options.count(
     "--input-len",
     "--random-input-len",
     "input_len",
-    type=click.IntRange(min=1),
     metavar="IN",
     help="With --output-len another way to say --lengths IN+OUT.",
 )
-@click.option(
+@options.count(
     "--output-len",
     "--random-output-len",
     "output_len",
-    type=click.IntRange(min=1),
     metavar="OUT",
     help="See --input-len.",
 )
-@click.option(
+@options.count(
     "--max-concurrency",
     "--batch-size",
     "batch_sizes",
-    type=click.IntRange(min=1),
     multiple=True,
-    metavar="N",
     help="Requests at a time; repeatable. [default: 1, 2, 4, ... 256, until memory ends]",
 )
 @click.option(
@@ -118,26 +114,19 @@ class Json(click.ParamType[dict[str, Any]]):
     help="Requests a second to a server, arriving at random (Poisson); repeatable. [default: inf, "
     "all of --max-concurrency at once]",
 )
-@click.option(
+@options.count(
     "--num-prompts",
-    type=click.IntRange(min=1),
-    metavar="N",
     help="Requests of a round with --request-rate. [default: 64]",
 )
-@click.option(
+@options.count(
     "--num-iters",
-    type=click.IntRange(min=1),
     default=3,
-    show_default=True,
-    metavar="N",
     help="Rounds of each point.",
 )
-@click.option(
+@options.count(
     "--num-iters-warmup",
-    type=click.IntRange(min=0),
     default=1,
-    show_default=True,
-    metavar="N",
+    at_least=0,
     help="Rounds before, which do not count.",
 )
 @click.option(
@@ -154,15 +143,13 @@ class Json(click.ParamType[dict[str, Any]]):
 @click.option("--served-model-name", metavar="NAME", help="[default: the server's first model]")
 @click.option("--extra-body", type=Json(), metavar="JSON", help="More for each request.")
 @click.option("--extra-args", type=Json(), metavar="JSON", help="More for the engine itself.")
-@click.option(
+@options.count(
     "--tensor-parallel-size",
-    type=click.IntRange(min=1),
     default=1,
-    metavar="N",
     help="Accelerators that share each matrix, for vllm and sglang.",
 )
 @options.computing
-@click.option("--trust-remote-code", is_flag=True, help="Run Python code in the checkpoint.")
+@options.trust_remote_code
 @options.seed
 @click.option("--output", "--output-json", metavar="FILE", help="Write everything there as JSON.")
 @options.common

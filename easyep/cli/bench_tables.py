@@ -1,20 +1,23 @@
 """What `easyep bench` shows: measurements, gains, predictions."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from easyep.cli.console import human_bytes, print_table
 
 if TYPE_CHECKING:
     from easyep.evaluation.roofline.predict import PredictedPoint, Prediction
-    from easyep.evaluation.throughput.bench import Throughput
-    from easyep.evaluation.throughput.results import Gain, Point
+    from easyep.evaluation.throughput.results import Gain, Point, Throughput
     from easyep.evaluation.throughput.workload import Workload
 
 
 def show(found: "Throughput") -> None:
-    _points("At a fixed batch", found.points)
-    _latencies("Latency at a fixed batch, ms", found.points)
-    _gains("Gain at a fixed batch", found.gains)
+    for place, paced in (("a fixed batch", False), ("request rates", True)):
+        points, gains = found.at(paced=paced)
+        if points:
+            _points(f"At {place}", points)
+            _latencies(f"Latency at {place}, ms", points)
+            _gains(f"Gain at {place}", gains)
     _beside(found.roofline)
     _expected(found.roofline)
     if found.memory_budget is not None:
@@ -90,58 +93,51 @@ def _batches(title: str, largest: "tuple[dict[str, Any], ...]") -> None:
 
 def _beside(roofline: dict[str, Any]) -> None:
     """Measured throughput as a part of what this machine allows."""
+
+    def cells(each: dict[str, Any], phase: str) -> tuple[str, ...]:
+        rate = f"{phase}_throughput"
+        bound = each[f"{phase}_bound"]
+        return f"{each[rate]:.4g}", bound, _percent(each["reached"][rate])
+
     if "points" not in roofline:
         return
-    rows = [
-        [
-            each["model"],
-            f"{each['random_input_len']}+{each['random_output_len']}",
-            each["max_concurrency"],
-            *(
-                cell
-                for phase in ("prefill", "decode")
-                for cell in (
-                    f"{each[f'{phase}_throughput']:.4g}",
-                    each[f"{phase}_bound"],
-                    _percent(each["reached"][f"{phase}_throughput"]),
-                )
-            ),
-        ]
-        for each in roofline["points"]
-    ]
     columns = ["model", "lengths", "batch", "prefill tok/s", "bound", "reached", "decode tok/s"]
+    rows = _by_phase(roofline["points"], cells)
     print_table("The roofline of this machine", [*columns, "bound", "reached"], rows)
 
 
 def _expected(roofline: dict[str, Any]) -> None:
     """What the roofline, calibrated on one model, predicts, beside what was measured."""
+
+    def cells(each: dict[str, Any], phase: str) -> tuple[str, ...]:
+        predicted = each["predicted"][f"{phase}_throughput"]
+        value, error = predicted["value"], predicted["error"]
+        return (
+            "-" if value is None else f"{value:.4g}",
+            "-" if error is None else f"{100 * error:+.3g}%",
+        )
+
     known = [each for each in roofline.get("calibration", {}).values() if each is not None]
     if not known:
         return
-    rows = [
+    columns = ["model", "lengths", "batch", "prefill tok/s", "error", "decode tok/s", "error"]
+    title = f"Predicted by the roofline, calibrated on {known[0]['model']}"
+    print_table(title, columns, _by_phase(roofline["points"], cells))
+
+
+def _by_phase(
+    points: list[dict[str, Any]], cells: Callable[[dict[str, Any], str], tuple[str, ...]]
+) -> list[list[object]]:
+    """A row for each point, with the cells of both phases."""
+    return [
         [
             each["model"],
             f"{each['random_input_len']}+{each['random_output_len']}",
             each["max_concurrency"],
-            *(
-                cell
-                for phase in ("prefill", "decode")
-                for cell in _value_and_error(each["predicted"][f"{phase}_throughput"])
-            ),
+            *(cell for phase in ("prefill", "decode") for cell in cells(each, phase)),
         ]
-        for each in roofline["points"]
+        for each in points
     ]
-    columns = ["model", "lengths", "batch", "prefill tok/s", "error", "decode tok/s", "error"]
-    title = f"Predicted by the roofline, calibrated on {known[0]['model']}"
-    print_table(title, columns, rows)
-
-
-def _value_and_error(predicted: dict[str, float | None]) -> tuple[str, str]:
-    value, error = predicted["value"], predicted["error"]
-    return (
-        "-" if value is None else f"{value:.4g}",
-        "-" if error is None else f"{100 * error:+.3g}%",
-    )
 
 
 def _percent(share: float | None) -> str:
@@ -149,7 +145,7 @@ def _percent(share: float | None) -> str:
 
 
 def _points(title: str, points: "tuple[Point, ...]") -> None:
-    columns = ["model", "lengths", "batch", "prefill tok/s", "decode tok/s", "output tok/s"]
+    columns = ["model", "lengths", _load_name(points), "prefill tok/s", "decode tok/s"]
     rows = [
         [*_name(point), "memory ended", "", "", "", ""]
         if point.ended
@@ -161,11 +157,11 @@ def _points(title: str, points: "tuple[Point, ...]") -> None:
         ]
         for point in points
     ]
-    print_table(title, [*columns, "requests/s", "memory"], rows)
+    print_table(title, [*columns, "output tok/s", "requests/s", "memory"], rows)
 
 
 def _latencies(title: str, points: "tuple[Point, ...]") -> None:
-    columns = ["model", "lengths", "batch"]
+    columns = ["model", "lengths", _load_name(points)]
     shown = [(name, share) for name in ("ttft", "tpot", "itl") for share in (50, 99)]
     rows = [
         [*_name(point), *(_milliseconds(point.latency(*each)) for each in shown)]
@@ -192,7 +188,11 @@ def _gains(title: str, gains: "tuple[Gain, ...]") -> None:
                 else "-",
             ]
         )
-    columns = ["lengths", "batch", *(f"{n} per instance" for n in ("prefill", "decode", "output"))]
+    columns = [
+        "lengths",
+        _load_name(gains),
+        *(f"{n} per instance" for n in ("prefill", "decode", "output")),
+    ]
     columns.append("decode per byte")
     print_table(title, columns, rows)
 
@@ -200,6 +200,10 @@ def _gains(title: str, gains: "tuple[Gain, ...]") -> None:
 def _name(point: "Point") -> list[object]:
     workload = point.workload
     return [point.model, f"{workload.input_len}+{workload.output_len}", _load(workload)]
+
+
+def _load_name(points: "tuple[Point | Gain, ...]") -> str:
+    return "requests" if points and points[0].workload.paced else "batch"
 
 
 def _load(workload: "Workload") -> str:

@@ -9,6 +9,7 @@ from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars
 from easyep.cli.sections import command
+from easyep.reporting.numbers import with_error
 from easyep.scoring import TOKENS
 
 if TYPE_CHECKING:
@@ -27,17 +28,12 @@ if TYPE_CHECKING:
     "--demos", multiple=True, metavar="FILE", help="A JSONL file of demonstrations; repeatable."
 )
 @click.option("--selection", metavar="FILE", help="Instead of B: A with all other experts masked.")
-@click.option(
+@options.count(
     "--n-demos",
-    type=click.IntRange(min=1),
-    metavar="N",
     default=options.DEFAULTS["n_demos"],
-    show_default=True,
     help="At most so many demonstrations per domain.",
 )
-@click.option(
-    "--max-length", type=click.IntRange(min=1), metavar="N", help="Tokens per demonstration."
-)
+@options.count("--max-length", help="Tokens per demonstration.")
 @click.option(
     "--tokens",
     metavar="|".join(TOKENS),
@@ -45,25 +41,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which tokens count; of plain text all do.",
 )
-@click.option(
+@options.count(
     "--max-new-tokens",
-    type=click.IntRange(min=0),
-    metavar="N",
     default=256,
-    show_default=True,
+    at_least=0,
     help="Where generated answers are cut; 0 generates none.",
 )
-@click.option(
+@options.count(
     "--batch-size",
-    type=click.IntRange(min=1),
-    metavar="N",
     default=16,
-    show_default=True,
     help="Prompts at a time.",
 )
 @options.seed
 @options.computing
-@click.option("--trust-remote-code", is_flag=True, help="Run Python code in the checkpoints.")
+@options.trust_remote_code
 @click.option("--output", metavar="FILE", help="Write the numbers there as JSON.")
 @options.common
 def compare_command(
@@ -103,10 +94,10 @@ def compare_command(
     rows = [
         [
             *(one.domain, one.demos, one.tokens, _HELD_OUT[one.held_out]),
-            *(_with_error(one.divergence, 4), f"{one.p99:.2f}"),
-            _with_error(one.agreement, 1, percent=True),
+            *(_mean(one.divergence, ".4f"), f"{one.p99:.2f}"),
+            _mean(one.agreement, ".1f", 100),
             *(f"{one.first_loss.value:.3f}", f"{one.second_loss.value:.3f}"),
-            _with_error(one.loss_difference, 3),
+            _mean(one.loss_difference, ".3f"),
         ]
         for one in found.domains
     ]
@@ -129,7 +120,7 @@ def _print_answers(found: Any, names: list[str]) -> None:
                 [
                     *(one.domain, name, health.answers),
                     *(f"{100 * x:.0f}" for x in (health.empty, health.truncated, health.looping)),
-                    _with_error(health.length, 1),
+                    _mean(health.length, ".1f"),
                 ]
             )
         rows[-1] += [f"{one.generation.drift.value:+.1f}", f"{100 * one.generation.same:.0f}"]
@@ -140,7 +131,5 @@ def _print_answers(found: Any, names: list[str]) -> None:
         print_table("Greedy answers", columns, rows)
 
 
-def _with_error(mean: "Mean", digits: int, percent: bool = False) -> str:
-    factor = 100 if percent else 1
-    text = f"{factor * mean.value:.{digits}f}"
-    return text if mean.stderr is None else f"{text} ± {factor * mean.stderr:.{digits}f}"
+def _mean(mean: "Mean", form: str, factor: int = 1) -> str:
+    return with_error(mean.value, mean.stderr, form, factor)

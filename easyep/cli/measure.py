@@ -12,6 +12,7 @@ from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.sections import command
 from easyep.demonstrations.conversation import STYLES
+from easyep.reporting.numbers import with_error
 
 BACKENDS = "hf|vllm|sglang|local-completions|local-chat-completions"
 
@@ -64,26 +65,23 @@ BACKENDS = "hf|vllm|sglang|local-completions|local-chat-completions"
     help="Whether the model may think before it answers. [default: auto with --suite, else as "
     "the chat template has it]",
 )
-@click.option(
+@options.count(
     "--batch-size",
-    type=click.IntRange(min=1),
-    metavar="N",
     help="Items at a time. [default: 16 in this process, else what the engine takes]",
 )
-@click.option(
+@options.count(
     "--num-fewshot",
-    type=click.IntRange(min=0),
-    metavar="N",
+    at_least=0,
     help="Examples before each item. [default: the task's]",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N items only.")
+@options.count("--limit", help="The first N items only.")
 @options.computing
 @click.option(
     "--confirm-run-unsafe-code",
     is_flag=True,
     help="Run code that the model wrote, on this machine; code tasks need it.",
 )
-@click.option("--trust-remote-code", is_flag=True, help="Run Python code in the checkpoint.")
+@options.trust_remote_code
 @click.option(
     "--work-dir", metavar="DIR", help="Keep what is measured there; again, it goes on from there."
 )
@@ -147,7 +145,8 @@ def eval_command(
         _print_differences(label, against, measured, paired)
         return
     rows = [
-        [r.task, r.metric, r.samples, _percent(r.value, r.stderr)] for r in measured[label].shown
+        [r.task, r.metric, r.samples, with_error(r.value, r.stderr, ".1f", 100)]
+        for r in measured[label].shown
     ]
     print_table("", ["task", "metric", "items", label.rpartition("/")[2]], rows)
 
@@ -164,10 +163,9 @@ def _print_differences(label: str, against: str, measured: Any, paired: Sequence
         rows.append(
             [
                 *(result.task, result.metric, result.samples),
-                _percent(result.value, result.stderr),
-                _percent(other.value, other.stderr),
-                f"{100 * pair.difference:+.1f}"
-                + (f" ± {100 * pair.stderr:.1f}" if pair.stderr is not None else ""),
+                with_error(result.value, result.stderr, ".1f", 100),
+                with_error(other.value, other.stderr, ".1f", 100),
+                with_error(pair.difference, pair.stderr, "+.1f", 100),
                 f"{pair.p:.2g}" if pair.p is not None else "",
                 f"{pair.better} : {pair.worse}" if pair.test else "",
             ]
@@ -188,7 +186,3 @@ def _arguments(text: str) -> dict[str, Any]:
         except ValueError:
             found[name.strip()] = value
     return found
-
-
-def _percent(value: float, stderr: float | None) -> str:
-    return f"{100 * value:.1f}" + (f" ± {100 * stderr:.1f}" if stderr is not None else "")

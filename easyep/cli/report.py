@@ -12,18 +12,26 @@ from easyep.cli.sections import command
 @command(
     "report",
     epilog="\b\nExamples:\n  easyep report demo-math runs/demo\n"
-    "  easyep report eval/results --output study.html --figures figures",
+    "  easyep report eval/results --output study.html --figures figures\n"
+    "  easyep report demo-math eval.json bench.json --card demo-math/README.md",
 )
 @click.argument("folder", metavar="DIR")
 @click.argument("more", nargs=-1, metavar="[DIR|FILE ...]")
 @click.option("--output", metavar="FILE", help="The page; by default NAME.html, after DIR.")
 @click.option("--figures", metavar="FOLDER", help="Write each figure there too, as .png and .svg.")
+@click.option(
+    "--card",
+    metavar="FILE",
+    help="Write the checkpoint's model card there, with what was measured on it; DIR/README.md "
+    "replaces the one that pruning wrote.",
+)
 @options.common
 def report_command(
     folder: str,
     more: tuple[str, ...],
     output: str | None,
     figures: str | None,
+    card: str | None,
     as_json: bool,
     quiet: bool,
     debug: bool,
@@ -37,7 +45,7 @@ def report_command(
 
     page = output or f"{Path(folder).resolve().stem}.html"
     with progress_bars(quiet) as progress:
-        done = report(folder, *more, output=page, figures=figures, progress=progress)
+        done = report(folder, *more, output=page, figures=figures, card=card, progress=progress)
     if as_json:
         print_json(
             {
@@ -52,3 +60,5 @@ def report_command(
     if done.left_out:
         print_table("Not shown", ["what", "why"], list(done.left_out.items()))
     say(f"{done.path} written" + (f", and {len(done.files)} files in {figures}" if figures else ""))
+    if card is not None:
+        say(f"{card}: the model card")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from easyep import calibration, loading
 from easyep.artifacts import Selection, TokenSequence
 from easyep.artifacts.files import read_json
+from easyep.checkpoint.files import Checkpoint
 from easyep.comparing.answers import Answer, generate, prompt_of
 from easyep.comparing.comparison import Comparison, on_domain
 from easyep.comparing.predictions import Distances, counted, read_distances, write_predictions
@@ -124,6 +125,10 @@ def compare(
         name,
         tuple(_together(texts)),
         {
+            "models": {
+                os.fspath(first): source.checkpoint.identity("").to_json(),
+                name: Checkpoint.open(path).identity("").to_json() if path is not None else None,
+            },
             "tokens": tokens,
             "n_demos": n_demos,
             "max_length": max_length,

@@ -16,6 +16,7 @@ class TaskAccuracy:
         stderr: its standard error as lm-eval computes it; None where it gives none.
         samples: items evaluated.
         version: the task's version.
+        part_of: the group that counts this task, where the group has a result; else empty.
     """
 
     task: str
@@ -24,6 +25,7 @@ class TaskAccuracy:
     stderr: float | None
     samples: int
     version: str
+    part_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,7 @@ class Accuracy:
     @property
     def shown(self) -> tuple[TaskAccuracy, ...]:
         """The results without those of tasks whose group is there."""
-        groups = self.harness.get("group_subtasks", {})
-        counted = {result.task for result in self.results}
-        inside = {task for group, parts in groups.items() if group in counted for task in parts}
-        return tuple(result for result in self.results if result.task not in inside)
+        return tuple(result for result in self.results if not result.part_of)
 
 
 def merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -74,7 +73,9 @@ def results_of(measured: Mapping[str, Any]) -> Iterator[TaskAccuracy]:
     """Every metric of every task and group in what lm-eval gave."""
     groups = measured.get("group_subtasks", {})
     counts = {task: int(n["effective"]) for task, n in measured["n-samples"].items()}
-    for task, metrics in {**measured["results"], **measured.get("groups", {})}.items():
+    found = {**measured["results"], **measured.get("groups", {})}
+    part_of = {part: group for group, parts in groups.items() if group in found for part in parts}
+    for task, metrics in found.items():
         parts = [task] if task in counts else leaves(task, groups)
         items = sum(counts.get(part, 0) for part in parts)
         for name, value in metrics.items():
@@ -89,6 +90,7 @@ def results_of(measured: Mapping[str, Any]) -> Iterator[TaskAccuracy]:
                 stderr=None if stderr in (None, "N/A") else float(stderr),
                 samples=items,
                 version=str(measured["versions"].get(task, "")),
+                part_of=part_of.get(task, ""),
             )
 
 

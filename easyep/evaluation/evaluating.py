@@ -5,20 +5,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from easyep.artifacts.files import read_json, write_json
 from easyep.atomic import writing
 from easyep.errors import ArtifactError, EvaluationError
 from easyep.evaluation import tasks as task_files
 from easyep.evaluation.accuracy import Accuracy, merged, results_of
-from easyep.evaluation.asking import Asking, in_process
+from easyep.evaluation.asking import Asking
 from easyep.evaluation.harness import Harness
 from easyep.evaluation.suites import Asked
 from easyep.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Tasks = Sequence[str | Asked]
 
@@ -60,27 +57,6 @@ def evaluate(
     return run.all(tasks, title, progress)
 
 
-def evaluate_model(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    tasks: Tasks,
-    *,
-    batch_size: int | None = None,
-    limit: int | None = None,
-    title: str = "Evaluating",
-    progress: Progress = SILENT,
-) -> Accuracy:
-    """Evaluate a loaded model, pruned or not, masked or not; arguments as in `evaluate`."""
-    chats = bool(getattr(tokenizer, "chat_template", None))
-    harness = Harness(
-        lambda: in_process(model, tokenizer, batch_size=batch_size),
-        chats,
-        limit,
-        progress=progress,
-    )
-    return _Run(harness, None, None).all(tasks, title, progress)
-
-
 def evaluate_checkpoint(
     path: Path,
     tasks: Tasks,
@@ -110,12 +86,12 @@ class _Run:
 
     Attributes:
         harness: what measures.
-        asking: what is measured; None for a model that is in memory and has no identity.
+        asking: what is measured.
         folder: as in `evaluate`.
     """
 
     harness: Harness
-    asking: Asking | None
+    asking: Asking
     folder: Path | None
 
     def all(self, tasks: Tasks, title: str, progress: Progress) -> Accuracy:
@@ -140,7 +116,7 @@ class _Run:
         return Accuracy(tuple(results_of(measured)), settings, measured)
 
     def _file(self, asked: Asked) -> Path | None:
-        if self.folder is None or self.asking is None:
+        if self.folder is None:
             return None
         key = {
             **self.asking.identity,
@@ -167,10 +143,12 @@ class _Run:
         asking = self.asking
         return {
             "lm_eval": version("lm_eval"),
-            "backend": asking.backend if asking is not None else "hf",
-            "model_args": asking.open_args if asking is not None else {},
-            "dtype": config["model_dtype"] or (asking.dtype if asking is not None else ""),
-            "thinking": asking.thinking if asking is not None else None,
+            "model": asking.identity["model"],
+            "masked": asking.selection is not None,
+            "backend": asking.backend,
+            "model_args": asking.open_args,
+            "dtype": config["model_dtype"] or asking.dtype,
+            "thinking": asking.thinking,
             "limit": config["limit"],
             "asked": [asked.to_json() for asked, _ in planned],
         }

@@ -7,6 +7,7 @@ import numpy as np
 from easyep import scoring, selection
 from easyep.artifacts import Observations, Scores
 from easyep.criteria import CRITERIA, RoutedCriterion
+from easyep.presenting.coverage import kept_shares
 from easyep.presenting.told import Told
 from easyep.reporting import overlap_figures, selection_figures, stability_figure
 from easyep.reporting.drawing import Drawn
@@ -32,11 +33,13 @@ def agreement(told: Told) -> None:
         drawn.append(_matrix("overlap-domains", f"domains, by {criterion}", chosen, experts))
     else:
         told.left_out["overlap between domains"] = "it needs observations of two domains or more"
-    if seen and all(e.model.same_model(seen[0].model) for e in seen):
+    if seen and all(_alike(each, seen[0]) for each in seen):
         chosen = {name: _choose(seen, name, keep, groups) for name in names}
         drawn.append(_matrix("overlap-criteria", "criteria", chosen, experts))
     else:
-        told.left_out["overlap between criteria"] = "it needs the full record of a model"
+        told.left_out["overlap between criteria"] = (
+            "it needs the full record of a model, of the same layers in each domain"
+        )
     if told.found.stability:
         for path, found in told.found.stability.items():
             drawn += told.drawn(path, lambda value: [stability_figure.drawn(value)], found)
@@ -48,12 +51,18 @@ def agreement(told: Told) -> None:
         told.sections.append(Section("Agreement of choices", figures=drawn))
 
 
+def _alike(one: Observations, other: Observations) -> bool:
+    return one.model.same_model(other.model) and one.layers.keys() == other.layers.keys()
+
+
 def _shown(told: Told) -> None:
     """What the model was shown, and the experts that it did not reach."""
     seen = told.found.observations
     unreached = sum(len(each) for one in seen for each in one.unreached().values())
     cells = sum(len(one.layers) * one.router.num_experts for one in seen)
     told.facts["experts never reached"] = f"{unreached:,} of {cells:,} (layer, expert, domain)"
+    chosen = told.found.selection
+    shares = kept_shares(told.found, chosen) if chosen is not None else {}
     rows = [
         (
             each.domain,
@@ -62,13 +71,20 @@ def _shown(told: Told) -> None:
             each.runner,
             each.dtype,
             sum(map(len, each.unreached().values())),
+            *(f"{100 * share:.1f}" for share in _mean_and_least(shares.get(each.domain, []))),
         )
         for each in seen
     ]
     columns = ["domain", "demonstrations", "tokens", "runner", "type", "experts never reached"]
+    if shares:
+        columns += ["score kept, mean %", "least, %"]
     told.sections.append(
         Section("What the model was shown", tables=[Table("Observations", columns, rows)])
     )
+
+
+def _mean_and_least(shares: Sequence[float]) -> tuple[float, ...]:
+    return (sum(shares) / len(shares), min(shares)) if shares else ()
 
 
 def _choose(
@@ -87,4 +103,5 @@ def _matrix(
 
 
 def _shared(one: selection_figures.Kept, other: selection_figures.Kept) -> float:
-    return float(np.mean([len({*one[i]} & {*other[i]}) / len(one[i]) for i in one]))
+    both = [layer for layer in one if layer in other]  # one run may have seen MTP layers
+    return float(np.mean([len({*one[i]} & {*other[i]}) / len(one[i]) for i in both]))

@@ -9,8 +9,9 @@ from easyep.artifacts import Selection
 from easyep.checkpoint.inspection import bytes_per_expert, inspect
 from easyep.errors import EasyEPError
 from easyep.presenting.told import Told
-from easyep.reporting import cost_figures, study_figures
+from easyep.reporting import cost_figures, rate_figure, study_figures
 from easyep.reporting.drawing import Drawn
+from easyep.reporting.numbers import size, with_error
 from easyep.reporting.page import Section, Table
 from easyep.reporting.study_table import cells_by_domain
 from easyep.source import Source
@@ -58,39 +59,71 @@ def costs(told: Told) -> None:
             drawn.append(_memory(told, root, chosen))
         except EasyEPError as error:
             told.left_out["memory before and after"] = str(error)
+    for path, found in told.found.throughput.items():
+        drawn += told.drawn(path, _throughput, found)
     if not told.found.throughput:
         told.left_out["throughput against batch"] = "no result of `easyep bench --output FILE`"
-    for path, found in told.found.throughput.items():
-        drawn += told.drawn(
-            path,
-            _throughput,
-            found,
-        )
+    elif not any(each.name == "throughput" for each in drawn):
+        told.left_out["throughput against batch"] = "no result has decoded at a fixed batch"
     if drawn:
         told.sections.append(Section("Cost", figures=drawn))
 
 
 def _throughput(found: Mapping[str, Any]) -> list[Drawn]:
-    fixed = found["fixed_batch"]
-    if isinstance(fixed, Mapping) and not cost_figures.at_once(found):
-        return []  # a server at request rates: no batch to draw it against
-    return [cost_figures.throughput(found)]
+    if not isinstance(found["fixed_batch"], Mapping):
+        return [cost_figures.throughput(found)]
+    decoded = any(each.get("decode_throughput") for each in found["fixed_batch"]["results"])
+    drawn = [cost_figures.throughput(found)] if decoded else []
+    if "request_rates" in found:
+        drawn.append(rate_figure.drawn(found["request_rates"]["results"]))
+    return drawn
 
 
 def _memory(told: Told, root: Path, chosen: Selection) -> Drawn:
     inside, source = inspect(root), Source.open(root)
     gone = round(bytes_per_expert(source.layout) * (chosen.num_experts - chosen.keep))
-    before, after = inside.bytes + gone, inside.bytes
-    scale, unit = (1e9, "GB") if before >= 1e9 else (1e6, "MB")
-    told.facts["size"] = (
-        f"{before / scale:,.1f} {unit} before, {after / scale:,.1f} {unit} after "
-        f"({after / before:.1%})"
-    )
+    after = inside.bytes
+    known = (told.found.manifest or {}).get("bytes_before")
+    before = known if type(known) is int and known >= after + gone else after + gone
+    told.facts["size"] = f"{size(before)} before, {size(after)} after ({after / before:.1%})"
     experts = round(bytes_per_expert(source.layout) * chosen.keep)
-    rest = inside.bytes - experts
-    return cost_figures.memory(
-        {"routed experts": (experts + gone, experts), "everything else": (rest, rest)}
-    )
+    parts = {
+        "routed experts": (experts + gone, experts),
+        "everything else": (after - experts, after - experts),
+        "layers that were left out": (before - after - gone, 0),
+    }
+    return cost_figures.memory({name: sizes for name, sizes in parts.items() if any(sizes)})
+
+
+def accuracies(told: Told) -> None:
+    """What models can do, by `easyep eval`."""
+    if not told.found.accuracies:
+        told.left_out["accuracy by task"] = "no result of `easyep eval --output FILE.json`"
+    for path, found in told.found.accuracies.items():
+        tables = told.drawn(path, _by_task, found)
+        words = ["Accuracy in %, with standard errors; differences are paired by items."]
+        told.sections.append(Section(f"Evaluated: {Path(path).name}", words, tables=tables))
+
+
+def _by_task(found: Mapping[str, Any]) -> list[Table]:
+    models = [name for name in found if name != "differences"]
+    pairs = {(each["task"], each["metric"]): each for each in found.get("differences", ())}
+    rows: dict[tuple[str, str], list[object]] = {}
+    for number, name in enumerate(models):
+        for each in found[name]["results"]:
+            key = (each["task"], each["metric"])
+            row = rows.setdefault(key, [*key, each["samples"], *("-" for _ in models)])
+            row[3 + number] = with_error(each["value"], each["stderr"], ".1f", 100)
+    columns = ["task", "metric", "items", *models]
+    if pairs:
+        columns += ["difference", "p"]
+        for key, row in rows.items():
+            pair = pairs.get(key, {"difference": None, "p": None})
+            row += [
+                with_error(pair["difference"], pair.get("stderr"), "+.1f", 100),
+                "-" if pair["p"] is None else f"{pair['p']:.2g}",
+            ]
+    return [Table("By task", columns, list(rows.values()))]
 
 
 def comparisons(told: Told) -> None:
@@ -108,10 +141,12 @@ def _divergence(found: Mapping[str, Any]) -> list[Drawn]:
 
 
 def _by_domain(found: Mapping[str, Any]) -> list[Table]:
-    columns = ["domain", "tokens", "KL", "median", "p99", "agreement, %", "loss difference"]
+    columns = ["domain", "held out", "tokens", "KL", "median", "p99", "agreement, %"]
+    columns.append("loss difference")
     rows = [
         (
             each["domain"],
+            {True: "yes", False: "no"}.get(each.get("held_out"), "?"),
             each["tokens"],
             f"{each['divergence']['value']:.4f}",
             f"{each['median']:.4f}",

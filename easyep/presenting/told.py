@@ -8,6 +8,9 @@ from easyep.reporting.page import Section
 
 T = TypeVar("T")
 
+# What reading a file raises that lacks what it should have.
+DAMAGED = (LookupError, TypeError, ValueError, ArithmeticError, StopIteration, AttributeError)
+
 
 class Told:
     """What a report says so far.
@@ -51,6 +54,6 @@ class Told:
         """What `draw` makes of a file; one that lacks what it should have is left aside."""
         try:
             return list(draw(value))
-        except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:
+        except DAMAGED as error:
             self.found.left_aside[path] = f"it is damaged: {type(error).__name__}: {error}"
             return []

@@ -8,6 +8,7 @@ from pathlib import Path
 from easyep.atomic import check_file, write_bytes
 from easyep.gathering import gather
 from easyep.presenting import agreement, choice, results
+from easyep.presenting import card as model_card
 from easyep.presenting.told import Told
 from easyep.progress import SILENT, Progress
 from easyep.reporting import page
@@ -19,6 +20,7 @@ _PARTS: Sequence[Callable[[Told], None]] = (
     choice.kept,
     agreement.agreement,
     results.studies,
+    results.accuracies,
     results.comparisons,
     results.costs,
     choice.origin,
@@ -46,24 +48,29 @@ def report(
     *paths: PathLike,
     output: PathLike,
     figures: PathLike | None = None,
+    card: PathLike | None = None,
     progress: Progress = SILENT,
 ) -> Report:
-    """Write one HTML file about pruned checkpoints, work directories or results; it needs no other.
+    """Write one HTML file about a pruned checkpoint, work directories, results; it needs no other.
 
     Args:
-        paths: pruned checkpoints, work directories, files that `easyep run`, `stability` or
-            `bench` wrote: what they hold is told together.
+        paths: a pruned checkpoint, work directories, files that `easyep run`, `stability`,
+            `eval`, `compare` or `bench` wrote: what they hold is told together.
         output: the HTML file.
         figures: a folder for each figure as .png and .svg.
+        card: a file for the checkpoint's model card with what was measured on it; its own
+            `README.md` is replaced only where that is this file.
 
     Raises:
-        ArtifactError: nothing of easyep's is there.
+        ArtifactError: nothing of easyep's is there, or no checkpoint for a card.
         MissingDependencyError: matplotlib is not installed.
         OutputError: a file cannot be written.
     """
     check_drawing()
-    check_file(output)
+    for file in (output, *(() if card is None else (card,))):
+        check_file(file)
     told = Told(gather(paths))
+    text = model_card.card(told) if card is not None else ""
     with progress.task("Drawing", len(_PARTS), "parts") as task:
         for part in _PARTS:
             part(told)
@@ -71,6 +78,8 @@ def report(
     sections = [told.summary(), *told.sections, told.absent()]
     drawn = [figure for section in sections for figure in section.figures]
     write_bytes(output, page.render(told.title, sections).encode())
+    if card is not None:
+        write_bytes(card, text.encode())
     files = []
     if figures is not None:
         for number, each in enumerate(drawn, 1):

@@ -13,6 +13,7 @@ from easyep.reporting.drawing import (
     short,
     style,
 )
+from easyep.reporting.numbers import unit_of
 
 
 def memory(parts: Mapping[str, tuple[int, int]]) -> Drawn:
@@ -25,7 +26,7 @@ def memory(parts: Mapping[str, tuple[int, int]]) -> Drawn:
         figure = new_figure(7.5, 2.1)
         axes = figure.subplots()
         axes.grid(False, axis="y")
-        scale, unit = _unit(sum(before for before, _ in parts.values()))
+        scale, unit = unit_of(sum(before for before, _ in parts.values()))
         left = [0.0, 0.0]
         for number, (name, sizes) in enumerate(parts.items()):
             widths = [size / scale for size in sizes]
@@ -48,9 +49,8 @@ def memory(parts: Mapping[str, tuple[int, int]]) -> Drawn:
     return Drawn(
         "memory",
         "Memory before and after",
-        "Bytes of the tensors in the checkpoint; before: with the experts that were dropped. A "
-        "layer that was left out altogether is in neither. A cache of keys and values comes on "
-        "top, the same for both.",
+        "Bytes of the tensors in the checkpoint; before: in its source. A cache of keys and values "
+        "comes on top, the same for both.",
         figure,
     )
 
@@ -65,7 +65,7 @@ def throughput(found: Mapping[str, Any], rate: str = "decode_throughput") -> Dra
     """
     fixed = found["fixed_batch"]
     if isinstance(fixed, Mapping):
-        measured, roof = at_once(found), found.get("roofline", {}).get("points", [])
+        measured, roof = fixed["results"], found.get("roofline", {}).get("points", [])
     else:
         measured, roof = [], [{"model": f"{p['experts']} experts", **p} for p in fixed]
     with style():
@@ -108,21 +108,8 @@ def throughput(found: Mapping[str, Any], rate: str = "decode_throughput") -> Dra
     )
 
 
-def at_once(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The measured points whose requests came together, not at a rate."""
-    points = found["fixed_batch"]["results"]
-    return [point for point in points if point.get("request_rate", "inf") == "inf"]
-
-
 def _line(point: Mapping[str, Any]) -> tuple[str, int, int]:
     return str(point["model"]), point["random_input_len"], point["random_output_len"]
-
-
-def _unit(size: float) -> tuple[float, str]:
-    for scale, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
-        if size >= scale:
-            return scale, name
-    return 1e3, "kB"
 
 
 def divergence(domains: Sequence[Mapping[str, Any]], first: str, second: str) -> Drawn:
@@ -150,6 +137,6 @@ def divergence(domains: Sequence[Mapping[str, Any]], first: str, second: str) ->
     return Drawn(
         "divergence",
         "KL to the reference by domain",
-        f"{second} against {first}, per token of the held-out text, with standard errors.",
+        f"{second} against {first}, per token of the same text, with standard errors.",
         figure,
     )

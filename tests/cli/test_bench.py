@@ -5,6 +5,12 @@ import json
 import pytest
 
 from easyep import cli
+from easyep.checkpoint.files import Checkpoint
+from easyep.cli.bench_tables import show
+from easyep.evaluation.throughput.results import Point, Throughput, gain
+from easyep.evaluation.throughput.timing import RequestTiming, RoundTiming
+from easyep.evaluation.throughput.workload import Workload
+from easyep.resources import demo_model
 
 FAST = ["--lengths", "4+4", "--num-iters", "2", "--device", "cpu", "--dtype", "float32"]
 
@@ -35,6 +41,10 @@ def test_two_models_in_one_run(capsys, pruned, tmp_path):
     assert all(0 < part <= 1.2 for each in beside for part in each["reached"].values())
     weights = [each["weights_bytes"] for each in found["settings"]["engines"].values()]
     assert weights[0] < weights[1]
+    assert found["settings"]["models"] == {
+        str(pruned.path): Checkpoint.open(pruned.path).identity("").to_json(),
+        "demo": Checkpoint.open(demo_model()).identity("").to_json(),
+    }
     assert list(found["fixed_batch"]["gains"][0]["per_instance"])[:2] == [
         "prefill_throughput",
         "decode_throughput",
@@ -69,6 +79,40 @@ def test_a_request_rate_needs_a_server(capsys):
     code, _, err = run(capsys, "bench", "demo", *rate, *FAST)
     assert (code, "--backend openai" in err) == (1, True)
     assert run(capsys, "bench", "demo", "--num-prompts", 3, *FAST)[0] == 2
+
+
+def _served(model: str, seconds: float, workload: Workload) -> Point:
+    requests = (RequestTiming(0.0, ((seconds, 1), (2 * seconds, 3))),) * 2
+    return Point(model, workload, (RoundTiming(4, requests, workload.paced),))
+
+
+def _throughput(*workloads: Workload) -> Throughput:
+    pairs = [(_served("half", 0.5, each), _served("full", 1.0, each)) for each in workloads]
+    points = tuple(point for pair in pairs for point in pair)
+    gains = tuple(found for pair in pairs if (found := gain(*pair)) is not None)
+    return Throughput(("half", "full"), points, gains, None, (), (), (), {}, {})
+
+
+def test_request_rates_are_no_batches(capsys):
+    batch, rate = Workload(4, 4, 2), Workload(4, 4, 2, request_rate=3.0, num_prompts=2)
+    for workloads, titles in (((batch, rate), 2), ((rate,), 1), ((batch,), 1)):
+        found = _throughput(*workloads)
+        show(found)
+        out = capsys.readouterr().out
+        assert (
+            ("At a fixed batch" in out) == ("Gain at a fixed batch" in out) == (batch in workloads)
+        )
+        assert (
+            ("At request rates" in out) == ("Gain at request rates" in out) == (rate in workloads)
+        )
+        assert out.count("full") == 2 * titles
+        said = found.to_json()
+        rates = [each["request_rate"] for each in said["fixed_batch"]["results"]]
+        assert rates == ["inf"] * 2 * (batch in workloads)
+        assert ("request_rates" in said) == (rate in workloads)
+    assert [
+        each["request_rate"] for each in _throughput(rate).to_json()["request_rates"]["gains"]
+    ] == [3.0]
 
 
 def test_a_memory_budget_is_a_result_of_its_own(capsys):

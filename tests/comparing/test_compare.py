@@ -10,6 +10,7 @@ import torch
 
 import easyep
 from easyep import demonstrations
+from easyep.checkpoint.files import Checkpoint
 from easyep.comparing.predictions import counted
 from easyep.demonstrations import domain_file
 from easyep.errors import EvaluationError, OutputError, SelectionError
@@ -113,7 +114,10 @@ def test_text_without_answers_counts_whole(tmp_path):
         len(tokenizer(text)["input_ids"])
         for text in ("Ivo buys 3 packs of 4 nuts.", "What is 1 + 1?")
     ]
-    (one,) = easyep.compare("demo", "demo", demos=demos, **FLOAT).domains
+    found = easyep.compare("demo", "demo", demos=demos, **FLOAT)
+    identity = Checkpoint.open(demo_model()).identity("").to_json()
+    assert found.settings["models"] == {"demo": identity}
+    (one,) = found.domains
     assert one.tokens == sum(lengths) - 2
     assert one.generation is None
 

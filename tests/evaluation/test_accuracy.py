@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 import easyep
+from easyep.checkpoint.files import Checkpoint
 from easyep.errors import EvaluationError, MissingDependencyError
-from easyep.evaluation.accuracy import Accuracy
-from easyep.evaluation.evaluating import evaluate_checkpoint, evaluate_model
+from easyep.evaluation.accuracy import Accuracy, results_of
+from easyep.evaluation.evaluating import evaluate_checkpoint
 from easyep.evaluation.tasks import default_tasks
-from easyep.loading import load_model, load_tokenizer
 from easyep.models import resolve
 from easyep.resources import demo_model
 from tests.cli.test_cli import run
@@ -23,15 +23,12 @@ from tests.cli.test_cli import run
 pytestmark = pytest.mark.filterwarnings("ignore")  # lm-eval and what it imports
 
 
-@pytest.fixture(scope="module")
-def demo():
-    model = load_model(demo_model(), dtype="float32", device="cpu")
-    return model, load_tokenizer(demo_model())
+HERE = {"dtype": "float32", "device": "cpu"}
 
 
-def test_the_demo_model_can_do_what_it_was_trained_for(demo):
+def test_the_demo_model_can_do_what_it_was_trained_for():
     tasks = ["easyep_demo_math", "easyep_demo_tools"]
-    measured = evaluate_model(*demo, tasks, batch_size=40, limit=40)
+    measured = evaluate_checkpoint(demo_model(), tasks, batch_size=40, limit=40, **HERE)
     assert [result.task for result in measured.results] == tasks
     for result in measured.results:
         assert result.metric == "exact_match,answer"
@@ -39,6 +36,8 @@ def test_the_demo_model_can_do_what_it_was_trained_for(demo):
         assert result.value >= 0.7
         assert result.stderr is not None
     assert measured.settings["dtype"] == "float32"
+    assert measured.settings["model"] == Checkpoint.open(demo_model()).identity("").to_json()
+    assert not measured.settings["masked"]
     assert Accuracy.from_json(json.loads(json.dumps(measured.to_json()))) == measured
 
 
@@ -52,18 +51,35 @@ def test_pruning_for_a_domain_keeps_it_and_loses_others(pruned):
     assert lost < kept
 
 
-def test_unknown_tasks(demo):
+def test_a_task_says_which_group_counts_it():
+    measured = {
+        "results": {"part": {"acc,none": 0.5}, "alone": {"acc,none": 1.0}},
+        "groups": {"whole": {"acc,none": 0.5}},
+        "group_subtasks": {"whole": ["part"], "a tag without a result": ["alone"]},
+        "n-samples": {"part": {"effective": 4}, "alone": {"effective": 2}},
+        "versions": {},
+    }
+    found = Accuracy(tuple(results_of(measured)), {})
+    assert {each.task: each.part_of for each in found.results} == {
+        "part": "whole",
+        "alone": "",
+        "whole": "",
+    }
+    assert [each.task for each in found.shown] == ["alone", "whole"]
+
+
+def test_unknown_tasks():
     with pytest.raises(EvaluationError, match=r"unknown task no_such_task.*easyep_demo_math"):
-        evaluate_model(*demo, ["no_such_task"])
+        evaluate_checkpoint(demo_model(), ["no_such_task"])
     with pytest.raises(EvaluationError, match="at least one"):
-        evaluate_model(*demo, [])
+        evaluate_checkpoint(demo_model(), [])
 
 
-def test_without_lm_eval(demo, monkeypatch):
+def test_without_lm_eval(monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     with pytest.raises(MissingDependencyError, match=r"easyep\[eval\]"):
-        evaluate_model(*demo, ["easyep_demo_math"])
+        evaluate_checkpoint(demo_model(), ["easyep_demo_math"])
 
 
 def test_the_command(capsys, pruned, tmp_path):
@@ -77,6 +93,9 @@ def test_the_command(capsys, pruned, tmp_path):
     (pair,) = found["differences"]
     assert pair["items"] == 8
     assert pair["test"] == "mcnemar"
+    models = {name: each["settings"]["model"] for name, each in found.items() if "settings" in each}
+    assert models["demo"] == Checkpoint.open(demo_model()).identity("").to_json()
+    assert models[str(pruned.path)] == Checkpoint.open(pruned.path).identity("").to_json()
 
 
 def test_wrong_usage(capsys):

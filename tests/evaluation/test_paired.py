@@ -1,5 +1,6 @@
 """Paired differences against plain formulas."""
 
+from dataclasses import replace
 from itertools import product
 from math import comb
 
@@ -72,8 +73,9 @@ def test_groups_are_paired_over_all_their_items():
     both = []
     for one in (first, second):
         group = TaskAccuracy("g", "acc,none", one.results[0].value, None, 2, "")
+        part = replace(one.results[0], part_of="g")
         harness = {**one.harness, "group_subtasks": {"g": ["t"]}}
-        both.append(Accuracy((*one.results, group), {}, harness))
+        both.append(Accuracy((part, group), {}, harness))
     assert [d.items for d in differences(*both)] == [2, 2]
     assert [r.task for r in both[0].shown] == ["g"]
 

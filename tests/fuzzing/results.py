@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from easyep import scoring
 from easyep.artifacts import Observations
+from easyep.artifacts.files import read_json
 from easyep.artifacts.layer_sums import LayerSums
 from easyep.demonstrations import building
 from easyep.demonstrations.building import BuildRecipe, build
@@ -21,10 +23,11 @@ from easyep.evaluation.evaluating import remembered
 from easyep.gathering import gather
 from easyep.observation.stream_state import StreamState
 from easyep.presenting import choice, results
-from easyep.presenting.told import Told
+from easyep.presenting.told import DAMAGED, Told
 from easyep.recipe import read_yaml
 from easyep.redoing import Made
-from easyep.reporting import page
+from easyep.reporting import measured, page
+from easyep.reporting.model_card import model_card
 from easyep.source import Source
 from easyep.study.evaluations import recalled
 from easyep.study.summary import Cell, summarise
@@ -32,10 +35,19 @@ from tests.fuzzing.binaries import files
 from tests.fuzzing.documents import MANIFEST, RECIPES
 from tests.fuzzing.mutations import changed, one_of, texts
 from tests.fuzzing.reader import Reader, put
-from tests.presenting.test_writing import BENCH, COMPARED, STUDY
-from tests.records import observations
+from tests.presenting import test_card
+from tests.presenting.test_writing import BENCH, COMPARED, EVALUATED, STUDY
+from tests.records import MODEL, observations
+from tests.reporting import test_model_card
 
-RESULTS = (STUDY, COMPARED, BENCH, MANIFEST)
+RESULTS = (STUDY, COMPARED, EVALUATED, BENCH, MANIFEST)
+MODELS = {"demo-math": MODEL.to_json(), "demo": MODEL.to_json()}
+CARDS = (
+    test_model_card.MANIFEST,
+    test_card.evaluated(MODELS)["demo-math"],
+    test_card.compared(MODELS),
+    test_card.benched(MODELS),
+)
 TASK = "easyep_demo_math"
 MEASURED = {
     "results": {TASK: {"alias": TASK, "exact_match,answer": 0.5, "exact_match_stderr,answer": 0.1}},
@@ -71,7 +83,8 @@ def _results(folder: Path, content: bytes) -> None:
     put(folder, "given/easyep.json", content)
     with patch.object(Told, "drawn", _without_figures):
         told = Told(gather([folder / "given"]))
-        for part in (results.studies, results.comparisons, results.costs, choice.origin):
+        measurements = (results.studies, results.accuracies, results.comparisons, results.costs)
+        for part in (*measurements, choice.origin):
             part(told)
         page.render(told.title, [told.summary(), *told.sections, told.absent()])
 
@@ -80,10 +93,19 @@ def _without_figures(told: Told, path: str, draw: Any, value: Any) -> list[Any]:
     return []
 
 
+def _card(folder: Path, content: bytes) -> None:
+    """What a card says in words; whatever is damaged is left out, or refused with the card."""
+    value = read_json(put(folder, "given.json", content), "file")
+    throughput = partial(measured.throughput, here="demo-math", original="demo")
+    for tell in (model_card, measured.accuracy, measured.likeness, throughput):
+        with suppress(*DAMAGED):
+            tell(value)
+
+
 def _evaluation(folder: Path, content: bytes) -> None:
-    measured = remembered(put(folder, "math.json", content))
-    if measured is not None:
-        [*results_of(merged([measured]))]
+    found = remembered(put(folder, "math.json", content))
+    if found is not None:
+        [*results_of(merged([found]))]
 
 
 def _recalled(folder: Path, content: bytes) -> None:
@@ -143,6 +165,7 @@ def _demo_manifest() -> dict[str, Any]:
 
 READERS_OF_RESULTS: dict[str, Reader] = {
     "results": Reader(one_of(RESULTS), _results),
+    "card": Reader(one_of(CARDS), _card),
     "evaluation": Reader(texts(MEASURED), _evaluation),
     "study's evaluation": Reader(one_of(RECALLED), _recalled),
     "stream's state": Reader(

@@ -9,7 +9,7 @@ import pytest
 
 import easyep
 from easyep.errors import ArtifactError, MissingDependencyError
-from easyep.reporting import cost_figures
+from easyep.reporting import cost_figures, rate_figure
 from tests.cli.test_cli import run
 
 LIKENESS = {"agreement_spread": None, "kl_spread": None, "loss": 1.0, "loss_spread": None}
@@ -60,6 +60,28 @@ BENCH = {
     },
 }  # fmt: skip
 
+RATES = {
+    "models": ["a"],
+    "fixed_batch": {"results": [], "gains": []},
+    "request_rates": {
+        "results": [
+            {"model": "a", "random_input_len": 8, "random_output_len": 8, "max_concurrency": 16,
+             "request_rate": rate, "request_throughput": 0.9 * rate, "std_request_throughput": None,
+             "median_ttft_ms": 20.0 * rate, "p99_ttft_ms": 50.0 * rate}
+            for rate in (4.0, 2.0, 1.0)
+        ],
+        "gains": [],
+    },
+}  # fmt: skip
+TASK = {"task": "sums", "metric": "acc,none", "samples": 40, "version": "1", "part_of": ""}
+EVALUATED = {
+    "a": {"results": [{**TASK, "value": 0.875, "stderr": 0.05}], "settings": {}},
+    "b": {"results": [{**TASK, "value": 0.9, "stderr": None}], "settings": {}},
+    "differences": [
+        {"task": "sums", "metric": "acc,none", "difference": -0.025, "stderr": 0.02, "p": 0.5}
+    ],
+}
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -76,12 +98,15 @@ def made(tmp_path_factory):
     (folder / "study.json").write_text(json.dumps(STUDY))
     (folder / "compared.json").write_text(json.dumps(COMPARED))
     (folder / "bench.json").write_text(json.dumps(BENCH))
+    (folder / "rates.json").write_text(json.dumps(RATES))
+    (folder / "eval.json").write_text(json.dumps(EVALUATED))
     return folder
 
 
 @pytest.fixture(scope="module")
 def whole(made):
-    names = ("pruned", "work", "study.json", "compared.json", "bench.json")
+    names = ("pruned", "work", "study.json", "eval.json", "compared.json", "bench.json")
+    names += ("rates.json",)
     page = made / "whole.html"
     return easyep.report(*(made / n for n in names), output=page, figures=made / "figures")
 
@@ -97,15 +122,22 @@ def test_everything_that_is_there_is_shown(made, whole):
         "KL to the reference by domain",
         "Memory before and after",
         "Throughput against batch",
+        "A server at request rates",
     )
     assert list(whole.left_out) == ["stability against the number of demonstrations"]
     text = whole.path.read_text()
     manifest = json.loads((made / "pruned" / "easyep.json").read_text())
+    share = manifest["bytes_after"] / manifest["bytes_before"]  # without the layer left out, too
+    assert f"after ({share:.1%})" in text
     for digest in manifest["checksums"].values():
         assert digest in text
     least = min(manifest["retained_share"].values())
     assert f"{least:.1%}, in layer" in text
     assert "<td>0.0625</td>" in text
+    assert "<td>87.5 ± 5.0</td><td>90.0</td><td>-2.5 ± 2.0</td><td>0.5</td>" in text
+    least = re.search(r"<td>math</td>.*<td>(\d+\.\d)</td><td>(\d+\.\d)</td></tr>", text)
+    assert least is not None
+    assert 0 < float(least[2]) < float(least[1]) < 100
     assert "some &lt;b&gt;study" in text
     assert len(whole.files) == 2 * len(whole.figures)
     for file in whole.files:
@@ -123,6 +155,24 @@ def test_throughput_is_drawn_with_its_roof_or_the_roof_alone():
     roof = [{**point, "experts": 4} for point in BENCH["roofline"]["points"]]
     (axes,) = cost_figures.throughput({"fixed_batch": roof}).figure.axes
     assert [list(line.get_ydata()) for line in axes.lines] == [[30.0, 60.0, 120.0]]
+
+
+def test_request_rates_are_drawn_without_a_batch(made, tmp_path):
+    answered, waited = rate_figure.drawn(RATES["request_rates"]["results"]).figure.axes
+    lines = [list(map(float, line.get_ydata())) for line in answered.lines if len(line.get_ydata())]
+    assert [0.9, 1.8, 3.6] in lines  # in the order of the rates
+    assert [1.0, 2.0, 4.0] in lines
+    assert [list(line.get_ydata()) for line in waited.lines] == [[20, 40, 80], [50, 100, 200]]
+    done = easyep.report(made / "rates.json", output=tmp_path / "r.html")
+    assert done.figures == ("A server at request rates",)
+    assert "no result has decoded at a fixed batch" in done.left_out["throughput against batch"]
+
+
+def test_one_checkpoint_makes_a_report(made, tmp_path):
+    shutil.copytree(made / "pruned", tmp_path / "again")
+    done = easyep.report(made / "pruned", tmp_path / "again", output=tmp_path / "r.html")
+    assert "a report is of one checkpoint" in done.path.read_text()
+    assert done.figures[-1] == "Memory before and after"
 
 
 def test_a_checkpoint_alone(made, capsys):

@@ -4,7 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from math import inf
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from easyep import loading, models
-from easyep.checkpoint.files import parse_object, read_text
-from easyep.errors import CheckpointError, EvaluationError
+from easyep.checkpoint.files import Checkpoint, parse_object, read_text
+from easyep.errors import CheckpointError, EasyEPError, EvaluationError
 from easyep.evaluation.engines import EngineSettings, engine
 from easyep.evaluation.throughput.beside import bounds, predicted_batch
-from easyep.evaluation.throughput.results import Gain, Point, gain
+from easyep.evaluation.throughput.results import Gain, Point, Throughput, gain
 from easyep.evaluation.throughput.sweep import Bench, Turn
 from easyep.evaluation.throughput.workload import (
     NUM_PROMPTS,
@@ -34,51 +34,6 @@ LARGEST_IN_BUDGET = 4096
 
 # Without any of these transformers makes up a tokenizer that knows nothing.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """What was measured. The two results answer different questions and are kept apart.
-
-    Attributes:
-        models: the names, the one of interest first.
-        points: at fixed batches, the same for both models.
-        gains: of the first model over the second, at fixed batches.
-        memory_budget: bytes that each model was given; None = that was not asked for.
-        within_memory: each model at the largest batch that fits that budget.
-        gains_within_memory: of the first model over the second, each at its own batch.
-        largest_batches: for each model and lengths, how many requests fit the budget, found by
-            measuring, and what weights and cache alone would allow.
-        roofline: what the machine allows at each point at a fixed batch, and the part reached.
-        settings: what the numbers depend on, and for each model what its engine says.
-    """
-
-    models: tuple[str, ...]
-    points: tuple[Point, ...]
-    gains: tuple[Gain, ...]
-    memory_budget: int | None
-    within_memory: tuple[Point, ...]
-    gains_within_memory: tuple[Gain, ...]
-    largest_batches: tuple[dict[str, Any], ...]
-    roofline: dict[str, Any]
-    settings: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        found: dict[str, Any] = {
-            "models": list(self.models),
-            "fixed_batch": {
-                "results": [point.to_json() for point in self.points],
-                "gains": [each.to_json() for each in self.gains],
-            },
-        }
-        if self.memory_budget is not None:
-            found["within_memory"] = {
-                "memory_budget_bytes": self.memory_budget,
-                "largest_batches": list(self.largest_batches),
-                "results": [point.to_json() for point in self.within_memory],
-                "gains": [each.to_json() for each in self.gains_within_memory],
-            }
-        return {**found, "roofline": self.roofline, "settings": self.settings}
 
 
 def bench(
@@ -174,6 +129,7 @@ def bench(
         bounds(points, runner.described, settings.device),
         {
             "date": started,
+            "models": {name: _identity(path) for name, path in zip(names, found, strict=True)},
             "backend": backend,
             "processor": processor(),
             "load_average": os.getloadavg()[0],
@@ -184,6 +140,14 @@ def bench(
             "engines": runner.described,
         },
     )
+
+
+def _identity(path: Path) -> dict[str, str] | None:
+    """What tells a model from others; None where only a server has its weights."""
+    try:
+        return Checkpoint.open(path).identity("").to_json()
+    except EasyEPError:
+        return None
 
 
 def processor() -> str:

@@ -163,3 +163,60 @@ def gain(one: Point, other: Point) -> Gain | None:
     return Gain(
         one.model, other.model, one.workload, other.workload, per_instance, per_byte, spread
     )
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What was measured. The results answer different questions and are kept apart.
+
+    Attributes:
+        models: the names, the one of interest first.
+        points: at fixed batches or request rates, the same for both models.
+        gains: of the first model over the second, at the same points.
+        memory_budget: bytes that each model was given; None = that was not asked for.
+        within_memory: each model at the largest batch that fits that budget.
+        gains_within_memory: of the first model over the second, each at its own batch.
+        largest_batches: for each model and lengths, how many requests fit the budget, found by
+            measuring, and what weights and cache alone would allow.
+        roofline: what the machine allows at each point at a fixed batch, and the part reached.
+        settings: what the numbers depend on, and for each model what its engine says.
+    """
+
+    models: tuple[str, ...]
+    points: tuple[Point, ...]
+    gains: tuple[Gain, ...]
+    memory_budget: int | None
+    within_memory: tuple[Point, ...]
+    gains_within_memory: tuple[Gain, ...]
+    largest_batches: tuple[dict[str, Any], ...]
+    roofline: dict[str, Any]
+    settings: dict[str, Any]
+
+    def at(self, *, paced: bool) -> tuple[tuple[Point, ...], tuple[Gain, ...]]:
+        """Points and gains at request rates, or else at fixed batches."""
+        return (
+            tuple(each for each in self.points if each.workload.paced is paced),
+            tuple(each for each in self.gains if each.workload.paced is paced),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "models": list(self.models),
+            "fixed_batch": _to_json(*self.at(paced=False)),
+        }
+        if any(self.at(paced=True)):
+            found["request_rates"] = _to_json(*self.at(paced=True))
+        if self.memory_budget is not None:
+            found["within_memory"] = {
+                "memory_budget_bytes": self.memory_budget,
+                "largest_batches": list(self.largest_batches),
+                **_to_json(self.within_memory, self.gains_within_memory),
+            }
+        return {**found, "roofline": self.roofline, "settings": self.settings}
+
+
+def _to_json(points: Sequence[Point], gains: Sequence[Gain]) -> dict[str, Any]:
+    return {
+        "results": [each.to_json() for each in points],
+        "gains": [each.to_json() for each in gains],
+    }
