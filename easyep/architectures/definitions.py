@@ -108,14 +108,18 @@ class Definition:
         return self.config_keys.get(what, ())
 
 
-def load_definitions() -> dict[str, Definition]:
-    """All families, by name: those that come with easyep, and those of installed packages.
+def load_definitions(model_type: str | None = None) -> dict[str, Definition]:
+    """Families by name: those that come with easyep, and those of installed packages.
+
+    Args:
+        model_type: only families whose file has this word in quotes; reading one file takes a
+            hundredth of the time that all take.
 
     Raises:
         PluginError: a package announces families that cannot be used.
     """
     texts = _texts("easyep.architectures")
-    found = read_definitions(texts)
+    found = read_definitions(texts, model_type)
     for entry_point in metadata.entry_points(group="easyep.architectures"):
         try:
             added = _texts(entry_point.value)
@@ -124,7 +128,7 @@ def load_definitions() -> dict[str, Definition]:
             if taken := sorted(set(added) & set(texts)):
                 raise ValueError(f"there is a family {taken[0]!r} already")
             texts |= added
-            found = read_definitions(texts)
+            found = read_definitions(texts, model_type)
         except Exception as error:  # whatever another package's code raises
             package = entry_point.dist.name if entry_point.dist is not None else "a package"
             raise PluginError(
@@ -143,15 +147,24 @@ def _texts(package: str) -> dict[str, str]:
     }
 
 
-def read_definitions(texts: Mapping[str, str]) -> dict[str, Definition]:
+def read_definitions(
+    texts: Mapping[str, str], model_type: str | None = None
+) -> dict[str, Definition]:
     """Definitions from TOML texts; `extends` refers to another name in `texts`.
+
+    Args:
+        texts: the files' texts by their names without ``.toml``.
+        model_type: as in `load_definitions`.
 
     Raises:
         UnsupportedModelError: a text is not TOML or not a definition; the message names it.
     """
     tables: dict[str, dict[str, Any]] = {}
     definitions = {}
+    words = (f'"{model_type}"', f"'{model_type}'")
     for name in sorted(texts):
+        if model_type is not None and not any(word in texts[name] for word in words):
+            continue
         try:
             definitions[name] = _definition(name, _extended(name, texts, tables, ()))
         except (ValueError, RecursionError) as error:

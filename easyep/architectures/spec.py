@@ -207,11 +207,10 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
     Raises:
         UnsupportedModelError: the model is dense, or of a family that easyep does not know.
     """
-    by_type = {kind: each for each in _all().values() for kind in each.model_types}
     types = [section.get("model_type") for _, section in _sections(config)]
     for kind in types:
-        if isinstance(kind, str) and kind in by_type:
-            architecture = by_type[kind]
+        architecture = _of_type(kind) if isinstance(kind, str) else None
+        if architecture is not None:
             if architecture.refuse is not None:
                 raise UnsupportedModelError(
                     f"models of type {kind!r} cannot be pruned: {architecture.refuse}"
@@ -226,6 +225,7 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
             f"the model (model_type {kind!r}) has no routed experts: config.json has none of "
             f"{', '.join(sorted(keys))}; easyep prunes Mixture-of-Experts models only"
         )
+    by_type = [kind for each in _all().values() for kind in each.model_types]
     raise UnsupportedModelError(
         f"unknown model_type {kind!r}{close_names(str(kind), by_type)} (all: easyep list "
         "architectures); a new family is one small TOML file, in easyep or in a package of your "
@@ -236,6 +236,16 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
 @cache
 def _all() -> dict[str, Architecture]:
     return {name: Architecture(**vars(each)) for name, each in load_definitions().items()}
+
+
+@cache
+def _of_type(model_type: str) -> Architecture | None:
+    """The architecture of models of this type, from the one file that has it in quotes."""
+    for definition in load_definitions(model_type).values():
+        if model_type in definition.model_types:
+            return Architecture(**vars(definition))
+    written_otherwise = (each for each in _all().values() if model_type in each.model_types)
+    return next(written_otherwise, None)
 
 
 def _sections(

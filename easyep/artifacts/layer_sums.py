@@ -26,6 +26,23 @@ class LayerSums:
 
     arrays: Mapping[str, Float64]
 
+    def check(self, num_experts: int) -> None:
+        """Whether the arrays are what a layer of so many experts has; for those of a file.
+
+        Raises:
+            ArtifactError: one has another type or shape, or a number of tokens is none.
+        """
+        for name, array in self.arrays.items():
+            kind = name.rpartition("/")[2]
+            shape = {COUNTED: (1,), PEAKS: (num_experts,)}.get(kind, (2, num_experts))
+            if array.dtype != np.float64 or array.shape != shape:
+                raise ArtifactError(
+                    f"{name[:100]} must be float64 {list(shape)}, not {array.dtype} "
+                    f"{list(array.shape)}"
+                )
+            if kind == COUNTED and not 0 <= array[0] < 2**53:
+                raise ArtifactError(f"{name[:100]} is {array[0]}: no number of tokens")
+
     def of(self, name: str, tokens: str) -> Float64:
         """The array for a criterion, `COUNTED` or `PEAKS`.
 

@@ -160,7 +160,7 @@ class Observations:
                 **{name: value[name] for name in ("domain", "runner", "dtype")},
             }
             if value.get("records", "full") == "none":
-                return cls.summed(_SumsOnDisk(folder, checksums), **fields)
+                return cls.summed(_SumsOnDisk(folder, checksums, router.num_experts), **fields)
             return cls(**fields, layers=_LayersOnDisk(folder, checksums, router.num_experts))
         except ArtifactError as error:
             raise ArtifactError(f"observations: {folder / INDEX}: {error}") from None
@@ -187,8 +187,9 @@ Value = TypeVar("Value")
 class _OnDisk(Mapping[int, Value]):
     """Reads a layer each time that it is asked for, so that memory holds one at a time."""
 
-    def __init__(self, folder: Path, checksums: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, checksums: Mapping[str, str], num_experts: int) -> None:
         self._folder = folder
+        self._num_experts = num_experts
         self._checksums = {int(layer): checksum for layer, checksum in checksums.items()}
 
     def read(self, arrays: dict[str, Any]) -> Value:
@@ -216,10 +217,6 @@ class _OnDisk(Mapping[int, Value]):
 
 
 class _LayersOnDisk(_OnDisk[RoutedTokens]):
-    def __init__(self, folder: Path, checksums: Mapping[str, str], num_experts: int) -> None:
-        super().__init__(folder, checksums)
-        self._num_experts = num_experts
-
     def read(self, arrays: dict[str, Any]) -> RoutedTokens:
         record = RoutedTokens(**arrays)
         if record.expert_ids.size and record.expert_ids.max() >= self._num_experts:
@@ -229,7 +226,9 @@ class _LayersOnDisk(_OnDisk[RoutedTokens]):
 
 class _SumsOnDisk(_OnDisk[LayerSums]):
     def read(self, arrays: dict[str, Any]) -> LayerSums:
-        return LayerSums(arrays)
+        sums = LayerSums(arrays)
+        sums.check(self._num_experts)
+        return sums
 
 
 class _NotKept(Mapping[int, RoutedTokens]):

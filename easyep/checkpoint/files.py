@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +19,15 @@ from typing import Any
 from easyep.artifacts.model_identity import ModelIdentity
 from easyep.checkpoint import json_text
 from easyep.checkpoint.headers import MAX_HEADER_BYTES, Shard, Tensor, read_shard
+from easyep.checkpoint.reading_ahead import ask_for
 from easyep.errors import CheckpointError, ModelNotFoundError
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+
+# So much of each weight file is asked for at once; most headers are smaller.
+HEADER_BYTES = 256 * 1024
 
 # How much of each weight file the identity of a checkpoint reads.
 SAMPLES = 16
@@ -65,7 +69,10 @@ class Checkpoint:
         config_text = read_text(root, CONFIG)
         config = parse_object(config_text, CONFIG)
         names, weight_map, index_metadata = _weight_files(root)
-        shards = {name: read_shard(checked_file(root, name), name) for name in sorted(names)}
+        paths = {name: checked_file(root, name) for name in sorted(names)}
+        for each in paths.values():
+            ask_for(each, [(0, HEADER_BYTES)])
+        shards = {name: read_shard(path, name) for name, path in paths.items()}
         tensors: dict[str, Tensor] = {}
         for shard in shards.values():
             for tensor in shard.tensors:
@@ -176,22 +183,18 @@ def parse_object(text: str, name: str) -> dict[str, Any]:
     return value
 
 
-def _sampled(root: Path, shards: Iterable[Shard]) -> str:
+def _sampled(root: Path, shards: Collection[Shard]) -> str:
     """The hash of samples of the weight files, as `Checkpoint.identity` describes them."""
     digest = hashlib.sha256()
+    samples = {shard.name: _samples(shard) for shard in shards}
+    for name, places in samples.items():
+        ask_for(checked_file(root, name), places)
     for shard in shards:
-        begin = min((tensor.begin for tensor in shard.tensors), default=shard.size)
-        size = shard.size - begin
-        digest.update(size.to_bytes(8, "little"))
-        last = size - SAMPLE_BYTES
-        places = [last * i // (SAMPLES - 1) for i in range(SAMPLES)]
-        length = SAMPLE_BYTES
-        if size <= SAMPLES * SAMPLE_BYTES:
-            places, length = [0], size
+        digest.update(_data_bytes(shard).to_bytes(8, "little"))
         try:
-            with open(checked_file(root, shard.name), "rb") as file:
-                for place in places:
-                    file.seek(begin + place)
+            with open(checked_file(root, shard.name), "rb", buffering=0) as file:
+                for begin, length in samples[shard.name]:
+                    file.seek(begin)
                     block = file.read(length)
                     if len(block) != length:
                         raise CheckpointError(f"{shard.name} became shorter while it was read")
@@ -201,6 +204,20 @@ def _sampled(root: Path, shards: Iterable[Shard]) -> str:
                 f"{shard.name} cannot be read: {error.strerror or error}"
             ) from None
     return digest.hexdigest()
+
+
+def _samples(shard: Shard) -> list[tuple[int, int]]:
+    """Where the samples of one weight file lie: (begin, bytes)."""
+    size = _data_bytes(shard)
+    first, last = shard.size - size, size - SAMPLE_BYTES
+    if size <= SAMPLES * SAMPLE_BYTES:
+        return [(first, size)]
+    return [(first + last * i // (SAMPLES - 1), SAMPLE_BYTES) for i in range(SAMPLES)]
+
+
+def _data_bytes(shard: Shard) -> int:
+    """Bytes behind the header."""
+    return sum(tensor.nbytes for tensor in shard.tensors)
 
 
 def _weight_files(

@@ -117,7 +117,14 @@ def _tokenize(tokenizer: Any, text: str, special: bool) -> tuple[Any, Any, Any]:
             "one); give input_ids and response_start"
         )
     # A chat template has written its own special tokens.
-    encoded = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+    try:
+        encoded = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # its settings are somebody else's: it raises what it likes
+        raise DemosError(
+            f"the model's tokenizer fails on this demonstration: {first_line(error)}"
+        ) from error
     starts, ends = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2).T
     return np.array(encoded["input_ids"], dtype=np.int64), starts, ends
 

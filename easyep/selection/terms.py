@@ -105,11 +105,14 @@ def named_experts(
         for layer, experts in _entry(entry, layers):
             if layer not in flags:
                 known = ", ".join(map(str, layers))
-                raise SelectionError(f"{entry}: there is no layer {layer}; those scored: {known}")
+                raise SelectionError(
+                    f"{_shown(entry)}: there is no layer {layer}; those scored: {known}"
+                )
             for expert in experts:
                 if not 0 <= expert < num_experts:
                     raise SelectionError(
-                        f"{entry}: there is no expert {expert}; a layer has 0 to {num_experts - 1}"
+                        f"{_shown(entry)}: there is no expert {expert}; a layer has 0 to "
+                        f"{num_experts - 1}"
                     )
                 flags[layer][expert] = True
     return flags
@@ -172,13 +175,19 @@ def _entry(entry: Named, layers: Sequence[int]) -> Iterator[tuple[int, Iterable[
     match = _ENTRY.fullmatch(str(entry).strip())
     parts = [_RANGE.fullmatch(part) for part in match["experts"].split(",")] if match else [None]
     if match is None or None in parts:
-        raise SelectionError(f"{str(entry)!r} names no experts; write {FORM}")
+        raise SelectionError(f"{_shown(entry)!r} names no experts; write {FORM}")
     ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
     named: Iterable[int] = layers
     if match["first"] is not None:
         named = range(int(match["first"]), int(match["last"] or match["first"]) + 1)
     for layer in named:
         yield layer, chain.from_iterable(ranges)
+
+
+def _shown(entry: Named) -> str:
+    """An entry in a message: anything may have been given in its place."""
+    text = str(entry)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _file(path: Path) -> dict[int, list[int]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from easyep.artifacts import Observations, RoutedTokens, Scores, Selection
+from easyep.artifacts.layer_sums import LayerSums
 from easyep.artifacts.scores import DomainScores
 from easyep.errors import ArtifactError, OutputError
 from tests import records
@@ -158,3 +159,24 @@ def test_records_must_have_the_right_shapes(name):
     arrays[name] = arrays[name][1:]
     with pytest.raises(ArtifactError, match=name):
         RoutedTokens(**arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("all/counted", np.array(3.0)),
+        ("all/counted", np.array([np.nan])),
+        ("all/counted", np.array([3], dtype=np.complex64)),
+        ("all/peaks", np.zeros(7)),
+        ("response/easy-ep", np.zeros(8)),
+    ],
+)
+def test_sums_must_have_the_right_shapes(name, array):
+    right = {
+        "all/counted": np.ones(1),
+        "all/peaks": np.ones(8),
+        "response/easy-ep": np.ones((2, 8)),
+    }
+    LayerSums(right).check(8)
+    with pytest.raises(ArtifactError, match=name):
+        LayerSums(right | {name: array}).check(8)

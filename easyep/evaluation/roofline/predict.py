@@ -10,7 +10,7 @@ from easyep import models
 from easyep.architectures.spec import find_architecture
 from easyep.artifacts import Observations
 from easyep.checkpoint.files import parse_object, read_text
-from easyep.errors import ModelNotFoundError
+from easyep.errors import CheckpointError, ModelNotFoundError
 from easyep.evaluation.roofline import machine as machines
 from easyep.evaluation.roofline.decoder import Decoder
 from easyep.evaluation.roofline.machine import Machine
@@ -207,7 +207,10 @@ def read_config(model: PathLike) -> tuple[str, dict[str, Any]]:
     if path.suffix == ".json":
         if not path.is_file():
             raise ModelNotFoundError(f"the configuration {name} does not exist")
-        return name, parse_object(path.read_text(encoding="utf-8"), path.name)
+        try:
+            return name, parse_object(path.read_text(encoding="utf-8"), path.name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{name} cannot be read: {error}") from None
     folder = models.resolve(name).path
     return name, parse_object(read_text(folder, "config.json"), "config.json")
 

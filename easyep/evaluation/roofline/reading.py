@@ -22,6 +22,10 @@ FAMILIES = (
     *("granitemoe", "hy_v3", "kimi_k25", "llada2_moe", "minimax_m2", "mistral4", "mixtral"),
     *("olmoe", "qwen2_moe", "qwen3_moe", "qwen3_omni_moe", "qwen3_vl_moe", "solar_open"),
 )
+
+# No width, no vocabulary and no number of heads is larger; more is a broken file.
+LARGEST = 10**9
+
 _WINDOWED = ("sliding_attention", "chunked_attention")
 
 
@@ -155,7 +159,8 @@ class _Reader:
                 Matrix(hidden, heads * width, layers),
             ], Matrix(1, 2 * width if self._normed_heads() else 0, layers)
         rank, rope, nope = self._latent()
-        value, queries = self._number("v_head_dim"), self._section.get("q_lora_rank") or 0
+        value = self._number("v_head_dim")
+        queries = self._number("q_lora_rank") if self._section.get("q_lora_rank") else 0
         width = heads * (nope + rope)
         query = (
             [Matrix(queries, hidden, layers), Matrix(width, queries, layers)]
@@ -235,11 +240,13 @@ class _Reader:
         return rank, rope, nope
 
     def _head_dim(self) -> int:
-        stated = self._section.get("head_dim")
-        return int(stated) if stated else self._hidden // self._number("num_attention_heads")
+        if self._section.get("head_dim"):
+            return self._number("head_dim")
+        return self._hidden // self._number("num_attention_heads")
 
     def _groups(self) -> int:
-        return int(self._section.get("num_key_value_heads") or self._number("num_attention_heads"))
+        stated = bool(self._section.get("num_key_value_heads"))
+        return self._number("num_key_value_heads" if stated else "num_attention_heads")
 
     def _normed_heads(self) -> bool:
         qwen = str(self._section.get("model_type")).startswith("qwen3")
@@ -247,7 +254,7 @@ class _Reader:
 
     def _number(self, key: str) -> int:
         value = self._section.get(key)
-        if type(value) is not int or value < 1:
+        if type(value) is not int or not 1 <= value <= LARGEST:
             raise self._missing(key)
         return value
 

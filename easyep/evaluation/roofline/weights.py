@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from easyep.errors import UnsupportedModelError
+from easyep.errors import CheckpointError, UnsupportedModelError, first_line
 
 SIZES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
@@ -77,9 +77,19 @@ def quantised(settings: Mapping[str, Any] | None, dtype: str) -> Format:
 
     Raises:
         UnsupportedModelError: the quantiser is unknown.
+        CheckpointError: a setting has a value of the wrong kind.
     """
     if not settings:
         return plain(dtype)
+    try:
+        return _described(settings)
+    except (TypeError, ValueError, LookupError, OverflowError, AttributeError) as error:
+        raise CheckpointError(
+            f"quantization_config of config.json has a value of the wrong kind: {first_line(error)}"
+        ) from None
+
+
+def _described(settings: Mapping[str, Any]) -> Format:
     method = str(settings.get("quant_method", "")).lower()
     if method in ("fp8", "fbgemm_fp8"):
         rows, columns = settings.get("weight_block_size") or (1, 0)
@@ -98,6 +108,6 @@ def quantised(settings: Mapping[str, Any] | None, dtype: str) -> Format:
             kind = "fp" if found[0].get("type") == "float" else "int"
             return Format(f"{kind}{bits}", bits, (1, max(group, 0)), 16)
     raise UnsupportedModelError(
-        f"no throughput can be predicted for the quantiser {method or 'without a name'}: known are "
-        "fp8, mxfp4, gptq, awq and compressed-tensors with one group"
+        f"no throughput can be predicted for the quantiser {method[:100] or 'without a name'}: "
+        "known are fp8, mxfp4, gptq, awq and compressed-tensors with one group"
     )

@@ -6,7 +6,7 @@ import pytest
 
 from easyep.architectures.spec import find_architecture
 from easyep.checkpoint.inspection import inspect
-from easyep.errors import UnsupportedModelError
+from easyep.errors import CheckpointError, UnsupportedModelError
 from easyep.evaluation.roofline.reading import FAMILIES, read_decoder
 from tests.evaluation.roofline.true_shapes import deepseek_v3
 from tests.tiny_models import FAMILIES as TINY
@@ -160,8 +160,24 @@ def test_grouped_queries_and_windows():
         ({"vocab_size": None}, "states no vocab_size"),
         ({"quantization_config": {"quant_method": "strange"}}, "the quantiser strange"),
         ({"torch_dtype": "int3"}, "for int3"),
+        ({"num_key_value_heads": {"0": 8}}, "states no num_key_value_heads"),
+        ({"vocab_size": 10**400}, "states no vocab_size"),
     ],
 )
 def test_what_cannot_be_told_is_refused(change, message):
     with pytest.raises(UnsupportedModelError, match=message):
         read_decoder(MIXTRAL | change)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "fp8",
+        1.0,
+        {"quant_method": "gptq", "bits": [4]},
+        {"quant_method": "fp8", "weight_block_size": 1},
+    ],
+)
+def test_quantisation_of_the_wrong_kind_is_refused(settings):
+    with pytest.raises(CheckpointError, match="quantization_config"):
+        read_decoder(MIXTRAL | {"quantization_config": settings})
