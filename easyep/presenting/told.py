@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from easyep.errors import EasyEPError
 from easyep.gathering import Gathered
 from easyep.reporting.page import Section
 
@@ -54,6 +55,6 @@ class Told:
         """What `draw` makes of a file; one that lacks what it should have is left aside."""
         try:
             return list(draw(value))
-        except DAMAGED as error:
+        except (*DAMAGED, EasyEPError) as error:
             self.found.left_aside[path] = f"it is damaged: {type(error).__name__}: {error}"
             return []

@@ -13,6 +13,9 @@ from easyep.reporting.numbers import size, with_error
 
 Json = Mapping[str, Any]
 
+# Who asks a server cannot see what it runs, and where.
+ON_TRUST = "(a server that is trusted to run this model)"
+
 
 def coverage(domains: Mapping[str, tuple[bool, Sequence[float]]]) -> list[str]:
     """What the kept experts held of the score in each domain, shown or not.
@@ -62,9 +65,13 @@ def accuracy(
         columns = [*columns[:3], "original", "here", "difference", "p"]
     settings = here["settings"]
     some = f", the first {settings['limit']:,} items only" if settings.get("limit") else ""
+    backend = settings["backend"]
+    how = f"in {plain(settings['dtype'] or 'its own type')}"
+    if backend in ("local-completions", "local-chat-completions"):
+        how = ON_TRUST
     words = (
         f"Accuracy in % ± standard error, by lm-eval {plain(settings['lm_eval'])} with its backend "
-        f"{plain(settings['backend'])} in {plain(settings['dtype'] or 'its own type')}{some}."
+        f"{plain(backend)} {how}{some}."
     )
     if original is not None:
         words += " Differences and their p are paired by items."
@@ -101,11 +108,13 @@ def throughput(found: Json, here: str, original: str) -> list[str]:
     """
     settings = found["settings"]
     device = settings["engines"][here].get("device", "cpu")
+    place = f"on {plain(settings['processor'] if device == 'cpu' else device)}"
+    if settings["backend"] == "openai":
+        place = ON_TRUST
     words = (
-        f"Throughput, measured in turns: {plain(settings['backend'])} on "
-        f"{plain(settings['processor'] if device == 'cpu' else device)}, "
-        f"{plain(settings['date'])[:10]}. "
-        "Times are those of the medians, with the smallest and largest of the rounds."
+        f"Throughput, measured in turns: {plain(settings['backend'])} {place}, "
+        f"{plain(settings['date'])[:10]}. Times are those of the medians, with the smallest and "
+        "largest of the rounds."
     )
     parts = [*_gains(found["fixed_batch"], here, original)]
     if "request_rates" in found:

@@ -134,6 +134,29 @@ def test_every_measurement_is_told_and_nothing_else_changes(capsys, pruned, chec
     assert easyep.verify(checkpoint, "demo").ok
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # lm-eval and what it imports
+def test_what_the_commands_write_is_what_the_card_reads(capsys, checkpoint, tmp_path):
+    how = ["--quiet", "--dtype", "float32", "--output"]
+    task = ["--tasks", "easyep_demo_math", "--limit", 2]
+    text = ["--domain", "code", "--n-demos", 2, "--max-new-tokens", 0]
+    load = ["--lengths", "4+4", "--batch-size", 1, "--num-iters", 1]
+    for words in (
+        ["eval", checkpoint, "--against", "demo", *task, *how, tmp_path / "eval.json"],
+        ["compare", "demo", checkpoint, *text, *how, tmp_path / "compare.json"],
+        ["bench", checkpoint, "--against", "demo", *load, *how, tmp_path / "bench.json"],
+    ):
+        code, _, err = run(capsys, *words)
+        assert code == 0, err
+    told = Told(gather([checkpoint, *sorted(tmp_path.glob("*.json"))]))
+    written = card(told)
+    assert not told.left_out
+    assert not told.found.left_aside
+    assert "| easyep\\_demo\\_math | exact\\_match,answer | 2 | " in written
+    assert "| code | yes | " in written
+    assert written.count("| 4+4 | 1 | ") == 1
+
+
 def test_either_model_may_have_been_evaluated_against_the_other(checkpoint, models, tmp_path):
     result = evaluated(dict(reversed(models.items())), values=(0.95, 0.75))
     text, _ = carded(tmp_path, checkpoint, result)
@@ -146,6 +169,16 @@ def test_either_model_may_have_been_evaluated_against_the_other(checkpoint, mode
 def test_request_rates(checkpoint, models, tmp_path):
     text, _ = carded(tmp_path, checkpoint, benched(models, rate=2.5))
     assert "| 64+32 | 8 at most, 2.5 a second | 1,000 | 1,500 | 1.50 (1.25 to 1.75) | - |" in text
+
+
+def test_servers_are_taken_on_trust(checkpoint, models, tmp_path):
+    bench, measured = benched(models, rate=2.5), evaluated(models)
+    bench["settings"]["backend"] = "openai"
+    measured["demo-math"]["settings"] |= {"backend": "local-completions", "dtype": ""}
+    text, _ = carded(tmp_path, checkpoint, bench, measured)
+    assert "openai (a server that is trusted to run this model), 2026-01-02." in text
+    assert "local-completions (a server that is trusted to run this model)." in text
+    assert "a processor" not in text
 
 
 def test_what_is_of_other_models_is_left_out(checkpoint, models, tmp_path):
@@ -191,10 +224,11 @@ def test_numbers_are_numbers(checkpoint, models, tmp_path):
     bench["fixed_batch"]["results"][0]["random_input_len"] = HOSTILE
     measured = evaluated(models)
     measured["demo-math"]["results"][0]["samples"] = HOSTILE
-    text, left_out = carded(tmp_path, checkpoint, measured, bench)
+    nobody = compared({"demo": HOSTILE, "demo-math": models["demo-math"]})
+    text, left_out = carded(tmp_path, checkpoint, measured, bench, nobody)
     assert text == (checkpoint / "README.md").read_text()
     assert all("it is damaged" in why for why in left_out.values())
-    assert len(left_out) == 2
+    assert len(left_out) == 3
 
 
 def test_a_card_needs_a_whole_checkpoint(checkpoint, models, tmp_path):
