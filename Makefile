@@ -1,6 +1,8 @@
 # make demo    prune the demo model and print what it kept and lost: some minutes
 # make table   the whole table of the README, 174 evaluations
 # make test    the test suite; test-slow: the long tests
+# make test-lowest   a part of it with the oldest packages that are allowed, in an environment of its own
+# make extras  each extra in an environment of its own, from the wheel
 # make coverage   what the tests of four rooms reach; fails below 95 %
 # make mutation   do those tests notice wrong code? Hours; see docs/mutation.md
 # make check   formatting, lint, types
@@ -14,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 # Idle OpenMP threads that spin make everything many times slower on a shared machine.
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: install demo table test test-slow coverage mutation check format bench docs clean
+.PHONY: install demo table test test-slow test-lowest extras coverage mutation check format bench docs clean
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -37,6 +39,24 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow -n auto
+
+# Tests that lean on other packages, and not on how one family of models is laid out. Old packages may
+# warn of what is to come.
+LOWEST := build/lowest
+LEANING := tests/artifacts tests/criteria tests/demonstrations tests/presenting tests/reporting \
+	tests/selection tests/evaluation/engines/test_server.py tests/evaluation/test_accuracy.py \
+	tests/evaluation/test_tasks.py tests/checkpoint/test_files.py \
+	tests/checkpoint/test_verification.py tests/observation/test_in_memory.py \
+	tests/observation/test_partitioned.py tests/test_dependencies.py tests/test_pipeline.py
+test-lowest:
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev]'
+	$(LOWEST)/bin/python -m pip check
+	$(LOWEST)/bin/python -m pytest -W default $(LEANING)
+
+extras:
+	PYTHON=$(PYTHON) .ci/extras
 
 coverage: install
 	$(BIN)/python -m coverage run --branch --source=easyep -m pytest \

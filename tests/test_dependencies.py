@@ -63,18 +63,35 @@ def lower_bounds(lines: list[str]) -> dict[str, str]:
     return found
 
 
-def test_pinned_versions_are_within_what_is_declared(root):
-    text = (root / "constraints.txt").read_text()
-    pins = [Requirement(line) for line in text.splitlines() if line and line[0] != "#"]
-    exact = {canonicalize_name(pin.name): pin.specifier for pin in pins}
+def declared_bounds(root: Path) -> dict[str, str]:
+    """The lower bounds of the dependencies and of all extras."""
     extras = chain(*project(root)["optional-dependencies"].values())
-    lines = [*project(root)["dependencies"], *extras]
-    bounds = lower_bounds([line for line in lines if ">=" in line])
-    assert {"torch", "transformers", "lm-eval"} <= exact.keys() & bounds.keys()
-    for name in exact.keys() & bounds.keys():
-        (pinned,) = exact[name]
-        assert pinned.operator == "=="
-        assert Version(pinned.version) >= Version(bounds[name]), name
+    return lower_bounds([*project(root)["dependencies"], *extras])
+
+
+def pinned(file: Path) -> dict[str, str]:
+    """Name -> version of what a constraints file names, always one version."""
+    lines = [line for line in file.read_text().splitlines() if line and line[0] != "#"]
+    found = {}
+    for each in map(Requirement, lines):
+        (pin,) = each.specifier
+        assert pin.operator == "==", each
+        found[canonicalize_name(each.name)] = pin.version
+    return found
+
+
+def test_pinned_versions_are_within_what_is_declared(root):
+    pins, bounds = pinned(root / "constraints.txt"), declared_bounds(root)
+    assert {"torch", "transformers", "lm-eval"} <= pins.keys() & bounds.keys()
+    for name in pins.keys() & bounds.keys():
+        assert Version(pins[name]) >= Version(bounds[name]), name
+
+
+def test_the_lowest_versions_are_those_declared(root):
+    """torch apart, of which a build without CUDA is taken, and two engines that pin their own."""
+    bounds, lowest = declared_bounds(root), pinned(root / "constraints-lowest.txt")
+    assert lowest.pop("torch") == pinned(root / "constraints.txt")["torch"]
+    assert lowest == {k: v for k, v in bounds.items() if k not in ("torch", "vllm", "sglang")}
 
 
 def test_an_extra_asks_for_no_other_version_than_the_rest(root):
