@@ -4,11 +4,18 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("COLUMNS", None)  # pytest-xdist says 80 to its workers, and tables obey
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # before torch loads: spinning threads starve others
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # bits are compared, and workers share the cores
+
+# A busy machine takes seconds over what takes half a millisecond elsewhere: no fault of the code.
+settings.register_profile(
+    "busy machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy machine")
 
 ROOT = Path(__file__).resolve().parents[1]
 

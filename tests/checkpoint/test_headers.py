@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from easyep.checkpoint.headers import BITS, build_header, bytes_of, parse_header, read_shard
@@ -112,7 +112,6 @@ ENTRY = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(max_size=3), ENTRY | JUNK, max_size=4), st.integers(0, 60))
 def test_what_is_accepted_tiles_the_file(header: dict[str, Any], size: int) -> None:
     try:
