@@ -187,7 +187,7 @@ def join(timeout: int) -> Group:
 
 
 def tell_failure(cause: str) -> str | None:
-    """Tell all processes why this one fails.
+    """Tell all processes why this one fails; then `until_heard`.
 
     Returns:
         What is to be said here; None where another process has failed first, and says so.
@@ -201,13 +201,17 @@ def tell_failure(cause: str) -> str | None:
         failed = _store().compare_set(_FAILURE, "", message).decode()
     except (PeerError, RuntimeError):  # rank 0 kept what was told, and is gone
         failed = message if here.first else ""
-    if here.first:
-        # What was told goes with this process: the others, who wait for it, must hear it before.
-        if _CONTROL:
-            _dist().destroy_process_group(_CONTROL.pop())
-        time.sleep(_HEARING)
+    if here.first and _CONTROL:
+        _dist().destroy_process_group(_CONTROL.pop())
     elsewhere = failed and f"on {socket.gethostname()}:" not in failed and here.local == 0
     return failed if failed == message or elsewhere else None
+
+
+def until_heard() -> None:
+    """Wait, in rank 0, until the others have heard why one fails: it goes with this process."""
+    here = rank()
+    if here.first and here.size > 1:
+        time.sleep(_HEARING)
 
 
 @contextmanager

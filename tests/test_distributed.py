@@ -3,15 +3,16 @@
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import easyep
-from easyep import calibration, distributed
+from easyep import calibration, cli, distributed
 from easyep.artifacts.journal import Journal
-from easyep.distributed import ALONE, Rank, join, rank, tell_failure
+from easyep.distributed import ALONE, Rank, join, rank, tell_failure, until_heard
 from easyep.errors import NotFirstRankError, ObservationError, PeerError
 from easyep.source import Source
 from tests.ranks import run_ranks
@@ -114,10 +115,13 @@ def meet_unless(number: int, troubled: int, trouble: str) -> list[object]:
             raise ValueError("no more paper")
         list(group.collect(None, 3))
     except PeerError as error:
-        return ["peer", str(error), tell_failure(str(error))]
+        found = ["peer", str(error), tell_failure(str(error))]
     except ValueError as error:
-        return ["own", str(error), tell_failure(str(error))]
-    return ["nothing happened"]
+        found = ["own", str(error), tell_failure(str(error))]
+    else:
+        return ["nothing happened"]
+    until_heard()
+    return found
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
@@ -145,6 +149,32 @@ def test_a_lost_process_ends_all_and_is_named(trouble: str) -> None:
     assert first[2].startswith("rank 0 of 3 on ")
     assert first[1] in other[1]
     assert other[2] is None
+
+
+def test_what_fails_in_all_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").touch()
+    monkeypatch.setattr(distributed, "_HEARING", 1)
+
+    def after_a_signal(work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: str) -> Any:
+            os.kill(os.getpid(), signal.SIGTERM)  # as launchers do when another has failed
+            return work(*arguments)
+
+        return run
+
+    def observe(number: int) -> None:
+        if number == 0:
+            monkeypatch.setattr(cli, "tell_failure", after_a_signal(tell_failure))
+            monkeypatch.setattr(cli, "until_heard", after_a_signal(until_heard))
+        cli.main(["observe", "--model", "demo", "--domain", "math", "--output", str(tmp_path)])
+
+    assert run_ranks(2, observe) == [None, None]  # ended without a word to Python
+    said = capfd.readouterr().err
+    assert said.count("easyep: error: rank ") == 1, said
+    assert said.count("exists and is not empty") == 1
+    assert "Traceback" not in said
 
 
 def test_a_launcher_that_contradicts_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from click.shell_completion import CompletionItem
 from easyep import __version__
 from easyep.cli.console import complain
 from easyep.cli.plain import plain
-from easyep.cli.signals import listening
+from easyep.cli.signals import ignore_termination, listening
 from easyep.cli.voice import VOICE
-from easyep.distributed import tell_failure
+from easyep.distributed import tell_failure, until_heard
 from easyep.errors import EasyEPError, NotFirstRankError
 from easyep.registry import unknown_name
 
@@ -162,14 +162,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         code = 1
     except Exception as error:
+        many = os.environ.get("WORLD_SIZE", "1") != "1"
+        if many:
+            ignore_termination()  # by a launcher that has seen another process fail
         VOICE.note(logging.DEBUG, traceback.format_exc())
         if "--debug" in words:
             print(plain(traceback.format_exc()), file=sys.stderr, end="")
         message = tell_failure(_sentence(error))
         if message is not None and "--debug" not in words:
             complain(message)
-        if os.environ.get("WORLD_SIZE", "1") != "1":
+        if many:
             sys.stderr.flush()
+            until_heard()
             os._exit(1)  # torch's threads may wait for processes that are gone
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

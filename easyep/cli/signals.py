@@ -47,3 +47,9 @@ def listening() -> Iterator[list[int]]:
         yield terminated
     finally:
         sys.unraisablehook = told
+
+
+def ignore_termination() -> None:
+    """From now on SIGTERM does nothing: this process is about to end by itself."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
