@@ -220,7 +220,7 @@ def _blaming(what: str, seconds: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        failed = _heard()
+        failed = heard()
         if failed:
             raise PeerError(failed) from error
         named = re.search(r"Ranks? (\d+(?:, ?\d+)*) failed to pass", str(error))
@@ -233,8 +233,10 @@ def _blaming(what: str, seconds: int) -> Iterator[None]:
         ) from error
 
 
-def _heard() -> str:
-    """Why another process has failed; empty if none has told."""
+def heard() -> str:
+    """Why another process has failed; empty if none has told within a moment."""
+    if not _CONTROL:  # it has not met the others yet
+        return ""
     patience = 0.5 if rank().first else _HEARING  # rank 0 is the one that can tell who is missing
     until = time.monotonic() + patience
     try:

@@ -177,6 +177,30 @@ def test_what_fails_in_all_is_said_once(
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_the_first_speaks_where_who_was_killed_cannot(
+    told: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def terminated(*arguments: object, **choices: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)  # as launchers do when another has failed
+        time.sleep(5)
+
+    def observe(number: int) -> None:
+        group = join(30)
+        if number == 1 and told:
+            tell_failure("no more paper")
+        group.meet("come")
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        monkeypatch.setattr(cli.app, "main", terminated)
+        cli.main(["observe"])
+
+    first, killed = run_ranks(2, observe)
+    assert (first.code, killed) == (128 + signal.SIGTERM, None)
+    said = capfd.readouterr().err
+    assert said.count("ended by the launcher, and no process has said why") == (not told)
+
+
 def test_a_launcher_that_contradicts_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rank() == Rank()
     monkeypatch.setenv("WORLD_SIZE", "4")

@@ -16,7 +16,7 @@ from easyep.cli.console import complain
 from easyep.cli.plain import plain
 from easyep.cli.signals import ignore_termination, listening
 from easyep.cli.voice import VOICE
-from easyep.distributed import tell_failure, until_heard
+from easyep.distributed import heard, tell_failure, until_heard
 from easyep.errors import EasyEPError, NotFirstRankError
 from easyep.registry import unknown_name
 
@@ -153,9 +153,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         kept = (error.__cause__ or error).args  # click raises Abort from the KeyboardInterrupt
-        # A launcher terminates the others where one process has failed, and that one says why.
-        if first and not (signals and os.environ.get("WORLD_SIZE", "1") != "1"):
-            complain("; ".join(["terminated" if signals else "interrupted", *map(str, kept)]))
+        reason = "terminated" if signals else "interrupted"
+        by_launcher = bool(signals) and os.environ.get("WORLD_SIZE", "1") != "1"
+        if by_launcher:
+            reason = (
+                "ended by the launcher, and no process has said why: one was killed, perhaps since "
+                "memory ran out (the launcher's report names it), or the launcher was ended"
+            )
+        if first and not (by_launcher and heard()):
+            complain("; ".join([reason, *map(str, kept)]))
         code = 128 + (signals or [signal.SIGINT])[0]
     except BrokenPipeError:
         # Somebody closed the pipe that we print to, as `head` does.
