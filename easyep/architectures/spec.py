@@ -217,7 +217,7 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
                 )
             architecture.section(config)  # raises for a dense member of the family
             return architecture
-    kind = next((kind for kind in types if isinstance(kind, str)), None)
+    kind = next((kind[:100] for kind in types if isinstance(kind, str)), None)
     keys = {*EXPERT_KEYS, *(key for each in _all().values() for key in each.keys("num_experts"))}
     stated = [_stated(section, key) for _, section in _sections(config) for key in keys]
     if not any(_is_count(value) and value != 1 for value in stated):

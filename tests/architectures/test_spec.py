@@ -138,3 +138,10 @@ def test_a_list_of_different_counts_is_refused() -> None:
     config = {**QWEN, "num_experts": [16, 8]}
     with pytest.raises(CheckpointError, match="needs the same number in every layer"):
         spec.find_architecture(config).router(config)
+
+
+@pytest.mark.parametrize("more", [{}, {"num_experts": 8}])
+def test_a_long_model_type_is_cut(more: dict[str, int]) -> None:
+    with pytest.raises(UnsupportedModelError, match="model_type '1{100}'") as error:
+        spec.find_architecture({"model_type": "1" * 5000, **more})
+    assert len(str(error.value)) < 500
