@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import easyep
 from easyep.artifacts import Observations
 from tests.ranks import free_port
 
@@ -157,8 +156,6 @@ def test_deepspeed_and_its_launcher(alone: Path, tmp_path: Path, root: Path) -> 
         mine = found.layers[layer]
         assert np.array_equal(mine.expert_ids, record.expert_ids)
         np.testing.assert_allclose(mine.output_norms, record.output_norms, rtol=1e-4)
-    chosen = [easyep.select(easyep.score(each), keep=0.5).layers for each in (expected, found)]
-    assert chosen[0] == chosen[1]
 
 
 def test_one_error_names_rank_and_cause(tmp_path: Path, root: Path) -> None:
