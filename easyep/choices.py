@@ -1,10 +1,10 @@
 """Checks of what people give: each returns the value or says what would be valid."""
 
 import dataclasses
-import math
 import os
 import re
 import reprlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -69,7 +69,12 @@ def seed(name: str, value: Any) -> int:
 
 def number(name: str, value: Any) -> float:
     """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    largest = sys.float_info.max  # a whole number can be larger
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not -largest <= value <= largest
+    ):
         raise ArtifactError(f"{name} must be a number, not {reprlib.repr(value)}")
     return value
 

@@ -34,7 +34,7 @@ def limits(name: str, value: Any) -> dict[str, int]:
     found = {}
     for device, size in given.items():
         key = str(device)
-        if key != MAIN and not (key.isascii() and key.isdigit()):
+        if key != MAIN and not (key.isascii() and key.isdigit() and len(key) < 5):
             raise ArtifactError(
                 f"{name} must be a size such as 6GiB, or sizes by device such as "
                 f"0=70GiB,cpu=100GiB, not {reprlib.repr(value)}"

@@ -29,7 +29,20 @@ def test_forms(value: Any, expected: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "much", "gpu=6GiB", "0=6GiB,", "0=", "=6GiB", "0=1GB,0=2GB", "-1=6GiB", {}, {"0": "x"}, 0],
+    [
+        "",
+        "much",
+        "gpu=6GiB",
+        "0=6GiB,",
+        "0=",
+        "=6GiB",
+        "0=1GB,0=2GB",
+        "-1=6GiB",
+        {},
+        {"0": "x"},
+        0,
+        "12345=1GB",
+    ],
 )
 def test_what_is_no_limit(value: Any) -> None:
     with pytest.raises(ArtifactError, match="max_memory"):

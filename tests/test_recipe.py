@@ -74,3 +74,8 @@ def test_files_that_are_no_recipe(tmp_path, text):
         read_yaml(path)
     with pytest.raises(ArtifactError, match="does not exist"):
         read_yaml(tmp_path / "other.yaml")
+
+
+def test_a_number_that_no_float_can_hold() -> None:
+    with pytest.raises(ArtifactError, match="mask_ratio must be a number"):
+        Recipe.from_mapping({"model": "m", "mask_ratio": [10**400]})

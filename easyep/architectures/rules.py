@@ -1,6 +1,7 @@
 """How one family names its tensors: which belong to an expert, which have a row per expert."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +87,8 @@ def compiled(pattern: Any, where: str) -> re.Pattern[str]:
     if not isinstance(pattern, str):
         raise ValueError(f"{where} must be a string with a regular expression")
     try:
-        return re.compile(pattern, re.ASCII)
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of patterns that will mean something else one day
+            return re.compile(pattern, re.ASCII)
+    except (re.error, Warning) as error:
         raise ValueError(f"{where}: {error}") from None

@@ -50,9 +50,11 @@ def _parse(path: str | os.PathLike[str], what: str) -> Any:
     path = Path(path)
     try:
         with open(path, "rb") as file:  # it may be a pipe, or a device without an end
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ArtifactError(f"{what}: {path} has more than {MAX_BYTES} bytes")
+            content = bytearray()  # room for all that may be in it is not asked for beforehand
+            while part := file.read(1 << 20):
+                content += part
+                if len(content) > MAX_BYTES:
+                    raise ArtifactError(f"{what}: {path} has more than {MAX_BYTES} bytes")
         return json.loads(content.decode("utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{what}: {path} does not exist") from None

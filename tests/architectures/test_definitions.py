@@ -71,6 +71,7 @@ def test_numbers_of_rows_may_be_keys_of_the_configuration() -> None:
         (('kind = "per_expert"', 'kind = "rows"'), "regex group"),
         ((r"(?P<expert>\d+)", r"\d+"), "regex group"),
         (("name = 'mlp", "name = '(mlp"), r"name: missing \)"),
+        (("name = 'mlp", "name = '[[]mlp"), "name: Possible nested set"),
         (("[tensors.router]", "[tensors.route]"), "describes the part 'router'"),
         ((r"name = 'mlp\.gate\.bias'", "name = 'b'\naxis = -1"), "axis must be an integer >= 0"),
         ((r"name = 'mlp\.gate\.bias'", "name = 'b'\nstride = 1"), "unknown key 'stride'"),
