@@ -472,5 +472,6 @@ def test_no_shard_is_opened_once_per_tensor(
     assert len(rewritten.shards) == 1
     assert rewritten.tensors > 300
     assert len(counts) == len(list(path.glob("*.safetensors")))
-    # Its header, samples for the identity, the values that change, and the copied ranges.
-    assert max(counts) <= 4
+    # Its header and samples for the identity, each asked for and read; the values that change,
+    # and the copied ranges.
+    assert max(counts) <= 6

@@ -83,7 +83,8 @@ def family(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def use(text: str) -> Architecture:
         found = Architecture(**vars(read_definitions({"made_up": text})["made_up"]))
-        monkeypatch.setattr("easyep.architectures.spec._all", lambda: {"made_up": found})
+        known = dict.fromkeys(found.model_types, found)
+        monkeypatch.setattr("easyep.architectures.spec._of_type", known.get)
         return found
 
     return use
