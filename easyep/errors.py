@@ -27,9 +27,22 @@ prints it as one message and exits with 1.
 # More would hide what easyep says around it.
 _LONGEST = 1000
 
+# Characters of a message; what goes on is cut out of its middle.
+LONGEST_MESSAGE = 4000
+
 
 class EasyEPError(Exception):
-    """The base of all errors that easyep raises on purpose."""
+    """The base of all errors that easyep raises on purpose.
+
+    Messages quote what is wrong, and a broken file can have anything in the place of a name: what
+    would be pages is cut, and half a character is written out.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        told = str(message)
+        if len(told) > LONGEST_MESSAGE:
+            told = f"{told[: LONGEST_MESSAGE - 500]} [...] {told[-490:]}"
+        super().__init__(told.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 class UnknownNameError(EasyEPError):

@@ -7,6 +7,9 @@ from typing import Any
 
 from easyep.errors import ArtifactError, CheckpointError, SelectionError
 
+# More layers or experts than any model will have: a file that says so is broken.
+LARGEST = 1_000_000
+
 
 @dataclass(frozen=True)
 class Router:
@@ -125,6 +128,8 @@ class Router:
                 f"the entry 'router' must be an object with {', '.join(fields)}; it has no integer "
                 f"{', '.join(wrong)} (if another version of easyep wrote the file, make it again)"
             )
+        if value["num_experts"] > LARGEST:
+            raise ArtifactError(f"the entry 'router' has more experts than any model ({LARGEST})")
         try:
             return cls(**{field: value[field] for field in fields})
         except CheckpointError as error:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from easyep.architectures.definitions import Definition, load_definitions
-from easyep.architectures.router import Router
+from easyep.architectures.router import LARGEST, Router
 from easyep.architectures.rules import Rule
 from easyep.errors import CheckpointError, UnsupportedModelError
 from easyep.registry import close_names, unknown_name
@@ -26,9 +26,6 @@ SECTIONS: tuple[tuple[str, ...], ...] = (
     ("llm_config",),
     ("thinker_config", "text_config"),
 )
-
-# More layers or experts than any model will have: a file that says so is broken.
-LARGEST = 1_000_000
 
 # How families call the number of routed experts; tells an unknown MoE model from a dense one.
 EXPERT_KEYS = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")

@@ -33,7 +33,9 @@ class LayerSums:
             ArtifactError: one has another type or shape, or a number of tokens is none.
         """
         for name, array in self.arrays.items():
-            kind = name.rpartition("/")[2]
+            kind = name.partition("/")[2]
+            if not kind:
+                raise ArtifactError(f"{name[:100]!r} is no name of sums, such as all/easy-ep")
             shape = {COUNTED: (1,), PEAKS: (num_experts,)}.get(kind, (2, num_experts))
             if array.dtype != np.float64 or array.shape != shape:
                 raise ArtifactError(

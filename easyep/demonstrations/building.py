@@ -68,6 +68,12 @@ class BuildRecipe:
         choices.seed("seed", self.seed)
         if self.data_files is not None:  # other builders read other formats, pickles among them
             choices.one_of(BUILDERS)("dataset", self.dataset)
+            named = [self.data_files] if isinstance(self.data_files, str) else self.data_files
+            if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+                raise ArtifactError("data_files must be a path, or a list of paths")
+        for name in ("filter", "tools"):
+            if getattr(self, name) is not None:
+                choices.text(name, getattr(self, name))
         choices.count("buffer", self.buffer)
         column = isinstance(self.messages, Mapping) and set(self.messages) == {"column"}
         written = isinstance(self.messages, list) and all(

@@ -120,8 +120,8 @@ class StreamState:
         """The last finished layer; None if nothing, or not all of it, is remembered."""
         with suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             about = json.loads((self._folder / "finished.json").read_bytes())
-            layer, demos = int(about["layer"]), int(about["demos"])
-            ours = about["key"] == self._key
+            layer, demos = about["layer"], about["demos"]
+            ours = about["key"] == self._key and type(layer) is int and type(demos) is int
             if ours and all(self._whole(self._file(layer, number)) for number in range(demos)):
                 return Remembered(layer, lambda number: self._read(layer, number, device))
         return None

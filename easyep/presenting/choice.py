@@ -1,9 +1,11 @@
 """Which experts are kept, by what scores, how close; and where the choice comes from."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from easyep import selection
-from easyep.presenting.told import Told
+from easyep.presenting.told import DAMAGED, Told
 from easyep.reporting import selection_figures
 from easyep.reporting.page import Section, Table
 
@@ -64,6 +66,15 @@ def origin(told: Told) -> None:
     if manifest is None:
         told.left_out["recipe, versions, hashes"] = "no pruned checkpoint with its easyep.json"
         return
+    try:
+        told.sections.append(_origin(told, manifest))
+    except DAMAGED as error:
+        told.left_out["recipe, versions, hashes"] = (
+            f"easyep.json is damaged: {type(error).__name__}: {error}"
+        )
+
+
+def _origin(told: Told, manifest: Mapping[str, Any]) -> Section:
     if "least share of the score kept" not in told.facts and manifest.get("retained_share"):
         shares = manifest["retained_share"]
         layer = min(shares, key=lambda each: shares[each])
@@ -76,10 +87,8 @@ def origin(told: Told) -> None:
         "Source": manifest.get("source"),
         "Observations": manifest.get("observations", "not recorded"),
     }
-    told.sections.append(
-        Section(
-            "Recipe, versions, hashes",
-            tables=[Table("SHA-256 of the files", ["file", "hash"], rows)] if rows else [],
-            verbatim={name: json.dumps(value, indent=2) for name, value in parts.items()},
-        )
+    return Section(
+        "Recipe, versions, hashes",
+        tables=[Table("SHA-256 of the files", ["file", "hash"], rows)] if rows else [],
+        verbatim={name: json.dumps(value, indent=2) for name, value in parts.items()},
     )

@@ -133,5 +133,9 @@ def recalled(file: Path) -> dict[str, Any] | None:
         return None
     found = {name: value[name] for name in _MEASURES if value.get(name) is not None}
     counts = all(type(found.get(name)) is int for name in ("samples", "bytes"))
-    numbers = all(type(each) in (int, float) for each in found.values())
-    return found if counts and numbers and "accuracy" in found else None
+    numbers = all(
+        type(each) is float or (type(each) is int and abs(each) < 2**63) for each in found.values()
+    )
+    likeness = {name in found for name in ("agreement", "kl", "loss")}  # all of them, or none
+    right = counts and numbers and len(likeness) == 1
+    return found if right and "accuracy" in found else None

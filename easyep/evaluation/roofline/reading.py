@@ -99,6 +99,8 @@ class _Reader:
                 "have experts"
             )
         self._layers, self._moe = self._router.num_layers, len(moe)
+        if not self._layers:
+            raise self._missing("num_hidden_layers")
         self._hidden = self._number("hidden_size")
 
     def decoder(self, name: str, cache_width: float, latent_cache: bool) -> Decoder:
