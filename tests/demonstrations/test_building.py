@@ -160,6 +160,10 @@ def test_no_more_is_read_than_needed():
         ({"messages": [{"role": "user"}]}, "messages must be a list"),
         ({"count": 0}, "count must be a positive integer"),
         ({"metadata": ["a"]}, "metadata must be a mapping"),
+        ({"tools": 1}, "tools"),
+        ({"filter": ["a"]}, "filter"),
+        ({"data_files": 1}, "data_files must be a path"),
+        ({"data_files": [None]}, "data_files must be a path"),
     ],
 )
 def test_a_recipe_is_validated(changes, message):

@@ -1,0 +1,34 @@
+"""JSON files, read with little memory."""
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from easyep.artifacts import files
+from easyep.errors import ArtifactError
+
+
+def test_a_short_file_takes_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "short.json"
+    path.write_text('{"a": 1}')
+    tracemalloc.start()
+    try:
+        assert files.read_json(path, "artifact") == {"a": 1}
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)])
+def test_the_most_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int, fits: bool
+) -> None:
+    monkeypatch.setattr(files, "MAX_BYTES", 3_000_000)
+    path = tmp_path / "long.json"
+    path.write_text('{"a": "' + "x" * (3_000_000 - 9 + more) + '"}')
+    if fits:
+        assert len(files.read_json(path, "artifact")["a"]) == 2_999_991
+    else:
+        with pytest.raises(ArtifactError, match="more than 3000000 bytes"):
+            files.read_json(path, "artifact")
