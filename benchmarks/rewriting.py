@@ -6,13 +6,15 @@
 Both sides end with their files on disk (fsync); rewriting has hashed them besides. Times are
 medians of interleaved rounds; "warm" has the source in memory, "cold" has it dropped from there
 first. "read_bytes" is what the kernel counted as fetched from the disk for the process, in the
-cold rounds. What was measured is in `results/`.
+cold rounds; "other_cpu_seconds" is what all other processes, the kernel's writing to disk and the
+host of a virtual machine took from the processors meanwhile. What was measured is in `results/`.
 """
 
 import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -53,21 +55,41 @@ print(seconds, sum(each.ru_utime + each.ru_stime for each in used), used[1].ru_m
 """
 
 
+STATES = ["warm", "cold"]
+
+
 class Used(NamedTuple):
-    """What a process took: seconds, seconds of all cores, KiB at its peak, bytes from the disk."""
+    """What a process took: seconds, seconds of all cores, KiB at its peak, bytes from the disk;
+    and how many seconds of the cores were others' meanwhile."""
 
     seconds: float
     cpu: float
     memory: int
     read_bytes: int
+    other_cpu: float
 
 
 def measured(code: str, *arguments: Path | int) -> Used:
     """Run `code` in a process of its own."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
+    before = _busy_elsewhere()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
+    others = _busy_elsewhere() - before
     seconds, cpu, memory, read_bytes = done.stdout.split()
-    return Used(float(seconds), float(cpu), int(memory), int(read_bytes))
+    return Used(float(seconds), float(cpu), int(memory), int(read_bytes), others)
+
+
+def _busy_elsewhere() -> float:
+    """Seconds that the cores were at work, or taken by the host, so far, less our children's."""
+    user, nice, system, _, _, *interrupts = map(int, _first_line("/proc/stat").split()[1:9])
+    ours = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+    return busy - ours.ru_utime - ours.ru_stime
+
+
+def _first_line(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.readline()
 
 
 def evict(path: Path) -> None:
@@ -96,7 +118,9 @@ def fill_memory(folder: Path) -> None:
             pass
 
 
-def compare(folder: Path, gigabytes: float, rounds: int, shard_size: int) -> dict[str, Any]:
+def compare(
+    folder: Path, gigabytes: float, rounds: int, shard_size: int, states: list[str]
+) -> dict[str, Any]:
     """Rewriting against `cp` of a directory with as many bytes."""
     source = folder / "source"
     source.mkdir()
@@ -119,7 +143,7 @@ def compare(folder: Path, gigabytes: float, rounds: int, shard_size: int) -> dic
         "weight_files": sum(file.suffix == ".safetensors" for file in files),
         "rounds": rounds,
     }
-    for state in ("warm", "cold"):
+    for state in states:
         facts[state] = _medians(folder, chosen, rounds, shard_size, cold=state == "cold")
     return facts
 
@@ -154,6 +178,7 @@ def _medians(
     return {
         **{f"{name}_seconds": _rounded(value) for name, value in seconds.items()},
         **{f"{name}_cpu_seconds": _rounded(value) for name, value in cpu.items()},
+        **{f"{name}_other_cpu_seconds": _rounded(v) for name, v in median("other_cpu").items()},
         **{f"{name}_read_bytes": int(value) for name, value in read_bytes.items() if cold},
         "ratio": _rounded(seconds["rewrite"] / seconds["cp"]),
         "ratio_of_each_round": [_rounded(ours.seconds / cp.seconds) for ours, cp in each_round],
@@ -232,6 +257,7 @@ def main() -> None:
         "--gigabytes", type=float, nargs="+", default=[2.0, 6.0], help="sizes of the source"
     )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--states", nargs="+", choices=STATES, default=STATES)
     parser.add_argument("--shard-size", type=int, default=5_000_000_000, help="bytes of one file")
     parser.add_argument(
         "--folder", type=Path, default=None, help="where to write; needs 2.5x the largest size"
@@ -246,7 +272,7 @@ def main() -> None:
             if options.plan_only:
                 facts |= plan_only(folder)
             else:
-                found = compare(folder, size, options.rounds, options.shard_size)
+                found = compare(folder, size, options.rounds, options.shard_size, options.states)
                 facts[f"{size:g} GB"] = found
                 print(f"{size:g} GB: {json.dumps(found)}", file=sys.stderr, flush=True)
             facts["machine"] = machine(folder)
