@@ -1,7 +1,7 @@
 """Which rule of a family explains a tensor's name."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from easyep.architectures.definitions import MTP, Stack
 from easyep.architectures.rules import PER_EXPERT, Rule
@@ -9,8 +9,7 @@ from easyep.architectures.spec import Architecture
 from easyep.errors import LayoutError
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where in a series of MoE layers a name lies.
 
     Attributes:
@@ -28,8 +27,7 @@ class Place:
     part: str
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """The rule that explains a tensor, and the expert's number in its name, if there is one.
 
     `number` is as it stands in the name; `start` and `end` say where.
@@ -66,22 +64,25 @@ def places(architecture: Architecture, name: str) -> list[Place]:
     return found
 
 
-def explain(architecture: Architecture, name: str, experts: int) -> Explanation | None:
+def explain(
+    architecture: Architecture, name: str, experts: int, found: list[Place] | None = None
+) -> Explanation | None:
     """The one rule that explains a tensor; None where it is to stay as it is.
 
     Args:
         architecture: the family.
         name: the tensor's name.
         experts: routed experts per layer.
+        found: its `places`, where they were asked for already.
 
     Raises:
         LayoutError: no rule, or more than one, explains a name that looks like routed experts.
     """
-    found = places(architecture, name)
+    found = places(architecture, name) if found is None else found
     matches = [match for place in found for match in _matches(place, name)]
     if len(matches) > 1:  # two sets of experts in one series of numbers
         matches = [each for each in matches if _in_bank(each, experts)]
-    kept = is_kept(architecture, name)
+    kept = _is_kept(found)
     if len(matches) + kept > 1:
         labels = [each.rule.label for each in matches] + ["keep"] * kept
         raise LayoutError(
@@ -98,13 +99,9 @@ def explain(architecture: Architecture, name: str, experts: int) -> Explanation 
     return matches[0] if matches else None
 
 
-def is_kept(architecture: Architecture, name: str) -> bool:
-    """Whether `name` is on the family's list of what looks like routed experts and is not."""
-    return any(
-        pattern.fullmatch(place.part)
-        for place in places(architecture, name)
-        for pattern in place.stack.keep
-    )
+def _is_kept(found: Iterable[Place]) -> bool:
+    """Whether a name is on the family's list of what looks like routed experts and is not."""
+    return any(pattern.fullmatch(place.part) for place in found for pattern in place.stack.keep)
 
 
 def _matches(place: Place, name: str) -> Iterator[Explanation]:

@@ -238,13 +238,16 @@ def _weight_files(
         raise CheckpointError(f"{INDEX}: weight_map must be an object from tensors to files")
     if not isinstance(metadata, dict):
         raise CheckpointError(f"{INDEX}: metadata must be an object")
+    files: set[str] = set()
     for tensor, name in weight_map.items():
+        if isinstance(name, str) and name in files:
+            continue
         if not _is_plain(name) or not name.endswith(".safetensors"):
             raise CheckpointError(
                 f"{INDEX}: tensor {tensor[:100]!r} is said to be in {repr(name)[:100]}, "
                 "which is not the plain name of a .safetensors file"
             )
-    files = set(weight_map.values())
+        files.add(name)
     if single and files != {SINGLE}:
         raise CheckpointError(
             f"{root} has both {SINGLE} and an index of other files; programs differ in which "

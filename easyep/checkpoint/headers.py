@@ -25,6 +25,8 @@ MAX_DIMENSIONS = 32
 # The reference reader's limit; the header of DeepSeek-V3's largest shard has 0.1 MB.
 MAX_HEADER_BYTES = 100_000_000
 
+_FIELDS = {"dtype", "shape", "data_offsets"}
+
 BITS = {
     "F4": 4,
     "F6_E2M3": 6,
@@ -134,45 +136,43 @@ def parse_header(header: bytes, size: int, name: str) -> Shard:
 
 
 def _tensor(key: str, entry: Any, start: int, size: int, name: str) -> Tensor:
-    where = f"{name}: tensor {key[:100]!r}"
+    def wrong(what: str) -> CheckpointError:
+        return CheckpointError(f"{name}: tensor {key[:100]!r}{what}")
+
     if len(key) > MAX_NAME_LENGTH:
-        raise CheckpointError(f"{where}... has a name of more than {MAX_NAME_LENGTH} characters")
+        raise wrong(f"... has a name of more than {MAX_NAME_LENGTH} characters")
     try:
         key.encode("utf-8")
     except UnicodeEncodeError:
-        raise CheckpointError(f"{where} has a name that is not valid text") from None
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise CheckpointError(f"{where} must have dtype, shape and data_offsets, nothing else")
+        raise wrong(" has a name that is not valid text") from None
+    if not isinstance(entry, dict) or entry.keys() != _FIELDS:
+        raise wrong(" must have dtype, shape and data_offsets, nothing else")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise CheckpointError(
-            f"{where} has the unknown dtype {repr(dtype)[:100]} (known: {', '.join(BITS)})"
-        )
-    if not isinstance(shape, list) or any(not _is_size(each) for each in shape):
-        raise CheckpointError(f"{where} has a shape that is not a list of sizes")
+        raise wrong(f" has the unknown dtype {repr(dtype)[:100]} (known: {', '.join(BITS)})")
+    if not _are_sizes(shape):
+        raise wrong(" has a shape that is not a list of sizes")
     if len(shape) > MAX_DIMENSIONS:
-        raise CheckpointError(f"{where} has {len(shape)} dimensions; at most {MAX_DIMENSIONS}")
-    if not isinstance(offsets, list) or len(offsets) != 2 or any(not _is_size(o) for o in offsets):
-        raise CheckpointError(f"{where} has data_offsets that are not two sizes")
+        raise wrong(f" has {len(shape)} dimensions; at most {MAX_DIMENSIONS}")
+    if not _are_sizes(offsets) or len(offsets) != 2:
+        raise wrong(" has data_offsets that are not two sizes")
     begin, end = start + offsets[0], start + offsets[1]
     if not begin <= end <= size:
-        raise CheckpointError(
-            f"{where} claims bytes {begin} to {end} of a file of {size}; "
+        raise wrong(
+            f" claims bytes {begin} to {end} of a file of {size}; "
             "the header is wrong or the file truncated"
         )
     try:
         needed = bytes_of(dtype, shape)
     except ValueError as error:
-        raise CheckpointError(f"{where} ({dtype} {shape}): {error}") from None
+        raise wrong(f" ({dtype} {shape}): {error}") from None
     if needed != end - begin:
-        raise CheckpointError(
-            f"{where} needs {needed} bytes as {dtype} {shape} but its range has {end - begin}"
-        )
+        raise wrong(f" needs {needed} bytes as {dtype} {shape} but its range has {end - begin}")
     return Tensor(key, name, dtype, tuple(shape), begin, end)
 
 
-def _is_size(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
+def _are_sizes(value: Any) -> bool:
+    return type(value) is list and all(type(each) is int and 0 <= each < 2**63 for each in value)
 
 
 def build_header(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from easyep.architectures.definitions import MTP, Stack
 from easyep.architectures.rules import PER_EXPERT, TABLE, Rule
 from easyep.architectures.spec import Architecture, Router
-from easyep.checkpoint.explaining import Explanation, explain, is_mtp_name, places
+from easyep.checkpoint.explaining import Explanation, Place, explain, is_mtp_name, places
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import Tensor
 from easyep.checkpoint.moe_layer import ExpertTensor, MoeLayer, RowsTensor
@@ -95,8 +95,9 @@ def resolve(checkpoint: Checkpoint, architecture: Architecture) -> Layout:
     router = architecture.router(checkpoint.config)
     found: dict[int, _Found] = {}
     kept: list[str] = []
+    where = {name: places(architecture, name) for name in checkpoint.tensors}
     for tensor in checkpoint.tensors.values():
-        explanation = explain(architecture, tensor.name, router.num_experts)
+        explanation = explain(architecture, tensor.name, router.num_experts, where[tensor.name])
         if explanation is None:
             kept.append(tensor.name)
             continue
@@ -111,7 +112,7 @@ def resolve(checkpoint: Checkpoint, architecture: Architecture) -> Layout:
         if not _add(entry, tensor, explanation, checkpoint, architecture, router):
             kept.append(tensor.name)
     layers = {i: _layer(i, found[i], router) for i in sorted(found)}
-    layer_of = _layers_of(checkpoint.tensors, architecture, found, router)
+    layer_of = _layers_of(where, found, router)
     mtp_names = frozenset(n for n in checkpoint.tensors if is_mtp_name(architecture, n))
     behind = max(layer_of.values(), default=-1) + 1 - router.num_layers
     if architecture.mtp_names is not None and architecture.keys("mtp_layers"):
@@ -132,7 +133,7 @@ def resolve(checkpoint: Checkpoint, architecture: Architecture) -> Layout:
 
 
 def _layers_of(
-    names: Iterable[str], architecture: Architecture, found: Mapping[int, _Found], router: Router
+    where: Mapping[str, Iterable[Place]], found: Mapping[int, _Found], router: Router
 ) -> dict[str, int]:
     """Tensor -> layer, in the one stack of decoder layers that has experts, and in MTP layers."""
     heads: dict[str, set[str]] = {}
@@ -145,8 +146,8 @@ def _layers_of(
                 "prunes models with one stack of layers"
             )
     layer_of = {}
-    for name in names:
-        for place in places(architecture, name):
+    for name, own in where.items():
+        for place in own:
             if place.stack.name in ("", MTP) and place.head in heads.get(place.stack.name, ()):
                 layer_of[name] = place.layer + (router.num_layers if place.stack.name else 0)
     return layer_of
