@@ -201,8 +201,10 @@ class _Templates:
                 if isinstance(recipe.messages, list)
                 else None
             )
-        except jinja2.TemplateError as error:
-            raise ArtifactError(f"a template of the recipe is not valid: {error}") from None
+        except self._errors as error:  # ValueError: a number that Python does not read
+            raise ArtifactError(
+                f"a template of the recipe is not valid: {first_line(error)}"
+            ) from None
 
     def apply(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """The line of a row; None if it does not pass the filter or a text of it is empty."""

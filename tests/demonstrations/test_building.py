@@ -185,6 +185,8 @@ def test_what_goes_wrong_is_said():
         list(building.build(recipe(), rows=[{"question": "q"}]))
     with pytest.raises(ArtifactError, match="is not valid"):
         list(building.build(recipe(filter="a ="), rows=[]))
+    with pytest.raises(ArtifactError, match="is not valid: .*digits"):
+        list(building.build(recipe(tools="{{" + "9" * 5000 + "}}"), rows=[]))
     # What is written in a template cannot reach Python.
     hostile = "{{ ''.__class__.__mro__ }}"
     with pytest.raises(DemosError, match="unsafe"):

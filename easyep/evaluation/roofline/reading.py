@@ -203,7 +203,7 @@ class _Reader:
         window = self._section.get("sliding_window") or self._section.get("attention_chunk_size")
         if type(window) is not int or self._section.get("use_sliding_window") is False:
             return 0, 0
-        return sum(str(kind) in _WINDOWED for kind in kinds), window
+        return sum(str(kind) in _WINDOWED for kind in list(kinds)[: self._layers]), max(1, window)
 
     def _mlp(self, width: int, count: int) -> list[Matrix]:
         """Gate and up projection, and the one back, `count` times; none if they have no width."""
@@ -244,7 +244,9 @@ class _Reader:
     def _head_dim(self) -> int:
         if self._section.get("head_dim"):
             return self._number("head_dim")
-        return self._hidden // self._number("num_attention_heads")
+        if width := self._hidden // self._number("num_attention_heads"):
+            return width
+        raise self._missing("head_dim")
 
     def _groups(self) -> int:
         stated = bool(self._section.get("num_key_value_heads"))

@@ -151,6 +151,8 @@ def test_grouped_queries_and_windows():
     assert windowed.cached(100) == (16 * 100 + 16 * 10) * 2 * 8 * 128 * 2
     assert windowed.cached(5) == 5 * 32 * 2 * 8 * 128 * 2
     assert windowed.operations(100) == (16 * 100 + 16 * 10) * 4 * 32 * 128
+    longer = read_decoder(MIXTRAL | {"layer_types": kinds[::2] * 3, "sliding_window": 10})
+    assert longer.attention.cached(100) == 10 * 32 * 2 * 8 * 128 * 2
 
 
 @pytest.mark.parametrize(
@@ -162,6 +164,7 @@ def test_grouped_queries_and_windows():
         ({"torch_dtype": "int3"}, "for int3"),
         ({"num_key_value_heads": {"0": 8}}, "states no num_key_value_heads"),
         ({"vocab_size": 10**400}, "states no vocab_size"),
+        ({"head_dim": None, "hidden_size": 8}, "states no head_dim"),
     ],
 )
 def test_what_cannot_be_told_is_refused(change, message):
