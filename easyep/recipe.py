@@ -152,6 +152,12 @@ class Recipe:
         for name, check in _CHECKS.items():
             object.__setattr__(self, name, check(name, getattr(self, name)))
         check_allocation(self.allocation)
+        if self.deepspeed_config is not None and self.runner != "deepspeed":
+            raise ArtifactError(
+                f"the DeepSpeed configuration {self.deepspeed_config} is for the runner deepspeed, "
+                f"not {self.runner}: give --runner deepspeed (runner: deepspeed in recipes), or "
+                "leave the file out"
+            )
 
     @property
     def serving(self) -> Serving:

@@ -45,6 +45,12 @@ def test_wrong_numbers(key, value):
         Recipe("m", **{key: value})
 
 
+@pytest.mark.parametrize("runner", ["auto", "memory", "stream"])
+def test_settings_for_another_runner(runner):
+    with pytest.raises(ArtifactError, match=f"for the runner deepspeed, not {runner}"):
+        Recipe("m", runner=runner, deepspeed_config="ds.json")
+
+
 @pytest.mark.parametrize(
     ("text", "nbytes"),
     [(7, 7), ("7", 7), ("5GB", 5 * 10**9), ("1.5 mb", 1_500_000), ("2GiB", 2 * 2**30), ("9B", 9)],

@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 from safetensors import safe_open
 
-from easyep.atomic import write_bytes, writing
+from easyep.atomic import make_parents, remove_empty, write_bytes, writing
 from easyep.errors import EasyEPError, OutputError
 
 try:
@@ -31,6 +31,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 CHECKSUM = "crc32"
 _DEMOS = "demos"
 _LAYER = "layer-"
+_LOCK = "lock"
 _TYPES = ("F32", "F64", "I16", "I32", "I64", "BOOL")
 
 
@@ -161,22 +162,29 @@ def _each(file: Any) -> Iterator[tuple[str, npt.NDArray[Any]]]:
 def journal(beside: Path, key: str) -> Iterator[Journal]:
     """The journal of the run `key` whose result will be called `beside`, locked.
 
+    When the block raises and nothing has been kept, nothing is left, parent folders made for it
+    included.
+
     Raises:
         OutputError: it cannot be made, or another process works on it.
     """
     folder = beside.parent / f".{beside.name}.{key}.part"
     if folder.is_symlink():  # what it leads to is somebody's own
         raise OutputError(f"{folder} is a link, not a folder of easyep; move it away")
+    made: list[Path] = []
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_parents(folder, made)
+        folder.mkdir(exist_ok=True)
         for path in folder.iterdir():
             if path.is_symlink():
                 path.unlink()
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         if fcntl is not None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.fstat(lock).st_nlink:
+                    raise OSError("the other run ends, and has just removed its folder")
             except OSError:
                 raise OutputError(
                     f"another run writes the observations {beside} now; wait for it, or choose "
@@ -185,8 +193,11 @@ def journal(beside: Path, key: str) -> Iterator[Journal]:
         kept = Journal(folder)
         try:
             yield kept
-        except (EasyEPError, KeyboardInterrupt) as error:
-            if not kept.is_empty():
+        except BaseException as error:
+            if [path.name for path in folder.glob("*")] == [_LOCK]:
+                kept.remove()
+                remove_empty(made)
+            if isinstance(error, EasyEPError | KeyboardInterrupt) and not kept.is_empty():
                 _tell(error, folder)
             raise
     finally:

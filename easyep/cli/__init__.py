@@ -134,12 +134,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words = [word for word in words if not word.startswith("--local_rank=")]
     # Or torch writes of every lost peer by itself, beside the error that says so.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-    first = os.environ.get("RANK", "0") == "0"
     VOICE.reset()
-    signals: list[int] = []
+    with listening() as signals:
+        code = _run(words, signals)
+    sys.exit(code)
+
+
+def _run(words: Sequence[str], signals: Sequence[int]) -> int:
+    """Run the command, and say what went wrong; the exit code.
+
+    Args:
+        signals: the SIGTERMs that have come.
+    """
+    first = os.environ.get("RANK", "0") == "0"
     try:
-        with listening() as signals:
-            code = app.main(words, prog_name="easyep", standalone_mode=False)
+        code = app.main(words, prog_name="easyep", standalone_mode=False)
     except NotFirstRankError:
         code = 0
     except click.UsageError as error:
@@ -152,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             complain(error.format_message())
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
+        ignore_termination()  # once is enough
         kept = (error.__cause__ or error).args  # click raises Abort from the KeyboardInterrupt
         reason = "terminated" if signals else "interrupted"
         by_launcher = bool(signals) and os.environ.get("WORLD_SIZE", "1") != "1"
@@ -182,4 +192,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
             until_heard()
             os._exit(1)  # torch's threads may wait for processes that are gone
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0

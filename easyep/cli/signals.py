@@ -41,12 +41,13 @@ def listening() -> Iterator[list[int]]:
         again.daemon = True
         again.start()
 
-    signal.signal(signal.SIGTERM, terminate)
+    before = signal.signal(signal.SIGTERM, terminate)
     sys.unraisablehook = lost
     try:
         yield terminated
     finally:
         sys.unraisablehook = told
+        signal.signal(signal.SIGTERM, before)
 
 
 def ignore_termination() -> None:

@@ -1,11 +1,12 @@
 """What a journal kept is what comes back, or nothing."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from easyep.artifacts.journal import journal
+from easyep.artifacts.journal import Journal, journal
 from easyep.errors import OutputError
 from tests.records import routed_tokens
 
@@ -33,6 +34,30 @@ def test_what_was_kept_comes_back(tmp_path: Path, parts: list[Path]) -> None:
             (part,) = found.parts(layer)
             assert part.keys() == ARRAYS.keys()
             assert all(np.array_equal(part[name], ARRAYS[name]) for name in part)
+
+
+@pytest.mark.parametrize("error", [OutputError, ValueError, KeyboardInterrupt])
+def test_a_run_that_kept_nothing_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    beside = tmp_path / "new" / "folder" / "seen"
+
+    def run(begin: Callable[[Journal], object]) -> None:
+        with pytest.raises(error), journal(beside, "key") as begun:
+            raise begin(begun) or error("no more")
+
+    run(lambda begun: None)
+    assert not list(tmp_path.iterdir())
+    run(lambda begun: begun.file("state").mkdir())
+    assert list(beside.parent.glob(".seen.key.part/state"))
+    run(lambda begun: begun.add([0], {1: ARRAYS}))
+    assert kept(beside.parent) == ({0}, [1])
+
+
+def test_two_runs_at_once(tmp_path: Path) -> None:
+    with journal(tmp_path / "seen", "key"):
+        for _ in range(2):  # the one that comes late leaves the other's folder alone
+            with pytest.raises(OutputError, match="another run writes the observations"):
+                kept(tmp_path)
+    assert kept(tmp_path) == (set(), [])
 
 
 @pytest.mark.parametrize("place", [0.3, 0.6, 0.9, -1])

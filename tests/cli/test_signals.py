@@ -37,11 +37,12 @@ def _interrupts_are_heard() -> Iterator[None]:
 
 @pytest.mark.parametrize(("number", "terminated"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_in_a_destructor(number: int, terminated: bool) -> None:
-    begin = time.monotonic()
+    begin, before = time.monotonic(), signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), listening() as signals:
         destroy(number)
     assert time.monotonic() - begin < 5
     assert bool(signals) == terminated
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_other_threads_leave_signals_alone() -> None:
