@@ -1,7 +1,6 @@
 """Checkpoint -> transformers model, with every weight accounted for."""
 
 import re
-import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from easyep.errors import CheckpointError, UnsupportedModelError, first_line
 from easyep.memory_limits import Limits
+from easyep.passing_folder import PassingFolder
 from easyep.placing import placement, usable_device
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def load_model(
     from transformers import AutoConfig
 
     spread = placement(device, max_memory)
-    offload = tempfile.TemporaryDirectory(prefix="easyep-weights-") if spread else None
+    offload = PassingFolder() if spread else None
     with quietly():
         try:
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
@@ -66,7 +66,7 @@ def load_model(
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
                 **({"config": config} if settings else {}),
-                **({**spread, "offload_folder": offload.name} if spread and offload else {}),
+                **({**spread, "offload_folder": offload.path} if spread and offload else {}),
             )
         except (*UNREADABLE, ImportError) as error:
             raise UnsupportedModelError(
@@ -87,7 +87,7 @@ def load_model(
             raise CheckpointError(f"{path} {what} {some} ({len(keys)} in all)")
     if offload is None:
         return model.to(usable_device(device)).eval()
-    weakref.finalize(model, offload.cleanup)
+    weakref.finalize(model, offload.remove)
     return model.eval()
 
 

@@ -26,7 +26,7 @@ ORDER = [
         "memory",
         "yaml_text",
     ],
-    ["choices"],
+    ["choices", "passing_folder"],
     ["architectures", "memory_limits", "deepspeed_settings"],
     ["artifacts", "distributed"],
     ["hub"],
