@@ -6,18 +6,15 @@ from typing import Any
 
 from easyep.errors import ArtifactError
 
-_DEVICES = (None, "none", "cpu")
+_DEVICES = (None, "none", "cpu", "nvme")
 
 
 def read_deepspeed_settings(path: str | None) -> dict[str, Any]:
     """The settings in a DeepSpeed configuration file; None = no settings.
 
-    NVMe is refused: DeepSpeed (0.19) prepares a module at a time here, and each time removes what
-    it has written before, so that the run would end in a crash of its own.
-
     Raises:
         ArtifactError: it cannot be read, is for something else than ZeRO-3, or offloads parameters
-            to something else than main memory.
+            to something else than main memory or a folder on NVMe.
     """
     if path is None:
         return {}
@@ -41,7 +38,12 @@ def read_deepspeed_settings(path: str | None) -> dict[str, Any]:
     if device not in _DEVICES:
         raise ArtifactError(
             f"the DeepSpeed configuration {path}: parameters can be offloaded to main memory "
-            f'("device": "cpu"), not to {device!r}; --runner stream needs memory for one '
-            "layer only, --runner memory --max-memory puts on the disk what does not fit"
+            f'("device": "cpu") or to a folder ("device": "nvme"), not to {device!r}'
+        )
+    place = offload.get("nvme_path") if offload else None
+    if device == "nvme" and not (isinstance(place, str) and Path(place).is_dir()):
+        raise ArtifactError(
+            f"the DeepSpeed configuration {path}: nvme_path must name a folder that is there, not "
+            f"{place!r}"
         )
     return dict(found)

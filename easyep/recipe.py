@@ -100,7 +100,8 @@ class Recipe:
         runner: how the model is run: whole, from ``"memory"``, or layer by layer, as a
             ``"stream"`` from its files; ``"auto"`` streams what does not fit. ``"deepspeed"``
             divides it over the processes that a launcher started.
-        deepspeed_config: a file with DeepSpeed's settings, to offload parameters to main memory.
+        deepspeed_config: a file with DeepSpeed's settings, to offload parameters to main memory
+            or NVMe.
         device: ``"auto"`` or a torch device.
         dtype: ``"auto"`` (the checkpoint's own) or a floating-point type.
         batch_size: demonstrations per forward pass.

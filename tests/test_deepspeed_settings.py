@@ -19,7 +19,8 @@ NVME = {"zero_optimization": {"offload_param": {"device": "nvme", "nvme_path": "
 def test_settings_are_those_of_the_file(tmp_path: Path) -> None:
     assert read_deepspeed_settings(None) == {}
     file = tmp_path / "ds.json"
-    for offload in ({"device": "cpu", "pin_memory": True}, {"device": "none"}, {}, None):
+    nvme = {"device": "nvme", "nvme_path": str(tmp_path)}
+    for offload in ({"device": "cpu", "pin_memory": True}, nvme, {"device": "none"}, {}, None):
         settings = {"zero_optimization": {"stage": 3, "offload_param": offload}, "wall": 1}
         file.write_text(json.dumps(settings))
         assert read_deepspeed_settings(str(file)) == settings
@@ -35,6 +36,8 @@ def test_settings_are_those_of_the_file(tmp_path: Path) -> None:
         '{"zero_optimization": {"offload_param": "cpu"}}',
         '{"zero_optimization": {"offload_param": {"device": "cup"}}}',
         '{"zero_optimization": {"offload_param": {"device": ["cpu"]}}}',
+        '{"zero_optimization": {"offload_param": {"device": "nvme"}}}',
+        '{"zero_optimization": {"offload_param": {"device": "nvme", "nvme_path": ["/"]}}}',
     ],
 )
 def test_other_settings_are_refused(text: str, tmp_path: Path) -> None:
@@ -49,14 +52,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_deepspeed_settings(str(tmp_path / "none.json"))
 
 
-def test_nvme_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_missing_folder_is_told_before_anything_is_read(tmp_path: Path) -> None:
     file = tmp_path / "ds.json"
     file.write_text(json.dumps(NVME))
     recipe = Recipe(model="demo", runner="deepspeed", deepspeed_config=str(file))
-    with pytest.raises(ArtifactError, match="--runner stream"):
+    with pytest.raises(ArtifactError, match="nvme_path must name a folder that is there"):
         choose_runner(recipe, Source.open("demo"))
     command = ["observe", "--model", "no-such-model", "--domain", "math", "--runner", "deepspeed"]
     command += ["--deepspeed-config", str(file), "--output", str(tmp_path / "out")]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
-    assert 'main memory ("device": "cpu"), not to \'nvme\'' in " ".join(result.stderr.split())
+    assert "a folder that is there, not '/nowhere'" in " ".join(result.stderr.split())

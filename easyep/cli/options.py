@@ -146,7 +146,7 @@ running = _several(
         "--deepspeed-config",
         type=DeepSpeedFile(),
         metavar="FILE",
-        help="DeepSpeed's settings, for offloading parameters to main memory.",
+        help="DeepSpeed's settings, for offloading parameters to main memory or NVMe.",
     ),
     computing,
     count(

@@ -16,6 +16,7 @@ from torch import nn
 
 from easyep.distributed import Group
 from easyep.errors import MissingDependencyError, ObservationError
+from easyep.observation.nvme import check_written, is_on_nvme, prepare_nvme
 from easyep.observation.weights.partial import PartialModel
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def partition(
         device: where this process computes.
         group: all processes.
         config: DeepSpeed's settings beside those that inference needs; parameters may be offloaded
-            to main memory (``zero_optimization.offload_param``).
+            to main memory or NVMe (``zero_optimization.offload_param``).
 
     Raises:
-        MissingDependencyError: DeepSpeed is not installed.
+        MissingDependencyError: DeepSpeed is not installed, or cannot write to NVMe.
+        OutputError: NVMe has no room for the parameters, or fails.
         CheckpointError: a weight is missing or cannot be read.
     """
     deepspeed = _deepspeed()
@@ -50,6 +52,9 @@ def partition(
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(dist_init_required=False)
     settings = _settings(config, model.dtype, group)
+    on_nvme = is_on_nvme(settings)
+    folder = prepare_nvme(settings, model.decoder, group.here) if on_nvme else None
+    swapper = None
     for number in (None, *range(len(model.layers))):
         if group.here.first:
             _load(model, number)
@@ -63,7 +68,9 @@ def partition(
         _same_everywhere(part, own, group)
         modules = dict(part.named_modules())
         for place in dict.fromkeys(name.rpartition(".")[0] for name in own):
-            _divide(deepspeed, modules[place], settings)
+            swapper = _divide(deepspeed, modules[place], settings, swapper)
+    if folder is not None:
+        check_written(folder, model.decoder)
     for module in model.decoder.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = buffer.to(device)
@@ -142,10 +149,18 @@ def _same_everywhere(part: nn.Module, own: Mapping[str, nn.Parameter], group: Gr
         modules[place]._buffers[last] = buffer
 
 
-def _divide(deepspeed: Any, module: nn.Module, settings: Mapping[str, Any]) -> None:
-    """Send one module's own parameters from rank 0 to all, of which each keeps a part."""
+def _divide(deepspeed: Any, module: nn.Module, settings: Mapping[str, Any], swapper: Any) -> Any:
+    """Send one module's own parameters from rank 0 to all, of which each keeps a part.
+
+    Returns:
+        What writes the parts to NVMe, to be handed in with the next module: a new one would begin
+        by removing what the last one wrote. None where nothing is written.
+    """
     children, module._modules = module._modules, {}
     try:
-        deepspeed.zero.Init(module=module, config_dict_or_path=dict(settings))
+        divided = deepspeed.zero.Init(
+            module=module, config_dict_or_path=dict(settings), param_swapper=swapper
+        )
     finally:
         module._modules = children
+    return divided.param_swapper
