@@ -200,11 +200,32 @@ def tell_failure(cause: str) -> str | None:
         join(_TELLING)
         failed = _store().compare_set(_FAILURE, "", message).decode()
     except (PeerError, RuntimeError):  # rank 0 kept what was told, and is gone
-        failed = message if here.first else ""
+        if not here.first:
+            return last_words()
+        failed = message
     if here.first and _CONTROL:
         _dist().destroy_process_group(_CONTROL.pop())
     elsewhere = failed and f"on {socket.gethostname()}:" not in failed and here.local == 0
     return failed if failed == message or elsewhere else None
+
+
+def last_words() -> str | None:
+    """What rank 1 says for rank 0 where that is gone; None in others, or where it is not.
+
+    Whether rank 0 has said why is not known here: it kept what was told. `torchrun` keeps it itself
+    and names who was killed; then nothing is to be said either.
+    """
+    here = rank()
+    if here.number != 1 or not _CONTROL:
+        return None
+    try:
+        _store().check([_FAILURE])
+    except RuntimeError:
+        return (
+            f"{here}: rank 0 has ended before its time; if it has not said why, it was killed, "
+            "perhaps since memory ran out"
+        )
+    return None
 
 
 def until_heard() -> None:

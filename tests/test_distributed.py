@@ -201,6 +201,32 @@ def test_the_first_speaks_where_who_was_killed_cannot(
     assert said.count("ended by the launcher, and no process has said why") == (not told)
 
 
+@pytest.mark.parametrize("how", ["meets", "ended"])
+def test_rank_1_speaks_for_a_killed_rank_0(
+    how: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def wait_for_the_first(*arguments: object, **choices: object) -> None:
+        if how == "meets":
+            join(30).meet("come")
+        else:
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGTERM)  # as DeepSpeed's launcher does
+            time.sleep(5)
+
+    def observe(number: int) -> None:
+        join(30).meet("come")
+        if number == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        monkeypatch.setattr(cli.app, "main", wait_for_the_first)
+        cli.main(["observe"])
+
+    run_ranks(3, observe)
+    said = capfd.readouterr().err
+    assert said.count("easyep: error:") == 1, said
+    assert "rank 1 of 3 on " in said
+    assert "rank 0 has ended before its time" in said
+
+
 def test_a_launcher_that_contradicts_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rank() == Rank()
     monkeypatch.setenv("WORLD_SIZE", "4")

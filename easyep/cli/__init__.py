@@ -16,7 +16,7 @@ from easyep.cli.console import complain
 from easyep.cli.plain import plain
 from easyep.cli.signals import ignore_termination, listening
 from easyep.cli.voice import VOICE
-from easyep.distributed import heard, tell_failure, until_heard
+from easyep.distributed import heard, last_words, tell_failure, until_heard
 from easyep.errors import EasyEPError, NotFirstRankError
 from easyep.registry import unknown_name
 
@@ -172,6 +172,9 @@ def _run(words: Sequence[str], signals: Sequence[int]) -> int:
             )
         if first and not (by_launcher and heard()):
             complain("; ".join([reason, *map(str, kept)]))
+        message = last_words() if by_launcher else None
+        if message is not None:
+            complain(message)
         code = 128 + (signals or [signal.SIGINT])[0]
     except BrokenPipeError:
         # Somebody closed the pipe that we print to, as `head` does.
