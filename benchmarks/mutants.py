@@ -4,7 +4,8 @@ What changes, one place at a time: comparisons (``<`` to ``<=``, ``in`` to ``not
 (``+`` to ``-``), ``and`` to ``or``, conditions to their opposite, numbers and truth values, words,
 ``min`` to ``max`` and ``any`` to ``all``, keyword arguments left out, calls for their effect and
 exceptions left out, ``continue`` to ``break``, and what is returned to None. Left alone: messages,
-annotations, default values, decorators, assertions, and what is not in a function.
+annotations, default values, decorators, assertions, ``strict`` of ``zip``, which is another, and
+what is not in a function.
 """
 
 import ast
@@ -100,7 +101,7 @@ def _places(function: Function) -> Iterator[tuple[ast.AST, ast.stmt]]:
         if isinstance(node, ast.stmt):
             statement = node
         yield node, statement
-        if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr):
+        if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr) or _is_strict(node):
             return
         for field, value in ast.iter_fields(node):
             if field in ("annotation", "returns", "decorator_list", "args") and not isinstance(
@@ -145,7 +146,7 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Name(OPPOSITE[name], ast.Load())
         case ast.Call(keywords=keywords):
             for i, keyword in enumerate(keywords):
-                if keyword.arg is not None:
+                if keyword.arg is not None and not _is_strict(keyword):
                     yield with_(keywords=[*keywords[:i], *keywords[i + 1 :]])
         case ast.If() | ast.While() | ast.IfExp() if not _is_changed_anyway(node.test):
             yield with_(test=ast.UnaryOp(ast.Not(), node.test))
@@ -159,6 +160,10 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Continue()
         case ast.Return(value=ast.expr() as value) if ast.unparse(value) != "None":
             yield with_(value=ast.Constant(None))
+
+
+def _is_strict(node: ast.AST) -> bool:
+    return isinstance(node, ast.keyword) and node.arg == "strict"
 
 
 def _is_changed_anyway(test: ast.expr) -> bool:

@@ -3,25 +3,31 @@
     python benchmarks/mutation.py criteria
     python benchmarks/mutation.py rewriting --minutes 4     # goes on where the last run stopped
     python benchmarks/mutation.py rewriting --again         # only those that survived
+    python benchmarks/mutation.py rewriting --sample 1-100  # a hundred of them in a random order
 
 Each change of `mutants.py` is made in a process of its own, which runs the tests that reach the
-changed line, the fastest first, until one fails. A change that none notices survives: a test is
-missing, or the change makes no difference (survivors.yaml says why). Exits with 1 where one is not
-explained. Results are kept in build/mutation, one line of JSON for each change.
+changed line, first those of the file's own tests, then the fastest, until one fails. A change that
+none notices survives: a test is missing, or the change makes no difference (survivors.yaml says
+why). Exits with 1 where one is not explained. Results are kept in build/mutation, one line of JSON
+for each change.
 """
 
 import argparse
 import gc
+import hashlib
+import importlib
 import json
 import os
+import re
 import signal
 import sys
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -42,6 +48,9 @@ FOLDER = ROOT / "build" / "mutation"
 LONGEST_TEST = 3.0
 MOST_TESTS = 8.0
 
+# What tests share, each process makes for itself, in no more seconds than this.
+SETTING_UP = 12.0
+
 OUTCOMES = KILLED, TIMED_OUT, SURVIVED, UNREACHED = "killed", "timed out", "survived", "unreached"
 
 # Changes that make no difference, or none that a test should see: the key of each, and why.
@@ -50,10 +59,17 @@ EXPLAINED = ROOT / "benchmarks" / "survivors.yaml"
 
 @dataclass
 class Survey:
-    """What the tests do with the right code: seconds of each, and which reach ``FILE:LINE``."""
+    """What the tests do with the right code.
 
-    seconds: dict[str, float]
-    reached: dict[str, list[str]]
+    Attributes:
+        seconds: of a processor, for each test.
+        reached: ``FILE:LINE`` -> the tests that reach it.
+        modules: what they had imported at the end.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    reached: dict[str, list[str]] = field(default_factory=dict)
+    modules: list[str] = field(default_factory=list)
 
 
 class Mutating:
@@ -82,47 +98,53 @@ class Mutating:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         end = time.monotonic() + self.given.minutes * 60
         survey = self._survey(session)
+        _import(survey.modules)
         known = {} if self.given.afresh else results(self.file)
         functions = _functions()
         with open(self.file, "w" if self.given.afresh else "a") as file:
-            for number, mutant in enumerate(every(self.room)):
+            for mutant in chosen(self.room, self.given):
                 outcome = known.get(mutant.key, {}).get("outcome")
-                wanted = outcome is None or (self.given.again and outcome in (SURVIVED, UNREACHED))
-                if not wanted or self.given.only not in mutant.key or number % self.given.each:
+                if outcome and not (self.given.again and outcome in (SURVIVED, UNREACHED)):
                     continue
                 if time.monotonic() > end:
                     print("time is up; the same command goes on", file=sys.stderr)
                     break
+                begin = time.monotonic()
                 told = self._try(session, mutant, survey, functions)
+                told["seconds"] = round(time.monotonic() - begin, 2)
                 file.write(json.dumps({"key": mutant.key, "line": mutant.line, **told}) + "\n")
                 file.flush()
         return True
 
     def _survey(self, session: pytest.Session) -> Survey:
-        """Run all tests once, in a process of its own, so that no fixture outlives it."""
+        """Run the tests once, in a process of its own, so that no fixture outlives it."""
         saved = FOLDER / f"{self.room}-survey.json"
-        if not saved.exists() or not self.given.keep_survey:
-            print("running the tests as they are", file=sys.stderr)
-            if _in_child(lambda: saved.write_text(json.dumps(vars(self._surveyed(session))))):
+        if not self.given.keep_survey:
+            saved.unlink(missing_ok=True)
+        known = Survey(**json.loads(saved.read_text())) if saved.exists() else Survey()
+        if new := [each for each in session.items if each.nodeid not in known.seconds]:
+            print(f"running {len(new)} tests as they are", file=sys.stderr)
+            if _in_child(lambda: saved.write_text(json.dumps(vars(self._surveyed(new, known))))):
                 raise pytest.UsageError("the tests fail as they are")
         return Survey(**json.loads(saved.read_text()))
 
-    def _surveyed(self, session: pytest.Session) -> Survey:
-        survey = Survey({}, {})
+    def _surveyed(self, items: list[pytest.Item], survey: Survey) -> Survey:
         included = [str(ROOT / each) for each in SOURCES[self.room]]
         measured = coverage.Coverage(data_file=None, include=included)
         measured.start()
-        for item, following in _in_turn(session.items):
+        for item, following in _in_turn(items):
             measured.switch_context(item.nodeid)
             begin = time.process_time()
             if wrong := _failure(item, following):
                 raise AssertionError(f"{item.nodeid} fails without a change: {wrong}")
             survey.seconds[item.nodeid] = time.process_time() - begin
         measured.stop()
+        survey.modules = list(sys.modules)
         data = measured.get_data()
         for path in data.measured_files():
             for line, tests in data.contexts_by_lineno(path).items():
-                survey.reached[f"{path}:{line}"] = sorted(set(tests) - {""})
+                before = survey.reached.get(f"{path}:{line}", [])
+                survey.reached[f"{path}:{line}"] = sorted({*before, *tests} - {""})
         return survey
 
     def _try(
@@ -135,25 +157,32 @@ class Mutating:
         reaching: set[str] = set()
         for line in range(mutant.lines[0], mutant.lines[1] + 1):
             reaching |= set(survey.reached.get(f"{ROOT / mutant.path}:{line}", ()))
-        chosen, total = [], 0.0
-        for item in sorted(session.items, key=lambda each: survey.seconds.get(each.nodeid, 1e9)):
+        few, total = [], 0.0
+
+        def rank(item: pytest.Item) -> tuple[bool, float]:
+            mirrors = item.path.stem == f"test_{mutant.path.stem}"
+            return not mirrors, survey.seconds.get(item.nodeid, 1e9)
+
+        for item in sorted(session.items, key=rank):
             seconds = survey.seconds.get(item.nodeid, 1e9)
             if item.nodeid in reaching and seconds < LONGEST_TEST and total < MOST_TESTS:
-                chosen.append(item)
+                few.append(item)
                 total += seconds
-        if not chosen:
+        if not few:
             return {"outcome": UNREACHED, "tests": 0}
 
+        changed = functions[str(ROOT / mutant.path), mutant.function]
+
         def noticed() -> None:
-            _become(mutant, functions, allowed=1 + 2 * total)
-            if any(_failure(item, following) for item, following in _in_turn(chosen)):
+            _become(mutant, changed, allowed=SETTING_UP + 2 * total)
+            if any(_failure(item, following) for item, following in _in_turn(few)):
                 os._exit(1)
 
         status = _in_child(noticed, patience=30 + 8 * total)
         if os.WIFSIGNALED(status):
             slow = os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF)
-            return {"outcome": TIMED_OUT if slow else KILLED, "tests": len(chosen)}
-        return {"outcome": KILLED if os.WEXITSTATUS(status) else SURVIVED, "tests": len(chosen)}
+            return {"outcome": TIMED_OUT if slow else KILLED, "tests": len(few)}
+        return {"outcome": KILLED if os.WEXITSTATUS(status) else SURVIVED, "tests": len(few)}
 
 
 def _in_child(work: Callable[[], object], patience: float = float("inf")) -> int:
@@ -182,9 +211,7 @@ def _in_child(work: Callable[[], object], patience: float = float("inf")) -> int
     os._exit(0)
 
 
-def _become(
-    mutant: Mutant, functions: Mapping[tuple[str, str], list[FunctionType]], allowed: float
-) -> None:
+def _become(mutant: Mutant, changed: list[FunctionType], allowed: float) -> None:
     """Make this process one in which `mutant` is the code."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
@@ -196,15 +223,25 @@ def _become(
         for thing in vars(module).values():
             if hasattr(thing, "cache_clear"):
                 thing.cache_clear()
-    for function in functions[str(ROOT / mutant.path), mutant.function]:
+    for function in changed:
         function.__code__ = mutant.code
+
+
+def _import(modules: list[str]) -> None:
+    """Import once what else every process would import."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in modules:
+            if name not in sys.modules and name.startswith(("easyep.", "torch", "transformers")):
+                with suppress(Exception):
+                    importlib.import_module(name)
 
 
 def _functions() -> dict[tuple[str, str], list[FunctionType]]:
     """Every function that there is, by its file and name; however it is wrapped."""
     found: dict[tuple[str, str], list[FunctionType]] = {}
     for each in gc.get_objects():
-        if isinstance(each, FunctionType):
+        if type(each) is FunctionType:  # isinstance would wake what only warns that it is old
             code = each.__code__
             found.setdefault((code.co_filename, code.co_qualname), []).append(each)
     return found
@@ -220,9 +257,25 @@ def _failure(item: pytest.Item, following: pytest.Item | None) -> str:
     return next((each.longreprtext for each in reports if each.failed), "")
 
 
-def every(room: str) -> list[Mutant]:
-    """The room's mutants, in the order of its files."""
-    return [mutant for path in sources(room) for mutant in mutants(path)]
+def chosen(room: str, given: argparse.Namespace) -> list[Mutant]:
+    """The room's mutants that are asked for.
+
+    In a sample they stand in an order that only the seed and the words of each decide, so that
+    most of a sample stays as it is when code is edited.
+    """
+    every = [mutant for path in sources(room) for mutant in mutants(path)]
+    if given.sample:
+        first, last = given.sample
+        every.sort(key=lambda each: hashlib.sha256(f"{given.seed} {each.key}".encode()).digest())
+        every = every[first - 1 : last]
+    return [mutant for mutant in every if given.only in mutant.key]
+
+
+def positions(text: str) -> tuple[int, int]:
+    """``101-200`` as numbers."""
+    if not (found := re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 101-200")
+    return int(found[1]), int(found[2])
 
 
 def results(file: Path) -> dict[str, dict[str, Any]]:
@@ -231,21 +284,25 @@ def results(file: Path) -> dict[str, dict[str, Any]]:
     return {each["key"]: each for each in map(json.loads, lines)}
 
 
-def summary(room: str) -> bool:
+def summary(room: str, given: argparse.Namespace) -> bool:
     """Print what the tests noticed and what not; whether all of that is explained."""
     explained = yaml.safe_load(EXPLAINED.read_text())
     known = results(FOLDER / f"{room}.jsonl")
-    wanted = {mutant.key: mutant for mutant in every(room)}
+    wanted = {mutant.key: mutant for mutant in chosen(room, given)}
     counts = Counter(known[key]["outcome"] for key in wanted if key in known)
-    open_ones = 0
-    for key, mutant in wanted.items():
-        outcome = known.get(key, {}).get("outcome")
-        if outcome in (SURVIVED, UNREACHED) and key not in explained:
-            print(f"{mutant.path}:{mutant.line} [{outcome}] {key}")
-            open_ones += 1
+    unnoticed = [
+        key
+        for key in wanted
+        if known.get(key, {}).get("outcome") in (SURVIVED, UNREACHED) and key not in explained
+    ]
+    for key in unnoticed:
+        print(f"{wanted[key].path}:{wanted[key].line} [{known[key]['outcome']}] {key}")
     told = ", ".join(f"{counts[each]} {each}" for each in OUTCOMES)
-    print(f"{room}: {len(wanted)} mutants, {counts.total()} tried: {told}; {open_ones} unexplained")
-    return not open_ones
+    print(
+        f"{room}: {len(wanted)} mutants, {counts.total()} tried: {told}; "
+        f"{len(unnoticed)} unexplained"
+    )
+    return not unnoticed
 
 
 def main() -> None:
@@ -253,10 +310,11 @@ def main() -> None:
     parser.add_argument("room", choices=sorted(SOURCES))
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
     parser.add_argument("--only", default="", help="mutants whose name contains this")
-    parser.add_argument("--each", type=int, default=1, help="one of so many mutants")
+    parser.add_argument("--sample", type=positions, help="from which to which, in a random order")
+    parser.add_argument("--seed", type=int, default=1, help="of that order")
     parser.add_argument("--again", action="store_true", help="try those that survived again")
     parser.add_argument("--afresh", action="store_true", help="forget earlier results")
-    parser.add_argument("--keep-survey", action="store_true", help="the tests have not changed")
+    parser.add_argument("--keep-survey", action="store_true", help="run only new tests before")
     parser.add_argument("--summary", action="store_true", help="only say what is known")
     given = parser.parse_args()
     os.chdir(ROOT)
@@ -267,7 +325,7 @@ def main() -> None:
         code = pytest.main([*options, *TESTS[given.room]], plugins=[Mutating(given.room, given)])
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             sys.exit(code)
-    sys.exit(not summary(given.room))
+    sys.exit(not summary(given.room, given))
 
 
 if __name__ == "__main__":

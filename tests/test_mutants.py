@@ -11,6 +11,7 @@ def plain(values, limit=3):
     if not values:
         raise ValueError(f"no values {1 + 1}")
     found = [each for each in values if each < limit and each]
+    assert list(zip(found, found, strict=True))
     found.sort(reverse=True)
     return max(found)
 

@@ -69,5 +69,5 @@ def _cheapest(values: Float64, terms: Terms) -> Float64:
     parts = values.reshape(terms.n_group, -1)
     dropped = parts.shape[1] - terms.quota
     flags = np.zeros(parts.shape)
-    np.put_along_axis(flags, np.argsort(parts, axis=1)[:, :dropped], 1.0, axis=1)
+    np.put_along_axis(flags, parts.argsort()[:, :dropped], 1.0, axis=1)
     return flags.reshape(-1)

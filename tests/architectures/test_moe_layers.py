@@ -30,6 +30,7 @@ def layers(keys: dict[str, Any], config: dict[str, Any], **defaults: Any) -> Any
         ({"types": "t", "dense_first": "d"}, {"d": 7}, (7,)),
         ({"listed": "l"}, {"l": "3, 4,6"}, (3, 4, 6)),
         ({"listed": "l"}, {"l": [6, 3, 9]}, (3, 6)),
+        ({"listed": "l"}, {"l": [8, 7, 0, -1]}, (0, 7)),
         ({"listed": ["k", "l"]}, {"l": [6, 3, 9]}, (3, 6)),
         ({"types": ["t", "u"], "moe_types": ["E"]}, {"u": "EMMMMMMM", "v": 1}, (0,)),
     ],

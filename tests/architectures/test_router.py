@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from easyep.architectures.router import Router
+from easyep.architectures.router import LARGEST, Router
 from easyep.errors import ArtifactError, CheckpointError, SelectionError
 
 DEEPSEEK = Router(256, 8, 8, 4, 61, 1)
@@ -36,6 +36,7 @@ def test_valid_counts_are_those_that_check_keep_accepts() -> None:
     assert Router(16, 2, 4, 2).valid_counts("balanced") == [8, 12, 16]
     assert Router(16, 2, 4, 2).valid_counts("flatten") == list(range(2, 17))
     assert Router(16, 2).valid_counts("balanced", align=4) == [4, 8, 12, 16]
+    assert Router(3, 1).valid_counts("balanced") == [1, 2, 3]
 
 
 def test_groups_scored_by_one_expert_can_keep_one() -> None:
@@ -99,6 +100,11 @@ def test_impossible_routers_are_refused(numbers: tuple[int, ...]) -> None:
         Router(*numbers)
 
 
+def test_a_router_may_use_all_experts_all_groups_and_groups_of_one() -> None:
+    assert Router(8, 8).valid_counts("balanced") == [8]
+    assert Router(4, 1, 4, 4, group_best=1).valid_counts("balanced") == [4]
+
+
 def test_json_round_trip() -> None:
     assert Router.from_json(DEEPSEEK.to_json()) == DEEPSEEK
     for broken in (None, {}, {**DEEPSEEK.to_json(), "top_k": "8"}):
@@ -109,3 +115,7 @@ def test_json_round_trip() -> None:
         Router.from_json(old)
     with pytest.raises(ArtifactError, match="impossible"):
         Router.from_json({**DEEPSEEK.to_json(), "top_k": 300})
+    most = {**DEEPSEEK.to_json(), "num_experts": LARGEST}
+    assert Router.from_json(most).num_experts == LARGEST
+    with pytest.raises(ArtifactError, match=r"more experts than any model \(1000000\)"):
+        Router.from_json({**most, "num_experts": LARGEST + 8})

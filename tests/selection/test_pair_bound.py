@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import LinearConstraint, minimize
 
+from easyep.selection import pair_bound
 from easyep.selection.pair_bound import CAPS, _relaxed, lower_bound
+from tests.selection.choices import terms
 from tests.selection.test_pairs import CASES, random_costs
 
 
@@ -57,3 +59,10 @@ def test_of_all_caps_the_best_bound_is_taken(of):
         capped = np.where(np.eye(len(costs)), np.diag(single), np.minimum(costs, cap))
         bounds.append(least_relaxed(capped, of))
     assert lower_bound(costs, of) == pytest.approx(max(0.0, *bounds), rel=2e-3)
+
+
+def test_on_a_line_one_step_leads_to_the_least_value(monkeypatch):
+    """One of two experts is dropped: the relaxed program is a parabola between the two."""
+    monkeypatch.setattr(pair_bound, "ROUNDS", 2)
+    costs, of = np.array([[3.0, 0.5], [0.5, 2.0]]), terms(2, 1)
+    assert _relaxed(costs, of) == pytest.approx(least_relaxed(costs, of), rel=1e-9)

@@ -223,4 +223,22 @@ def test_the_search_mends_a_wrong_beginning():
     costs = np.full((6, 6), 0.1)
     np.fill_diagonal(costs, 1.0)
     costs[0, 0], costs[0, 1:], costs[1:, 0] = 0.5, 5.0, 5.0
-    assert np.flatnonzero(by_swaps(costs, terms(6, 3))).tolist() == [1, 2, 3]
+    for scale in (1e-200, 1, 1e200):
+        assert np.flatnonzero(by_swaps(scale * costs, terms(6, 3))).tolist() == [1, 2, 3]
+
+
+def test_the_program_is_solved_whatever_the_scale_of_the_costs():
+    costs, of = random_costs(8, 5), terms(8, 4)
+    least = min(allowed(of), key=lambda choice: cost(costs, choice))
+    for scale in (1e-200, 1, 1e200):
+        assert np.flatnonzero(~pairs._by_program(scale * costs, of)).tolist() == list(least)
+    assert len(least_costly(np.zeros((8, 8)), of)) == 4
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_is_unavoidable_is_the_bound_as_a_share_of_the_cost(seed):
+    costs, of = random_costs(8, seed), terms(8, 4)
+    kept = max(allowed(of), key=lambda choice: cost(costs, choice))
+    share = unavoidable(costs, kept, of)
+    assert share == pytest.approx(lower_bound(costs, of) / cost(costs, kept))
+    assert 0.1 < share < 1
