@@ -6,7 +6,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _CHECKPOINT = (
     *("blocks", "computed", "config_edits", "copied", "copying", "disk", "json_text"),
-    *("kept_experts", "layerwise", "manifest", "output_files", "output_units", "parts"),
+    *(
+        "kept_experts",
+        "layerwise",
+        "manifest",
+        "output_files",
+        "output_files",
+        "output_units",
+        "parts",
+    ),
     *("planning", "renumbering", "resuming", "rewriting", "shard_file", "shard_writing"),
     *("side_files", "small_writing", "target", "work_folder"),
 )
@@ -16,26 +24,13 @@ _OF_DEFINITIONS = (
     *("router", "spec", "special_keys"),
 )
 _OF_LAYOUT = (
-    "explaining",
-    "inspection",
-    "layout",
-    "longcat_flash",
-    "planning",
-    "rewriting",
+    *("explaining", "inspection", "layout", "longcat_flash", "planning", "rewriting"),
     "second_series",
 )
 _OF_REWRITING = (
-    *("blocks", "computed", "config_edits", "copied", "copying", "disk", "json_text"),
-    *(
-        "inspection",
-        "layerwise",
-        "longcat_flash",
-        "manifest",
-        "output_units",
-        "planning",
-        "resuming",
-    ),
-    *("rewriting", "second_series", "shard_writing", "small_writing"),
+    *("blocks", "computed", "config_edits", "copied", "copying", "disk", "inspection"),
+    *("json_text", "layerwise", "longcat_flash", "manifest", "output_files", "output_units"),
+    *("planning", "resuming", "rewriting", "second_series", "shard_writing", "small_writing"),
 )
 
 # Room -> its sources, as patterns.

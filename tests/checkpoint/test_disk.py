@@ -26,6 +26,13 @@ def test_no_room(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
         reserve(1, 10)
 
 
+def test_the_system_s_own_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert disk._function("no_such_function_anywhere") is None
+    monkeypatch.setattr(disk, "_fallocate", disk._function("fallocate"))
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        reserve(-1, 10)
+
+
 def test_file_systems_and_systems_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "_fallocate", lambda *_: -1)
     monkeypatch.setattr("ctypes.get_errno", lambda: errno.EOPNOTSUPP)

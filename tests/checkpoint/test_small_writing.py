@@ -1,6 +1,7 @@
 """Files beside the weights."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,23 @@ def test_a_copy_is_whole_and_its_hash_that_of_the_source(tmp_path: Path, size: i
     assert sha256 == hashlib.sha256(data).hexdigest()
     assert write_small(tmp_path / "new" / "c", data, tmp_path) == sha256
     assert (tmp_path / "new" / "c").read_bytes() == data
+
+
+def test_files_are_on_disk_before_anything_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, int]] = []
+
+    def fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append((status.st_ino, status.st_size))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (tmp_path / "a").write_bytes(b"12345")
+    copy_small(tmp_path / "a", tmp_path / "b", tmp_path)
+    write_small(tmp_path / "c", b"123", tmp_path)
+    inodes = [(tmp_path / name).stat().st_ino for name in ("b", "c")]
+    assert synced == [(inodes[0], 5), (inodes[1], 3)]
 
 
 def test_what_is_there_is_not_replaced(tmp_path: Path) -> None:
