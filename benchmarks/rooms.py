@@ -31,6 +31,7 @@ _OF_REWRITING = (
     *("blocks", "computed", "config_edits", "copied", "copying", "disk", "inspection"),
     *("json_text", "layerwise", "longcat_flash", "manifest", "output_files", "output_units"),
     *("planning", "resuming", "rewriting", "second_series", "shard_writing", "small_writing"),
+    "target",
 )
 
 # Room -> its sources, as patterns.

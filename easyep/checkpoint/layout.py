@@ -195,8 +195,9 @@ def _add(
 
 def _add_expert(entry: _Found, tensor: Tensor, explanation: Explanation, experts: int) -> None:
     number, bank = explanation.number, explanation.rule.bank
-    expert = int(number[:9]) - bank * experts
-    if str(int(number[:9])) != number or not 0 <= expert < experts:
+    stated = int(number[:9])
+    expert = stated - bank * experts
+    if str(stated) != number or not 0 <= expert < experts:
         raise LayoutError(
             f"tensor {tensor.name!r} is of expert {number}; the configuration says that there "
             f"are {experts} ({bank * experts} to {(bank + 1) * experts - 1})"
