@@ -6,15 +6,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _CHECKPOINT = (
     *("blocks", "computed", "config_edits", "copied", "copying", "disk", "json_text"),
-    *(
-        "kept_experts",
-        "layerwise",
-        "manifest",
-        "output_files",
-        "output_files",
-        "output_units",
-        "parts",
-    ),
+    *("kept_experts", "layerwise", "manifest", "output_files", "output_units", "parts"),
     *("planning", "renumbering", "resuming", "rewriting", "shard_file", "shard_writing"),
     *("side_files", "small_writing", "target", "work_folder"),
 )

@@ -71,7 +71,10 @@ def test_formats_of_each_part(tmp_path: Path) -> None:
     numbers = 2 * 8 * 3 * 128 * 64  # layers, experts, matrices
     assert experts.formats == {"F8_E4M3": numbers, "F32": 2 * 8 * 3 * 4}
     assert experts.bytes == sum(experts.formats.values())
-    assert fp8.part("embeddings and head").formats == {"BF16": 16 * 128 * 2}
+    ends = fp8.part("embeddings and head")
+    assert ends.formats == {"BF16": 16 * 128 * 2}
+    told = {"tensors": ends.tensors, "bytes": ends.bytes, "formats": {"BF16": 16 * 128 * 2}}
+    assert ends.to_json() == {"name": "embeddings and head", **told}
     mxfp4 = inspect(gpt_oss_mxfp4(tmp_path / "mxfp4"))
     assert mxfp4.quantization == "mxfp4"
     assert mxfp4.part("router").bytes == 2 * (8 * 64 + 8) * 2

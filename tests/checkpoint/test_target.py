@@ -21,7 +21,7 @@ def test_room_for_every_file_is_asked_for_and_no_more(
     """But for the manifest, which is not known before."""
     model, extra = source("mixtral"), {"notes.md": b"x" * 1000}
     selection, written = choose(model), tmp_path / "written"
-    rewrite(model, selection, written, max_shard_size=30_000, extra_files=extra)
+    rewrite(model, selection, written, extra_files=extra)
     needed = sum(each.stat().st_size for each in written.iterdir() if each.name != "easyep.json")
     for missing in (1, 0):
         free = needed + SPARE_BYTES - missing
@@ -30,7 +30,7 @@ def test_room_for_every_file_is_asked_for_and_no_more(
         target = tmp_path / f"out-{missing}"
         if missing:
             with pytest.raises(OutputError, match=r"out-1 needs .* GB are free"):
-                rewrite(model, selection, target, max_shard_size=30_000, extra_files=extra)
+                rewrite(model, selection, target, extra_files=extra)
         else:
-            rewrite(model, selection, target, max_shard_size=30_000, extra_files=extra)
+            rewrite(model, selection, target, extra_files=extra)
         assert target.exists() == (not missing)
