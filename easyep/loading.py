@@ -5,10 +5,14 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from easyep.errors import CheckpointError, UnsupportedModelError, first_line
+from easyep.architectures.releases import is_older
+from easyep.architectures.spec import first_release
+from easyep.artifacts.files import read_json
+from easyep.errors import CheckpointError, EasyEPError, UnsupportedModelError, first_line
 from easyep.memory_limits import Limits
 from easyep.passing_folder import PassingFolder
 from easyep.placing import placement, usable_device
@@ -19,6 +23,29 @@ if TYPE_CHECKING:
 
 # What transformers raises of a configuration that says what no model has.
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
+
+
+def check_release(config: Mapping[str, Any], trust_remote_code: bool = False) -> None:
+    """See that the installed transformers is new enough for a model.
+
+    Args:
+        config: its `config.json`.
+        trust_remote_code: Python code that comes with it is run instead of transformers' own.
+
+    Raises:
+        UnsupportedModelError: only a later release runs models of this type.
+    """
+    needed = first_release(config)
+    if needed is None or (trust_remote_code and config.get("auto_map")):
+        return
+    (kind, release), installed = needed, metadata.version("transformers")
+    if is_older(installed, release):
+        raise UnsupportedModelError(
+            f"transformers {installed} cannot run {kind}: {release} is the first that can; pip "
+            f"install 'transformers>={release}', in an environment of its own if an engine such as "
+            "vLLM or SGLang wants an older one here (easyep inspect, select, rewrite and verify "
+            "need no transformers)"
+        )
 
 
 def load_model(
@@ -53,6 +80,7 @@ def load_model(
     import torch
     from transformers import AutoConfig
 
+    check_release(_config(path), trust_remote_code)
     spread = placement(device, max_memory)
     offload = PassingFolder() if spread else None
     with quietly():
@@ -108,6 +136,7 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> "PreTraine
 
     Raises:
         CheckpointError: the directory has none that transformers can read.
+        UnsupportedModelError: only a later transformers can.
     """
     from transformers import AutoTokenizer
 
@@ -117,9 +146,18 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> "PreTraine
         except MemoryError:
             raise
         except Exception as error:  # files of others: transformers raises what it likes
+            check_release(_config(path), trust_remote_code)
             raise CheckpointError(
                 f"{path} has no tokenizer that can be read: {why_not(error)}"
             ) from error
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """A checkpoint's configuration; empty where there is none, which loading will tell."""
+    try:
+        return read_json(path / "config.json", "configuration")
+    except EasyEPError:
+        return {}
 
 
 def why_not(error: Exception) -> str:

@@ -9,6 +9,7 @@ from easyep.checkpoint.headers import BITS, Tensor
 from easyep.deepspeed_settings import read_deepspeed_settings
 from easyep.diffusion import mask_ratios
 from easyep.errors import UnsupportedModelError
+from easyep.loading import check_release
 from easyep.placing import room
 from easyep.recipe import Recipe
 from easyep.source import Source
@@ -23,10 +24,11 @@ def choose_runner(recipe: Recipe, source: Source) -> str:
     """The runner of a recipe, or what ``"auto"`` means here: ``"memory"`` or ``"stream"``.
 
     Raises:
-        UnsupportedModelError: MTP layers are to be scored, which DeepSpeed's way of running a model
-            does not do; or as in `mask_ratios`.
+        UnsupportedModelError: only a later transformers runs this model; or MTP layers are to be
+            scored, which DeepSpeed's way of running a model does not do; or as in `mask_ratios`.
         ArtifactError: the recipe's settings for DeepSpeed are not those of such a run.
     """
+    check_release(source.checkpoint.config, recipe.trust_remote_code)
     if mask_ratios(recipe, source):
         return "memory"
     runner = recipe.runner

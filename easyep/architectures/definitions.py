@@ -10,6 +10,7 @@ from typing import Any
 from easyep.architectures.engines import EngineNotes
 from easyep.architectures.moe_layers import MoeLayers
 from easyep.architectures.observing import ObservationNotes
+from easyep.architectures.releases import read_since
 from easyep.architectures.rules import NAMESPACE, SCOPE, Rule, compiled
 from easyep.errors import PluginError, UnsupportedModelError, first_line
 
@@ -75,6 +76,7 @@ class Definition:
         silent_mtp: numbers of MTP layers that transformers passes over in silence, True = all; it
             knows those of the released models only, and reports any other as unexpected.
         runs_mtp: the model types whose MTP layers transformers can run.
+        since: the first release of transformers that runs models of a type, where not all do.
         second_routers: paths of the second set's routers in transformers' model; None = no such.
     """
 
@@ -96,6 +98,7 @@ class Definition:
     observation: ObservationNotes = field(default_factory=ObservationNotes)
     silent_mtp: tuple[int, ...] | bool = ()
     runs_mtp: tuple[str, ...] = ()
+    since: Mapping[str, str] = field(default_factory=dict)
     second_routers: re.Pattern[str] | None = None
 
     @property
@@ -222,7 +225,7 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
     config = table.get("config", {})
     _only(config, {*NUMBERS, "defaults", "grouped_if", "group_best", "moe_layers"}, "[config]")
     transformers = table.get("transformers", {})
-    _only(transformers, {"silent_mtp", "runs_mtp", "second_routers"}, "[transformers]")
+    _only(transformers, {"silent_mtp", "runs_mtp", "since", "second_routers"}, "[transformers]")
     summary, model_types = str(table.get("summary", "")), tuple(table["model_types"])
     if "refuse" in table:
         return Definition(name, summary, model_types, refuse=str(table["refuse"]))
@@ -259,6 +262,7 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
         },
         silent_mtp=silent if isinstance(silent, bool) else tuple(silent),
         runs_mtp=tuple(transformers.get("runs_mtp", ())),
+        since=read_since(transformers),
         second_routers=_optional(transformers, "second_routers"),
     )
 

@@ -16,7 +16,7 @@ from easyep.architectures.rules import Rule
 from easyep.errors import CheckpointError, UnsupportedModelError
 from easyep.registry import close_names, unknown_name
 
-__all__ = ["Architecture", "Router", "Rule", "find_architecture", "get", "names"]
+__all__ = ["Architecture", "Router", "Rule", "find_architecture", "first_release", "get", "names"]
 
 # Where a configuration may describe its language model; the first that has experts counts.
 SECTIONS: tuple[tuple[str, ...], ...] = (
@@ -228,6 +228,16 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
         "architectures); a new family is one small TOML file, in easyep or in a package of your "
         "own: docs/adding-an-architecture.md"
     )
+
+
+def first_release(config: Mapping[str, Any]) -> tuple[str, str] | None:
+    """A model's type, and the first release of transformers that runs it; None = every one."""
+    for _, section in _sections(config):
+        kind = section.get("model_type")
+        family = _of_type(kind) if isinstance(kind, str) else None
+        if family is not None and kind in family.since:
+            return str(kind), family.since[kind]
+    return None
 
 
 @cache

@@ -3,10 +3,12 @@
 transformers routes most MoE families through `experts(hidden_states, top_k_index, top_k_weights)`,
 whose implementation can be chosen by name. The one registered here is the stock implementation
 itself, with one look inside: the place where a family may norm the outputs of single experts is
-where they are seen, un-weighted. The few families that compute otherwise have a watcher of their
-own in `adapters`.
+where they are seen, un-weighted. transformers before 5.20 has no such place; there each pair of a
+token and an expert is asked for by itself. The few families that compute otherwise have a watcher
+of their own in `adapters`.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
@@ -15,7 +17,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 from transformers.integrations.finegrained_fp8 import ALL_FP8_EXPERTS_FUNCTIONS, FP8Experts
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
+from transformers.integrations.moe import (
+    ALL_EXPERTS_FUNCTIONS,
+    grouped_mm_experts_forward,
+    use_experts_implementation,
+)
 
 from easyep.observation.row_norms import row_norms
 
@@ -26,6 +32,9 @@ _BEFORE = "_easyep_before"  # of a config: the implementation that is replaced
 # The loop that 8-bit experts compute in where no kernel is asked for; transformers wraps it when it
 # makes a model.
 FP8_LOOP = FP8Experts.forward
+
+# Whether the stock implementation shows the outputs of single experts.
+SHOWN_INSIDE = "has_post_expert_norm" in inspect.signature(use_experts_implementation).parameters
 
 # Name of an attribute of an experts module: who computes in its place, where its weights are
 # elsewhere. (hidden_states, ids, weights) -> (routed [T, H], norms [T, k]).
@@ -159,6 +168,9 @@ def computed(
         The weighted sums [T, H], bit for bit those of transformers' `grouped_mm`; the norms,
         float32 [T, k].
     """
+    if not SHOWN_INSIDE:
+        stock = grouped_mm_experts_forward
+        return computed_by_rows(experts, stock, hidden_states, top_k_index, top_k_weights)
     inside = _SeenInside(experts)
     routed: Tensor = grouped_mm_experts_forward(inside, hidden_states, top_k_index, top_k_weights)
     # The rows were sorted by expert; the same sort says whose each is.
@@ -174,7 +186,7 @@ def computed_by_rows(
     top_k_index: Tensor,
     top_k_weights: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The same for experts that compute with 8-bit weights, in kernels that cannot be seen inside.
+    """The same for implementations that cannot be seen inside, such as kernels for 8-bit weights.
 
     Each pair of a token and an expert is a token of its own, with the weight 1.
 
@@ -211,6 +223,5 @@ def single_outputs(
     """
     inside = _SeenInside(experts, parameters)
     one = hidden_states.new_ones(len(ids), 1)
-    grouped_mm_experts_forward(inside, hidden_states, ids[:, None], one)
-    order = torch.sort(ids).indices
-    return torch.empty_like(inside.outputs).index_copy_(0, order, inside.outputs)
+    outputs: Tensor = grouped_mm_experts_forward(inside, hidden_states, ids[:, None], one)
+    return outputs

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from easyep.artifacts import TokenSequence
 from easyep.errors import ObservationError
 from easyep.loading import quietly
 from easyep.observation.decoder import find_decoder, input_device
+from easyep.observation.mtp_layer import run_layer
 from easyep.observation.recorder import Recorder
 from easyep.observation.weights.empty import without_weights
 
@@ -93,9 +95,7 @@ def run_mtp(
             return
         width = hidden.shape[1]
         with recorder.batch(demos, rows, first=depth + 1, width=width, recorded=recorded):
-            hidden = mtp.forward_layer(
-                depth, hidden, positions[:, ahead], None, inputs_embeds=embedded[:, ahead]
-            )
+            hidden = run_layer(mtp, depth, hidden, positions[:, ahead], embedded[:, ahead])
 
 
 @contextmanager
@@ -105,6 +105,6 @@ def _told(model: Any) -> Iterator[None]:
         yield
     except (AttributeError, ValueError, RuntimeError, OSError, TypeError) as error:
         raise ObservationError(
-            f"the MTP layers of {model.config.model_type} cannot be observed ({error}); choose "
-            "--mtp follow or --mtp drop"
+            f"the MTP layers of {model.config.model_type} cannot be observed (transformers "
+            f"{version('transformers')}: {error}); choose --mtp follow or --mtp drop"
         ) from error

@@ -10,6 +10,7 @@ import transformers
 from easyep.architectures import spec
 from easyep.source import Source
 from tests.tiny_models import RUNNABLE, WITH_MTP, build
+from tests.tiny_models.random_model import skip_if_newer
 from tests.tiny_models.settings import Numbers, Settings, load_settings
 
 # Tensors of MTP modules without experts, in families that have no others.
@@ -30,6 +31,8 @@ def test_silent_mtp_layers(family: str) -> None:
     silent = by_type[settings.model_type].silent_mtp
     name = f"{settings.mtp.name}eh_proj.weight" if settings.mtp is not None else DENSE[family]
     patterns = _ignored(settings)
+    if family == "mellum" and not patterns:
+        pytest.skip("this transformers does not know Mellum's MTP layers, 5.20 is the first")
 
     def passed_over(number: int) -> bool:
         return any(re.search(p, name.format(i=number, layer=number)) for p in patterns)
@@ -67,6 +70,7 @@ def test_step_passes_over_the_layers_that_its_configuration_counts(tmp_path: Pat
 def _ignored(settings: Settings) -> set[str]:
     """The patterns of a model and of the models in it."""
     numbers = Numbers(settings.num_experts, settings.default_top_k, settings.layers, vocab=64)
+    skip_if_newer(settings)
     config = settings.configuration(numbers, {})
     with torch.device("meta"):
         model = getattr(transformers, settings.auto).from_config(

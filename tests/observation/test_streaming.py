@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from transformers.models.mellum.modeling_mellum import MellumPreTrainedModel
 
 from easyep.architectures import spec
 from easyep.artifacts import RoutedTokens, TokenSequence
@@ -87,6 +88,8 @@ def test_records_agree_with_those_of_the_whole_model(
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("family", "depth"), [("deepseek_v3", 1), ("glm4_moe", 2), ("mellum", 1)])
 def test_mtp_layers(tmp_path: Path, family: str, depth: int, dtype: str) -> None:
+    if family == "mellum" and not MellumPreTrainedModel._keys_to_ignore_on_load_unexpected:
+        pytest.skip("this transformers does not know Mellum's MTP layers, 5.20 is the first")
     path = build(family, tmp_path / "m", mtp=depth, dtype=dtype)
     assert_agree(path, with_mtp=True)
     found = streamed(partial(path, with_mtp=True))
@@ -129,10 +132,14 @@ def test_fp8_in_blocks(tmp_path: Path, family: str, dtype: str) -> None:
     assert_agree(path)
 
 
-def test_mxfp4_of_gpt_oss(tmp_path: Path) -> None:
-    path = build("gpt_oss", tmp_path / "m", shard_bytes=None, intermediate_size=32)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_mxfp4_of_gpt_oss(tmp_path: Path, dtype: str) -> None:
+    path = build("gpt_oss", tmp_path / "m", shard_bytes=None, intermediate_size=32, dtype=dtype)
     left_out = ["lm_head", "model.embed_tokens"]
     quantised(path, {"quant_method": "mxfp4", "modules_to_not_convert": left_out}, to_mxfp4)
+    loaded = load_model(path, device="cpu").get_parameter("model.layers.0.mlp.experts.down_proj")
+    if loaded.dtype != getattr(torch, dtype):
+        pytest.skip("this transformers computes MXFP4 experts in bfloat16 in every model")
     assert_agree(path)
 
 

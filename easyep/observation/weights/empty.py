@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from easyep.checkpoint.files import Checkpoint
 from easyep.errors import UnsupportedModelError
-from easyep.loading import UNREADABLE, model_class, quietly, why_not
+from easyep.loading import UNREADABLE, check_release, model_class, quietly, why_not
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,6 +33,7 @@ def empty_model(checkpoint: Checkpoint, dtype: str, trust_remote_code: bool) -> 
     """
     from transformers import AutoConfig
 
+    check_release(checkpoint.config, trust_remote_code)
     with quietly():
         try:
             config = AutoConfig.from_pretrained(

@@ -18,6 +18,7 @@ from easyep.distributed import ALONE, Group
 from easyep.errors import CheckpointError
 from easyep.observation.decoder import decoder_layers, find_decoder
 from easyep.observation.experts import InterfaceWatcher
+from easyep.observation.mtp_layer import conversions
 from easyep.observation.multi_token import empty_mtp
 from easyep.observation.weights.empty import drop, empty_model
 from easyep.observation.weights.places import Places
@@ -80,7 +81,7 @@ class PartialModel:
         if with_mtp:
             self.mtp = empty_mtp(self.model)
             _move_buffers(self.mtp, self.device)
-            mapping = self.mtp.get_weight_conversions(self.model)
+            mapping = conversions(self.mtp, self.model)
             # transformers loads these layers without the exceptions.
             to = (checkpoint.path, self.dtype, {}, self.device)
             self._mtp_places = Places(self.mtp, mapping, *to)
