@@ -234,9 +234,11 @@ def first_release(config: Mapping[str, Any]) -> tuple[str, str] | None:
     """A model's type, and the first release of transformers that runs it; None = every one."""
     for _, section in _sections(config):
         kind = section.get("model_type")
-        family = _of_type(kind) if isinstance(kind, str) else None
+        if not isinstance(kind, str):
+            continue
+        family = _of_type(kind)
         if family is not None and kind in family.since:
-            return str(kind), family.since[kind]
+            return kind, family.since[kind]
     return None
 
 
