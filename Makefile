@@ -55,6 +55,7 @@ LEANING := tests/artifacts tests/criteria tests/demonstrations tests/presenting 
 test-lowest:
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip # an old one searches for very long
 	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev]'
 	$(LOWEST)/bin/python -m pip check
 	$(LOWEST)/bin/python -m pytest -W default $(LEANING)

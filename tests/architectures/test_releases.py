@@ -11,7 +11,15 @@ from easyep.architectures.releases import is_older, read_since
 
 # Types whose code comes with the model, or that nothing here runs.
 NEVER_IN_TRANSFORMERS = {
-    *("bailing_moe", "bailing_moe_v2", "kimi_k2", "deepseek_v41", "deepseek_vl_v2", "ernie4_5_moe_vl", "kimi_k3"),
+    *(
+        "bailing_moe",
+        "bailing_moe_v2",
+        "kimi_k2",
+        "deepseek_v41",
+        "deepseek_vl_v2",
+        "ernie4_5_moe_vl",
+        "kimi_k3",
+    ),
     *("llada2_moe", "llada", "lladamoe", "llada_moe", "mimo_v2", "minimax_text_01", "minimax_m1"),
     *("nemotron_h_puzzle", "step5", "step5_vl", "step5_text"),
 }
