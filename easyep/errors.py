@@ -17,6 +17,7 @@
     ├── NotFirstRankError         no failure: this process's share is done, rank 0 has the result
     ├── SelectionError            a budget or choice that the router could not work with
     ├── OutputError               the target exists, is not writable, or has no room
+    │   └── NoRoomError           less is free than what would be written takes
     └── EvaluationError           a task or metric that cannot be evaluated, an engine that fails
         └── MemoryExhaustedError  a batch that does not fit beside the model
 
@@ -107,6 +108,10 @@ class SelectionError(EasyEPError):
 
 class OutputError(EasyEPError):
     """The target exists, is not writable, or has no room."""
+
+
+class NoRoomError(OutputError):
+    """Less is free on the file system than what would be written there takes."""
 
 
 class EvaluationError(EasyEPError):

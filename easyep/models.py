@@ -74,6 +74,12 @@ def outlined(name: str, folder: Path) -> Model:
 def _resolve(name: str, find: Callable[[str], Path]) -> Model:
     if Path(name).is_dir():
         return Model(name, Path(name))
+    if Path(name).is_file():
+        gguf = name.endswith(".gguf")
+        raise ModelNotFoundError(
+            f"{name} is a file, and a model is a directory with config.json and safetensors files"
+            + ("; prune the model that the GGUF file was converted from" if gguf else "")
+        )
     alias, known = name.partition("@"), aliases()
     if alias[0] in known:
         entry = known[alias[0]]
@@ -88,6 +94,10 @@ def _resolve(name: str, find: Callable[[str], Path]) -> Model:
         return Model(name, find(entry["hub"] + alias[1] + alias[2]), hub=entry["hub"], **origin)
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) and not name.startswith((".", "/")):
         return Model(name, find(name), hub=name.partition("@")[0])
+    if page := re.match(r"https?://[^/]+/([\w.-]+/[\w.-]+)", name):
+        raise ModelNotFoundError(
+            f"{name} is an address; a repository of the hub is named without it: {page[1]}"
+        )
     if "/" in name or name.startswith("."):
         raise ModelNotFoundError(f"the model directory {name} does not exist")
     raise unknown_name(

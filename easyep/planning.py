@@ -15,7 +15,7 @@ from easyep.atomic import existing
 from easyep.checkpoint import rewriting
 from easyep.criteria import needs_record, scores_pairs
 from easyep.distributed import join, rank
-from easyep.errors import ArtifactError, OutputError
+from easyep.errors import ArtifactError, NoRoomError, OutputError
 from easyep.placing import usable_device
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner, weight_bytes
@@ -44,6 +44,7 @@ class Planned:
         share: what each process reads and holds; None where there is only one, or no weights yet.
         record_bytes: what the full record of all domains takes.
         fetch_bytes: weights that are to be fetched first; 0 where they are on this machine.
+        no_room: why the output does not fit on its disk, where `prune` would stop; else empty.
     """
 
     router: Router
@@ -56,12 +57,14 @@ class Planned:
     share: Share | None
     record_bytes: int
     fetch_bytes: int
+    no_room: str
 
 
 def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> Planned:
     """Everything that `prune` checks before it reads a weight, and what it would write.
 
-    Of several processes the first plans for all, when they have met.
+    Of several processes the first plans for all, when they have met. A disk that is too small does
+    not stop it: what a run would take is what one asks before buying another.
 
     Args:
         model: a directory, a short name, or a repository id.
@@ -69,7 +72,7 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
         choices: the fields of `Recipe`.
 
     Raises:
-        EasyEPError: a subclass says why `prune` could not work.
+        EasyEPError: a subclass says why `prune` could not work, the room on the disk apart.
         NotFirstRankError: this process is not the first.
     """
     recipe = Recipe(model=os.fspath(model), **choices)
@@ -78,7 +81,11 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
 
 
 def _plan(recipe: Recipe, source: Source, output: PathLike | None) -> Planned:
-    planned = check(recipe, source, output)
+    no_room = ""
+    try:
+        planned = check(recipe, source, output)
+    except NoRoomError as error:
+        planned, no_room = check(recipe, source, None), str(error)
     group = join(recipe.peer_timeout)
     group.leave_the_rest_to_the_first()
     usable_device(recipe.device)
@@ -109,6 +116,7 @@ def _plan(recipe: Recipe, source: Source, output: PathLike | None) -> Planned:
         share(source, recipe.dtype, runner, group.here, stream) if here else None,
         sum(run.plan(None).size for run in runs),
         0 if here else source.checkpoint.nbytes,
+        no_room,
     )
 
 

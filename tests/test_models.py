@@ -63,6 +63,26 @@ def test_misspelt_names():
         models.resolve("./nowhere")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.safetensors", "is a file, and a model is a directory with .*safetensors files$"),
+        ("model-Q4_K_M.gguf", "is a file, .*; prune the model that the GGUF file was converted from"),
+    ],
+)
+def test_a_file_is_no_model(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).write_bytes(b"")
+    with pytest.raises(ModelNotFoundError, match=message):  # not a repository's name either
+        models.resolve(f"folder/{name}")
+
+
+def test_a_page_of_the_hub_is_named_as_its_repository():
+    with pytest.raises(ModelNotFoundError, match=r"is named without it: org/model-1\.5$"):
+        models.resolve("https://huggingface.co/org/model-1.5/tree/main")
+
+
 def test_every_alias_leads_somewhere():
     for alias, entry in models.aliases().items():
         assert set(entry) <= {"hub", "package", "calibration", "tasks"}, alias

@@ -66,6 +66,7 @@ class Checkpoint:
         if not Path(path).is_dir():
             raise ModelNotFoundError(f"{path} is not a directory with a checkpoint")
         root = Path(path).resolve()
+        _refuse_other_kinds(root)
         config_text = read_text(root, CONFIG)
         config = parse_object(config_text, CONFIG)
         names, weight_map, index_metadata = _weight_files(root)
@@ -134,6 +135,8 @@ def checked_file(root: Path, name: str) -> Path:
         target = path.resolve(strict=True)
         mode = target.stat().st_mode
     except FileNotFoundError:
+        if not root.is_dir():
+            raise CheckpointError(f"the directory {root} does not exist") from None
         raise CheckpointError(f"{root} has no file {name}; the checkpoint is incomplete") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in circles
         raise CheckpointError(f"{path} cannot be read: {error}") from None
@@ -218,6 +221,22 @@ def _samples(shard: Shard) -> list[tuple[int, int]]:
 def _data_bytes(shard: Shard) -> int:
     """Bytes behind the header."""
     return sum(tensor.nbytes for tensor in shard.tensors)
+
+
+def _refuse_other_kinds(root: Path) -> None:
+    """Raises ModelNotFoundError for a directory of what is no model of its own, or no safetensors."""
+    if os.path.lexists(root / INDEX) or os.path.lexists(root / SINGLE):
+        return
+    if os.path.lexists(root / "adapter_config.json"):
+        raise ModelNotFoundError(
+            f"{root} holds an adapter, not a model; merge it into its base model (PEFT's "
+            "merge_and_unload), save that and give its directory"
+        )
+    if any(root.glob("*.gguf")):
+        raise ModelNotFoundError(
+            f"{root} holds GGUF files, which easyep does not read; prune the safetensors model "
+            "that they were converted from, then convert what comes out"
+        )
 
 
 def _weight_files(

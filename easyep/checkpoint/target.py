@@ -7,7 +7,7 @@ from pathlib import Path
 
 from easyep.atomic import check_absent, existing
 from easyep.checkpoint.work_folder import leftovers, refuse_other_runs
-from easyep.errors import OutputError
+from easyep.errors import NoRoomError, OutputError
 
 # Left free beside what is written: file systems need some room for themselves.
 SPARE_BYTES = 16 * 1024 * 1024
@@ -26,7 +26,8 @@ def check_target(target: str | os.PathLike[str], source: Path, needed: int) -> P
 
     Raises:
         OutputError: it exists and is not empty, is or lies in the source, is not writable, is
-            written by another run, or has not enough room; the message says which.
+            written by another run; the message says which.
+        NoRoomError: it does not fit.
     """
     path = Path(target).expanduser()
     place = path.resolve()
@@ -40,12 +41,12 @@ def check_target(target: str | os.PathLike[str], source: Path, needed: int) -> P
 
 
 def check_room(target: Path, needed: int) -> None:
-    """Raises OutputError where the file system of `target` has less than `needed` bytes free."""
+    """Raises NoRoomError where the file system of `target` has less than `needed` bytes free."""
     folder = existing(target.parent)
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE_BYTES:
-        raise OutputError(
-            f"{target} needs {_gigabytes(needed)}, but only {_gigabytes(free)} are free on the "
+        raise NoRoomError(
+            f"{target} needs {_size(needed)}, but only {_size(free)} are free on the "
             f"file system of {folder}; free some room or choose another place"
             + "".join(f" ({told})" for told in told_leftovers(target))
         )
@@ -54,7 +55,7 @@ def check_room(target: Path, needed: int) -> None:
 def told_leftovers(target: Path, own: Path | None = None) -> list[str]:
     """What other runs than that in the folder `own` left beside `target`, in words."""
     return [
-        f"{folder} ({_gigabytes(_bytes_in(folder))}) is of a rewrite to {target.name} that was "
+        f"{folder} ({_size(_bytes_in(folder))}) is of a rewrite to {target.name} that was "
         "cut short: its command goes on from there, or the folder can be removed"
         for folder in leftovers(target)
         if folder != own
@@ -70,5 +71,5 @@ def _bytes_in(folder: Path) -> int:
     return total
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -22,6 +22,7 @@ from easyep.cli.sections import command
 from easyep.cli.streaming import sharing_rows, streaming_facts, streaming_rows
 from easyep.criteria import needs_record
 from easyep.distributed import rank
+from easyep.errors import NoRoomError
 from easyep.recipe import Recipe, own_output
 from easyep.selection import retained_share
 
@@ -152,7 +153,10 @@ def _prune(
 ) -> pipeline.Pruned | None:
     """Prune and tell; None for a dry run."""
     if dry_run:
-        _show_plan(planning.plan(output=output, **choices), work_dir, as_json)
+        planned = planning.plan(output=output, **choices)
+        _show_plan(planned, work_dir, as_json)
+        if planned.no_room:
+            raise NoRoomError(planned.no_room)
         return None
     if output is None:
         raise click.UsageError("give --output DIR, or --dry-run to see the plan only")
@@ -249,6 +253,7 @@ def _show_plan(planned: planning.Planned, work_dir: str | None, as_json: bool) -
                 "record_bytes": planned.record_bytes,
                 "processes": None if planned.share is None else asdict(planned.share),
                 "fetch_bytes": planned.fetch_bytes,
+                "no_room": planned.no_room,
                 "stream": streaming_facts(planned.forecast),
                 "warnings": list(planned.rewriting.warnings),
             }

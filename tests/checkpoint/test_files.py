@@ -8,6 +8,7 @@ import pytest
 
 from easyep.checkpoint.files import Checkpoint, checked_file
 from easyep.errors import CheckpointError, ModelNotFoundError
+from easyep.resources import demo_model
 from tests.checkpoint.raw_files import tensor, write_checkpoint, write_file
 
 CONFIG = {"model_type": "mixtral", "num_local_experts": 2}
@@ -89,6 +90,30 @@ def _break(path: Path, what: str) -> None:
         "pipe": lambda: (first.unlink(), os.mkfifo(first)),
     }
     actions[what]()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("adapter_config.json", "holds an adapter, not a model; merge it"),
+        ("model-Q4_K_M.gguf", "holds GGUF files, .* convert what comes out"),
+    ],
+)
+@pytest.mark.parametrize("config", [False, True])
+def test_other_kinds_of_models_are_told_by_name(
+    tmp_path: Path, name: str, message: str, config: bool
+) -> None:
+    (tmp_path / name).write_text("{}")
+    if config:
+        (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelNotFoundError, match=message):
+        Checkpoint.open(tmp_path)
+
+
+def test_an_adapter_beside_a_model_is_no_matter(tmp_path: Path) -> None:
+    shutil.copytree(demo_model(), tmp_path / "model")
+    (tmp_path / "model" / "adapter_config.json").write_text("{}")
+    assert Checkpoint.open(tmp_path / "model").config["model_type"] == "deepseek_v3"
 
 
 def _move_out(file: Path) -> None:

@@ -386,12 +386,12 @@ def test_a_full_disk_is_noticed_before(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(OutputError, match=r"needs 0.00 GB, but only 0.00 GB are free"):
+    with pytest.raises(OutputError, match=r"needs 0.\d MB, but only 0.1 MB are free"):
         rewrite(source("mixtral"), choose(source("mixtral")), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / ".out.partial-0123456789ab").mkdir()
     (tmp_path / ".output.partial-0123456789ab").mkdir()
-    with pytest.raises(OutputError, match=r"\(\S+/\.out\.partial-0123456789ab \(0.00 GB\) is of"):
+    with pytest.raises(OutputError, match=r"\(\S+/\.out\.partial-0123456789ab \(0.0 MB\) is of"):
         rewrite(source("mixtral"), choose(source("mixtral")), tmp_path / "out")
     assert len(list(tmp_path.iterdir())) == 2
 

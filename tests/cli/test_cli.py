@@ -1,6 +1,7 @@
 """The commands as somebody types them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,20 @@ def test_dry_run_writes_nothing(capsys, tmp_path):
     assert not list(tmp_path.iterdir())
     code, out, _ = run(capsys, "prune", *SMALL, "--dry-run", "--json")
     assert json.loads(out)["demos"]["math"]["demos"] == 2
+
+
+def test_a_dry_run_shows_what_a_disk_is_too_small_for(capsys, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    command = ["prune", *SMALL, "--output", tmp_path / "out", "--dry-run"]
+    code, out, err = run(capsys, *command)
+    assert code == 1
+    assert "16 of 32" in out
+    assert "4.4 MB, but only 1.0 MB are free" in err
+    code, out, err = run(capsys, *command, "--json")
+    assert code == 1
+    assert json.loads(out)["no_room"] in err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_recipe(capsys, tmp_path):
