@@ -67,7 +67,10 @@ def test_misspelt_names():
     ("name", "message"),
     [
         ("model.safetensors", "is a file, and a model is a directory with .*safetensors files$"),
-        ("model-Q4_K_M.gguf", "is a file, .*; prune the model that the GGUF file was converted from"),
+        (
+            "model-Q4_K_M.gguf",
+            "is a file, .*; prune the model that the GGUF file was converted from",
+        ),
     ],
 )
 def test_a_file_is_no_model(tmp_path, monkeypatch, name, message):

@@ -224,7 +224,7 @@ def _data_bytes(shard: Shard) -> int:
 
 
 def _refuse_other_kinds(root: Path) -> None:
-    """Raises ModelNotFoundError for a directory of what is no model of its own, or no safetensors."""
+    """Raises ModelNotFoundError for an adapter, or a model in files that easyep does not read."""
     if os.path.lexists(root / INDEX) or os.path.lexists(root / SINGLE):
         return
     if os.path.lexists(root / "adapter_config.json"):

@@ -48,10 +48,15 @@ COMMANDS = {
     "prune, streaming": Command(
         ("prune", *OBSERVE, "--runner", "stream", "--work-dir", "work", "--output", "out")
     ),
-    "run": Command(("run", "../inputs/recipe.yaml", "--output", "out")),
-    "run, a manifest": Command(("run", "../inputs/again/easyep.json", "--output", "out")),
+    "run": Command(("run", "../inputs/recipe.yaml", "--work-dir", "work", "--output", "out")),
+    "run, a manifest": Command(
+        ("run", "../inputs/again/easyep.json", "--work-dir", "work", "--output", "out")
+    ),
     "run, a study": Command(
         ("run", "../inputs/study.yaml", "--work-dir", "work", "--output", "out.json"), timed=True
+    ),
+    "run, several keeps": Command(
+        ("run", "../inputs/keeps.yaml", "--work-dir", "work", "--output", "out.json"), timed=True
     ),
     "stability": Command(
         ("stability", "--observations", "../inputs/obs", "--samples", "2", "--output", "out.json")
@@ -152,6 +157,8 @@ def make_inputs(folder: Path) -> None:
     (folder / "study.yaml").write_text(
         json.dumps({**study, "tasks": "easyep_demo_{domain}", "criteria": ["easy-ep"]})
     )
+    held_out = {"held_out": "eval/data/demo_{domain}.jsonl", "criteria": ["easy-ep", "random"]}
+    (folder / "keeps.yaml").write_text(json.dumps({**study, **held_out, "keep": [0.25, 0.5]}))
     for words in (
         ("observe", *OBSERVE, "--output", "obs"),
         ("score", "--observations", "obs", "--output", "scores.json"),

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -193,13 +194,10 @@ def _changed_source(
     command: Command, folder: Path, usual: Undisturbed, draw: random.Random
 ) -> Done:
     """Killed, and then the model is another one, under the same name."""
-    at = next((i for i, word in enumerate(command.words) if word in MODELS), None)
-    if at is None:
-        return run(command.words, folder, Limits())
     model = folder.with_name(f"{folder.name} model")
-    given = command.words[at]
-    shutil.copytree(demo_model() if given == "demo" else folder / given, model)
-    words = (*command.words[:at], f"../{model.name}", *command.words[at + 1 :])
+    words = _of_a_copy(command.words, folder, model)
+    if words is None:
+        return run(command.words, folder, Limits())
     run_struck(words, folder, signal.SIGKILL, draw.uniform(0.05, 1) * usual.seconds)
     _change(model, draw)
     _empty(folder, keep_rest=True)
@@ -218,6 +216,24 @@ def _changed_source(
     _empty(folder)
     shutil.rmtree(model)
     return done
+
+
+def _of_a_copy(words: tuple[str, ...], folder: Path, model: Path) -> tuple[str, ...] | None:
+    """The command line with the copy `model` of its model, which a recipe may name instead."""
+    for at, word in enumerate(words):
+        if word in MODELS:
+            shutil.copytree(demo_model() if word == "demo" else folder / word, model)
+            return (*words[:at], f"../{model.name}", *words[at + 1 :])
+        if word.endswith((".yaml", "easyep.json")):
+            shutil.copytree(demo_model(), model)
+            recipe = model.with_name(f"{model.name} recipe") / Path(word).name
+            recipe.parent.mkdir()
+            told = (folder / word).read_text(encoding="utf-8")
+            renamed = re.sub(r'("model": )"demo"', rf'\1"../{model.name}"', told)
+            assert renamed != told, f"{word} names no model"
+            recipe.write_text(renamed, encoding="utf-8")
+            return (*words[:at], f"../{recipe.parent.name}/{recipe.name}", *words[at + 1 :])
+    return None
 
 
 def _change(model: Path, draw: random.Random) -> None:
