@@ -220,7 +220,9 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
     if not any(_is_count(value) and value != 1 for value in stated):
         raise UnsupportedModelError(
             f"the model (model_type {kind!r}) has no routed experts: config.json has none of "
-            f"{', '.join(sorted(keys))}; easyep prunes Mixture-of-Experts models only"
+            f"{', '.join(sorted(keys))}; easyep prunes Mixture-of-Experts models only, and one "
+            "that counts its experts by another key once a TOML file says so: "
+            "docs/adding-an-architecture.md"
         )
     by_type = [kind for each in _all().values() for kind in each.model_types]
     raise UnsupportedModelError(

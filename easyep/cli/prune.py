@@ -1,5 +1,6 @@
 """`easyep prune` and `easyep run`: the whole way."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,7 +213,8 @@ def _prune(
             f"({after / before:.0%}), {len(done.verification.checks)} checks passed, "
             f"{sum(done.seconds.values()):.1f} s"
         )
-        say(f"What it lost: easyep eval {done.path} --against {choices['model']}")
+        lost = shlex.join(["easyep", "eval", str(done.path), "--against", str(choices["model"])])
+        say(f"What it lost: {lost}")
     return done
 
 

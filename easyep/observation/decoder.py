@@ -38,9 +38,28 @@ def decoder_layers(decoder: nn.Module) -> list[nn.Module]:
     return list(layers)
 
 
+def input_embeddings(decoder: Any) -> nn.Module:
+    """The module that turns a decoder's token ids into vectors.
+
+    Raises:
+        ObservationError: the decoder, of a model with code of its own, has none.
+    """
+    if hasattr(decoder, "get_input_embeddings"):
+        found: nn.Module = decoder.get_input_embeddings()
+        return found
+    tables = (part for part in decoder.modules() if isinstance(part, nn.Embedding))
+    table = next(tables, None)
+    if table is None:
+        raise ObservationError(
+            f"{type(decoder).__name__} has neither get_input_embeddings() nor an nn.Embedding; "
+            "its code must say where token ids go in"
+        )
+    return table
+
+
 def input_device(decoder: Any) -> torch.device:
     """Where a decoder's token ids go in; its weights may be elsewhere, or anywhere."""
-    embeddings = decoder.get_input_embeddings()
+    embeddings = input_embeddings(decoder)
     placed = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
     if placed is None:
         placed = next(embeddings.parameters()).device

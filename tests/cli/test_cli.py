@@ -126,8 +126,10 @@ def test_a_dry_run_shows_what_a_disk_is_too_small_for(capsys, tmp_path, monkeypa
 def test_a_recipe(capsys, tmp_path):
     recipe = tmp_path / "r.yaml"
     recipe.write_text("model: demo\ndomain: [math]\nn_demos: 2\nkeep: 0.5\ndtype: float32\n")
-    assert run(capsys, "run", recipe, "--output", tmp_path / "out")[0] == 0
-    assert (tmp_path / "out" / "config.json").exists()
+    code, _, err = run(capsys, "run", recipe, "--output", tmp_path / "an out")
+    assert code == 0
+    assert (tmp_path / "an out" / "config.json").exists()
+    assert f"easyep eval '{tmp_path / 'an out'}' --against demo\n" in err
 
 
 def test_what_was_cut_is_told(capsys, tmp_path):

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from easyep.errors import ObservationError
+from easyep.observation.decoder import input_device, input_embeddings
 from easyep.observation.in_memory import observe_in_memory
 from tests.observation.test_recorder import sequence
 
@@ -149,6 +150,15 @@ from torch import nn
 from transformers import LlamaForCausalLM
 from .configuration_own import OwnConfig
 """
+
+
+def test_a_decoder_that_does_not_say_where_tokens_go_in():
+    own = nn.Module()
+    own.norm, own.words = nn.LayerNorm(HIDDEN), nn.Embedding(3, HIDDEN)
+    assert input_embeddings(own) is own.words
+    assert input_device(own) == torch.device("cpu")
+    with pytest.raises(ObservationError, match="Linear has neither .* where token ids go in"):
+        input_embeddings(nn.Linear(2, 2))
 
 
 def test_code_in_the_checkpoint_runs_only_when_it_is_trusted(tmp_path: Path):

@@ -16,7 +16,7 @@ from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.layout import Layout
 from easyep.distributed import ALONE, Group
 from easyep.errors import CheckpointError
-from easyep.observation.decoder import decoder_layers, find_decoder
+from easyep.observation.decoder import decoder_layers, find_decoder, input_embeddings
 from easyep.observation.experts import InterfaceWatcher
 from easyep.observation.mtp_layer import conversions
 from easyep.observation.multi_token import empty_mtp
@@ -105,9 +105,7 @@ class PartialModel:
     @property
     def embeddings(self) -> nn.Module:
         """The module that turns token ids into vectors."""
-        decoder: Any = self.decoder
-        found: nn.Module = decoder.get_input_embeddings()
-        return found
+        return input_embeddings(self.decoder)
 
     def experts_of(self, layer: int) -> nn.Module | None:
         """The layer's experts module, where its experts can be loaded a few at a time."""
