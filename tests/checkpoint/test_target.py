@@ -29,7 +29,7 @@ def test_room_for_every_file_is_asked_for_and_no_more(
         monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
         target = tmp_path / f"out-{missing}"
         if missing:
-            with pytest.raises(OutputError, match=r"out-1 needs .* GB are free"):
+            with pytest.raises(OutputError, match=r"out-1 needs .* [GM]B are free"):
                 rewrite(model, selection, target, extra_files=extra)
         else:
             rewrite(model, selection, target, extra_files=extra)
