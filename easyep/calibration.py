@@ -202,7 +202,8 @@ class _Model:
             dtype=recipe.dtype,
             trust_remote_code=recipe.trust_remote_code,
         )
-        return partition(empty, usable_device(recipe.device), self._group, config)
+        with self._group.computing():
+            return partition(empty, usable_device(recipe.device), self._group, config)
 
 
 class _Tokenizer:

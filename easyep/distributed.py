@@ -1,22 +1,21 @@
-"""Several processes that observe one model together: who is who, and how their records meet.
+"""Several processes that observe one model together: how their records meet, and how they end.
 
-Launchers (`torchrun`, `accelerate launch`, `deepspeed`) start the same command in every process,
-on one machine or many, and say in the environment which of them each is. Each runs its share of
-the demonstrations, or of each layer's experts where the model is streamed; rank 0 keeps the
-records, in the order of a single process.
+Each runs its share of the demonstrations, or of each layer's experts where the model is streamed;
+rank 0 keeps the records, in the order of a single process.
 """
 
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from easyep.errors import NotFirstRankError, ObservationError, PeerError
+from easyep.errors import NotFirstRankError, PeerError
+from easyep.launcher import Rank, rank
 
 T = TypeVar("T")
 
@@ -24,54 +23,10 @@ T = TypeVar("T")
 # may take to hear it.
 _TELLING, _HEARING = 20, 3
 _FAILURE, _HOST = "easyep/failure", "easyep/host/"
+# What torch says where a connection to another process ends.
+_CONNECTION = ("gloo/transport", "NCCL error", "Connection closed by peer", "ProcessGroup")
+_KEPT: list[Any] = []  # the store, once its group is left
 _CONTROL: list[Any] = []  # the group of processes that records and agreements go through
-
-
-@dataclass(frozen=True)
-class Rank:
-    """Which of how many processes this is.
-
-    Attributes:
-        number, size: among all.
-        local, local_size: among those of this machine.
-    """
-
-    number: int = 0
-    size: int = 1
-    local: int = 0
-    local_size: int = 1
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the process that has the result."""
-        return self.number == 0
-
-    def __str__(self) -> str:
-        return f"rank {self.number} of {self.size} on {socket.gethostname()}"
-
-
-def rank() -> Rank:
-    """What the launcher says; where there is none, one process of one.
-
-    Raises:
-        ObservationError: what it says contradicts itself.
-    """
-    found = {
-        "number": os.environ.get("RANK", "0"),
-        "size": os.environ.get("WORLD_SIZE", "1"),
-        "local": os.environ.get("LOCAL_RANK", "0"),
-        # torchrun's name, then DeepSpeed's
-        "local_size": os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")),
-    }
-    if found["size"] == "1":
-        return Rank()
-    here = Rank(**{name: int(text) for name, text in found.items() if text.isdecimal()})
-    if not here.number < here.size or not here.local < here.local_size <= here.size:
-        raise ObservationError(
-            f"the environment variables of a launcher contradict each other: {found}; start "
-            "with torchrun, accelerate launch or deepspeed, or unset WORLD_SIZE"
-        )
-    return here
 
 
 class Group:
@@ -132,6 +87,16 @@ class Group:
         """
         with _blaming(f"exchange {what}", 2 * self._timeout):
             yield _CONTROL[0]
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """A model computes whose weights may lie in other processes, which it gets by itself.
+
+        Raises:
+            PeerError: another process has failed, is gone or hangs.
+        """
+        with _blaming("hand over its weights", 2 * self._timeout, only=_CONNECTION):
+            yield
 
     def leave_the_rest_to_the_first(self) -> None:
         """Raises NotFirstRankError in all processes but rank 0, which goes on alone."""
@@ -204,9 +169,17 @@ def tell_failure(cause: str) -> str | None:
             return last_words()
         failed = message
     if here.first and _CONTROL:
-        _dist().destroy_process_group(_CONTROL.pop())
+        _leave()
     elsewhere = failed and f"on {socket.gethostname()}:" not in failed and here.local == 0
     return failed if failed == message or elsewhere else None
+
+
+def _leave() -> None:
+    """End what the others may wait for; but the store, in which they find why, stays."""
+    _KEPT.append(_store())
+    _CONTROL.clear()
+    with suppress(RuntimeError):  # it may wait for the others, which this process does not do
+        threading.Thread(target=_dist().destroy_process_group, daemon=True).start()
 
 
 def last_words() -> str | None:
@@ -236,11 +209,17 @@ def until_heard() -> None:
 
 
 @contextmanager
-def _blaming(what: str, seconds: int) -> Iterator[None]:
-    """Say who it is that did not do `what` in time, and why if it has told."""
+def _blaming(what: str, seconds: int, only: tuple[str, ...] = ("",)) -> Iterator[None]:
+    """Say who it is that did not do `what` in time, and why if it has told.
+
+    Args:
+        only: words, of which one is in the error if it is of another process.
+    """
     try:
         yield
     except RuntimeError as error:
+        if not any(word in str(error) for word in only):
+            raise
         failed = heard()
         if failed:
             raise PeerError(failed) from error

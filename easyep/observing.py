@@ -233,19 +233,20 @@ def _run_whole(
     from easyep.observation.in_memory import run_in_memory
     from easyep.observation.multi_token import load_mtp
 
-    run_in_memory(
-        model,
-        run.sequences,
-        keep,
-        done=done,
-        mtp=load_mtp(model) if run.mtp_layers else None,
-        stream=run.source.architecture.observation.stream,
-        batch_size=run.recipe.batch_size,
-        denoising=_denoising(run, model),
-        group=group,
-        title=f"Observing {run.domain}",
-        progress=progress,
-    )
+    with group.computing():
+        run_in_memory(
+            model,
+            run.sequences,
+            keep,
+            done=done,
+            mtp=load_mtp(model) if run.mtp_layers else None,
+            stream=run.source.architecture.observation.stream,
+            batch_size=run.recipe.batch_size,
+            denoising=_denoising(run, model),
+            group=group,
+            title=f"Observing {run.domain}",
+            progress=progress,
+        )
     return str(model.dtype).removeprefix("torch.")
 
 

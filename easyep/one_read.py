@@ -16,7 +16,7 @@ from easyep.checkpoint.output_units import uneven
 from easyep.checkpoint.rewriting import Rewriting
 from easyep.criteria import needs_record, scores_pairs
 from easyep.deciding import decide_layer
-from easyep.distributed import rank
+from easyep.launcher import rank
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner

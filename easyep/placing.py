@@ -3,8 +3,8 @@
 from typing import Any
 
 from easyep import memory
-from easyep.distributed import rank
 from easyep.errors import UnsupportedModelError, first_line
+from easyep.launcher import rank
 from easyep.memory_limits import MAIN, Limits, limit
 
 # What of an accelerator's free memory weights may take; the rest is for what the model computes.

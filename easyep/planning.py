@@ -14,8 +14,9 @@ from easyep.artifacts import Selection
 from easyep.atomic import existing
 from easyep.checkpoint import rewriting
 from easyep.criteria import needs_record, scores_pairs
-from easyep.distributed import join, rank
+from easyep.distributed import join
 from easyep.errors import ArtifactError, NoRoomError, OutputError
+from easyep.launcher import rank
 from easyep.placing import usable_device
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner, weight_bytes

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from easyep.distributed import Rank
+from easyep.launcher import Rank
 from easyep.progress import Progress
 from easyep.runners import computed_bytes, weight_bytes
 from easyep.runs import Run

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from easyep import memory
 from easyep.checkpoint.headers import BITS, Tensor
-from easyep.distributed import rank
 from easyep.errors import ObservationError
+from easyep.launcher import rank
 from easyep.memory_limits import MAIN, limit
 from easyep.placing import usable_device
 from easyep.recipe import Recipe

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from easyep.checkpoint.files import checked_file
-from easyep.distributed import ALONE, Rank
+from easyep.distributed import ALONE
+from easyep.launcher import Rank
 from easyep.placing import usable_device
 from easyep.runners import computed_type
 from easyep.runs import Run

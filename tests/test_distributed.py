@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
 
 import easyep
 from easyep import calibration, cli, distributed
 from easyep.artifacts.journal import Journal
-from easyep.distributed import ALONE, Rank, join, rank, tell_failure, until_heard
+from easyep.distributed import ALONE, join, tell_failure, until_heard
 from easyep.errors import NotFirstRankError, ObservationError, PeerError
+from easyep.launcher import Rank, rank
 from easyep.source import Source
 from tests.ranks import run_ranks
 
@@ -199,6 +202,44 @@ def test_the_first_speaks_where_who_was_killed_cannot(
     assert (first.code, killed) == (128 + signal.SIGTERM, None)
     said = capfd.readouterr().err
     assert said.count("ended by the launcher, and no process has said why") == (not told)
+
+
+def test_weights_that_another_process_had() -> None:
+    def work(number: int) -> object:
+        group = join(30)
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        with group.computing():
+            dist.all_reduce(torch.ones(1))
+
+    first, _ = run_ranks(2, work)
+    assert isinstance(first, PeerError)
+    assert "rank 1 on " in str(first)
+    assert "did not hand over its weights: it was killed" in str(first)
+    with pytest.raises(RuntimeError, match="can't allocate"), ALONE.computing():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def test_a_process_that_waits_for_weights_hears_why_the_first_fails(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail_or_wait(*arguments: object, **choices: object) -> None:
+        group = join(30)
+        group.meet("come")
+        with group.computing():
+            if rank().first:
+                raise MemoryError("no room")
+            dist.all_reduce(torch.ones(1))
+
+    def observe(number: int) -> None:
+        monkeypatch.setattr(cli.app, "main", fail_or_wait)
+        cli.main(["observe"])
+
+    run_ranks(3, observe)
+    said = capfd.readouterr().err
+    assert said.count("easyep: error:") == 1, said
+    assert "rank 0 of 3 on " in said
+    assert "memory ran out (no room)" in said
 
 
 @pytest.mark.parametrize("how", ["meets", "ended"])

@@ -26,7 +26,7 @@ ORDER = [
         "memory",
         "yaml_text",
     ],
-    ["choices", "passing_folder"],
+    ["choices", "passing_folder", "launcher"],
     ["architectures", "memory_limits", "deepspeed_settings"],
     ["artifacts", "distributed"],
     ["hub"],

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 import easyep
 from easyep import stream_probe
 from easyep.cli import app
-from easyep.distributed import Rank
 from easyep.errors import NotFirstRankError
+from easyep.launcher import Rank
 from easyep.progress import SILENT
 from easyep.recipe import Recipe
 from easyep.runners import weight_bytes

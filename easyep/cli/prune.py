@@ -22,8 +22,8 @@ from easyep.cli.console import (
 from easyep.cli.sections import command
 from easyep.cli.streaming import sharing_rows, streaming_facts, streaming_rows
 from easyep.criteria import needs_record
-from easyep.distributed import rank
 from easyep.errors import NoRoomError
+from easyep.launcher import rank
 from easyep.recipe import Recipe, own_output
 from easyep.selection import retained_share
 

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from easyep.atomic import writing
-from easyep.distributed import Rank
 from easyep.errors import MissingDependencyError, OutputError, first_line
+from easyep.launcher import Rank
 from easyep.passing_folder import PassingFolder
 from easyep.time_limit import time_limit
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from easyep.distributed import Rank
 from easyep.errors import MissingDependencyError, OutputError
+from easyep.launcher import Rank
 from easyep.observation import nvme
 from easyep.observation.nvme import check_written, is_on_nvme, prepare_nvme
 from tests.observation.test_partitioned import divided

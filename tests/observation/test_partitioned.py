@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from easyep.artifacts import RoutedTokens
-from easyep.distributed import Rank, join
+from easyep.distributed import join
 from easyep.errors import MissingDependencyError
+from easyep.launcher import Rank
 from easyep.loading import load_model
 from easyep.observation import partitioned
 from easyep.observation.in_memory import observe_in_memory, run_in_memory
