@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -22,10 +22,11 @@ T = TypeVar("T")
 # Seconds: how long a process that fails waits for the others, to tell them why, and how long they
 # may take to hear it.
 _TELLING, _HEARING = 20, 3
+_LISTENING = 0.5  # seconds between two looks
 _FAILURE, _HOST = "easyep/failure", "easyep/host/"
 # What torch says where a connection to another process ends.
 _CONNECTION = ("gloo/transport", "NCCL error", "Connection closed by peer", "ProcessGroup")
-_KEPT: list[Any] = []  # the store, once its group is left
+_HEARD: list[str] = []  # why another process has failed, where rank 1 has listened
 _CONTROL: list[Any] = []  # the group of processes that records and agreements go through
 
 
@@ -142,6 +143,8 @@ def join(timeout: int) -> Group:
         if not _CONTROL:
             _CONTROL.append(dist.new_group(backend="gloo", timeout=timedelta(seconds=2 * timeout)))
             _store().set(f"{_HOST}{here.number}", socket.gethostname())
+            if here.number == 1:
+                threading.Thread(target=_listen).start()
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise PeerError(
@@ -169,27 +172,18 @@ def tell_failure(cause: str) -> str | None:
             return last_words()
         failed = message
     if here.first and _CONTROL:
-        _leave()
+        _dist().destroy_process_group(_CONTROL.pop())
     elsewhere = failed and f"on {socket.gethostname()}:" not in failed and here.local == 0
     return failed if failed == message or elsewhere else None
 
 
-def _leave() -> None:
-    """End what the others may wait for; but the store, in which they find why, stays."""
-    _KEPT.append(_store())
-    _CONTROL.clear()
-    with suppress(RuntimeError):  # it may wait for the others, which this process does not do
-        threading.Thread(target=_dist().destroy_process_group, daemon=True).start()
-
-
 def last_words() -> str | None:
-    """What rank 1 says for rank 0 where that is gone; None in others, or where it is not.
+    """What rank 1 says for rank 0 where that was killed; None in others, or where it was not.
 
-    Whether rank 0 has said why is not known here: it kept what was told. `torchrun` keeps it itself
-    and names who was killed; then nothing is to be said either.
+    `torchrun` keeps by itself what was told, and names who was killed: then nothing is to be said.
     """
     here = rank()
-    if here.number != 1 or not _CONTROL:
+    if here.number != 1 or not _CONTROL or _HEARD:
         return None
     try:
         _store().check([_FAILURE])
@@ -199,6 +193,18 @@ def last_words() -> str | None:
             "perhaps since memory ran out"
         )
     return None
+
+
+def _listen() -> None:
+    """Hear why another process fails while rank 0, which keeps it, is there."""
+    store = _store()
+    while not _HEARD and threading.main_thread().is_alive():
+        time.sleep(_LISTENING)
+        try:
+            if store.check([_FAILURE]):
+                _HEARD.append(str(store.get(_FAILURE).decode()))
+        except RuntimeError:
+            return
 
 
 def until_heard() -> None:
