@@ -11,7 +11,7 @@ from easyep.atomic import writing
 
 # Waits until the process is gone that could write to it. Launchers end what a process has started
 # too, before that process itself.
-_GUARD = 'trap "" HUP INT TERM; cat; rm -rf -- "$1"'
+_GUARD = 'trap "" HUP INT TERM; echo deaf; cat >/dev/null; rm -rf -- "$1"'
 _ENDING = 10  # seconds
 
 
@@ -40,11 +40,13 @@ class PassingFolder:
             guard = subprocess.Popen(
                 ["sh", "-c", _GUARD, "sh", self.path],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-
+            assert guard.stdout is not None
+            with guard.stdout as said:
+                said.readline()
         self._remove = weakref.finalize(self, _remove, self.path, guard)
 
     def remove(self) -> None:

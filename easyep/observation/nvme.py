@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from easyep.atomic import writing
-from easyep.errors import MissingDependencyError, OutputError, first_line
+from easyep.errors import MissingDependencyError, NoRoomError, OutputError, first_line
 from easyep.launcher import Rank
 from easyep.passing_folder import PassingFolder
 from easyep.time_limit import time_limit
@@ -37,7 +37,8 @@ def prepare_nvme(settings: dict[str, Any], model: nn.Module, here: Rank) -> Path
 
     Raises:
         MissingDependencyError: what DeepSpeed writes with cannot be compiled.
-        OutputError: there is no room, or it cannot be written to past the system's cache.
+        NoRoomError: there is no room.
+        OutputError: it cannot be written to past the system's cache.
     """
     _load_writer()
     offload = dict(settings["zero_optimization"]["offload_param"])
@@ -47,7 +48,7 @@ def prepare_nvme(settings: dict[str, Any], model: nn.Module, here: Rank) -> Path
     needed = -(-needed // here.size) * here.local_size
     free = shutil.disk_usage(parent).free
     if free < needed:
-        raise OutputError(
+        raise NoRoomError(
             f"the parameters take {needed / 1e9:.1f} GB of {parent}, where {free / 1e9:.1f} GB are "
             "free; free some room, choose another nvme_path, or start more processes"
         )
