@@ -176,6 +176,21 @@ def test_a_selection_without_the_second_set_is_refused(tmp_path: Path, family: A
         kept_experts(layout, short, "score")
 
 
+def test_rows_of_both_sets_have_an_entry_for_each(tmp_path: Path, family: Any) -> None:
+    source = with_banks(tmp_path / "m")
+    name = "model.layers.1.mlp.bias"
+    for shape in ((1, 4), (3, 4)):
+        other = {**source.tensors, name: replace(source.tensors[name], shape=shape)}
+        with pytest.raises(LayoutError, match="axis before axis 1 should have one entry for each"):
+            resolve(replace(source, tensors=other), family(BANKS))
+    flat = {
+        each: replace(found, shape=(4,)) if each.endswith("mlp.bias") else found
+        for each, found in source.tensors.items()
+    }
+    with pytest.raises(LayoutError, match="axis before axis 0 should have one entry for each"):
+        resolve(replace(source, tensors=flat), family(BANKS.replace("axis = 1", "axis = 0", 1)))
+
+
 def test_a_layer_without_its_second_set_is_refused(tmp_path: Path, family: Any) -> None:
     source = with_banks(tmp_path / "m")
     gone = {n: t for n, t in source.tensors.items() if "layers.1.mlp.gate.weight_1" not in n}
