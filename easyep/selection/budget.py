@@ -31,7 +31,7 @@ def keep_count(keep: float, router: Router, *, groups: str = "balanced", align: 
         router.check_keep(int(keep), groups, align)
         return int(keep)
     asked = keep if whole else keep * router.num_experts
-    if not 0 < asked < router.num_experts:
+    if asked >= router.num_experts:
         router.check_keep(int(keep), groups, align)
     count = router.nearest_keep(asked / router.num_experts, groups, align)
     valid = router.valid_counts(groups, align)

@@ -98,18 +98,19 @@ def nested(
             terms = terms_by_layer(
                 list(scores.layers), scores.router, count, groups, protected, forbidden
             )
-            layers, proven = {}, 1.0
+            layers: dict[int, tuple[int, ...]] = {}
+            shares: list[float] = []
             for layer in scores.layers:
                 layers[layer] = _choice(scores, terms[layer])
                 if unproven:
-                    share = unavoidable(scores.pairs[layer], layers[layer], terms[layer])
-                    proven = min(proven, share)
+                    costs = scores.pairs[layer]
+                    shares.append(unavoidable(costs, layers[layer], terms[layer]))
                 task.advance()
             if unproven:
                 progress.say(
                     f"with more than {PROVEN} experts the {count} kept are such that no swap "
-                    f"betters them; in every layer at least {proven:.1%} of what it costs to drop "
-                    "the others is proven to be unavoidable"
+                    f"betters them; in every layer at least {min(shares):.1%} of what it costs to "
+                    "drop the others is proven to be unavoidable"
                 )
             chosen[count] = Selection(
                 model=scores.model,

@@ -45,7 +45,7 @@ def _relaxed(costs: Float64, terms: Terms) -> float:
     size = count // groups
     mean = np.kron(np.eye(groups), np.full((size, size), 1 / size))
     along = np.eye(count) - mean
-    smallest = min(0.0, float(np.linalg.eigvalsh(along @ costs @ along)[0]))
+    smallest = float(np.linalg.eigvalsh(along @ costs @ along)[0])
     convex = costs - smallest * np.eye(count)
     point = _cheapest(np.zeros(count), terms)
     best = -np.inf

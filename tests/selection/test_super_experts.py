@@ -31,6 +31,14 @@ def test_the_percentile_binds_where_many_are_large():
     assert found.tolist() == [995, 996, 997, 998, 999]
 
 
+def test_a_tenth_of_the_largest_is_not_above_it():
+    values = {0: np.ones(1000)}
+    values[0][3], values[0][17] = 10.0, 100.0
+    assert np.flatnonzero(selection.super_experts(values)[0]).tolist() == [17]
+    values[0][3] = 10.001
+    assert np.flatnonzero(selection.super_experts(values)[0]).tolist() == [3, 17]
+
+
 def test_they_can_be_protected():
     flat = {layer: (np.arange(256.0) + 1).tolist() for layer in (4, 5)}
     scores = records.scores(flat)
