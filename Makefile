@@ -64,8 +64,6 @@ extras:
 	PYTHON=$(PYTHON) .ci/extras
 
 coverage: install
-	$(BIN)/python -m coverage run --branch --source=easyep -m pytest \
-		tests/criteria tests/selection tests/architectures tests/checkpoint
 	$(BIN)/python benchmarks/room_coverage.py
 
 mutation: install
