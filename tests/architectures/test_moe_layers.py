@@ -18,6 +18,7 @@ def layers(keys: dict[str, Any], config: dict[str, Any], **defaults: Any) -> Any
         ({"dense_first": "d"}, {}, range(8)),
         ({"dense_first": "d", "last": "l"}, {"d": 1, "l": 4}, range(1, 5)),
         ({"last": "l"}, {"l": -1}, range(8)),
+        ({"last": "l"}, {"l": 0}, (0,)),
         ({"dense_first": "d", "last": "l"}, {"d": [1, 1], "l": [9, 8]}, range(1, 8)),
         ({"step": "s"}, {"s": 2}, (1, 3, 5, 7)),
         ({"step": "s", "offset": "o"}, {"s": 4, "o": 2}, (2, 6)),
