@@ -1,5 +1,6 @@
 """The decoder layers of a transformers model, wherever its family keeps them."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -15,12 +16,13 @@ def find_decoder(model: nn.Module) -> nn.Module:
     """The part of a model that turns token ids into hidden states.
 
     Raises:
-        ObservationError: no part of it has a list of decoder layers.
+        ObservationError: no part of it has a list of decoder layers, or that takes no `input_ids`.
     """
     part: Any = model
     for _ in range(8):  # no family nests deeper
         if _layers(part) is not None:
             found: nn.Module = part
+            _check_takes_ids(found)
             return found
         inner = part.get_decoder() if hasattr(part, "get_decoder") else None
         if inner is None or inner is part:
@@ -29,6 +31,16 @@ def find_decoder(model: nn.Module) -> nn.Module:
             break
         part = inner
     raise ObservationError(f"{type(model).__name__} has no decoder layers that easyep can find")
+
+
+def _check_takes_ids(decoder: nn.Module) -> None:
+    taken = inspect.signature(decoder.forward).parameters.values()
+    if not any(each.name.endswith("input_ids") or each.kind == each.VAR_KEYWORD for each in taken):
+        raise ObservationError(
+            f"{type(decoder).__name__}.forward takes no input_ids "
+            f"({', '.join(each.name for each in taken)}); a model with code of its own must call "
+            "its token ids so, as transformers' models do"
+        )
 
 
 def decoder_layers(decoder: nn.Module) -> list[nn.Module]:

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from easyep.errors import ObservationError
-from easyep.observation.decoder import input_device, input_embeddings
+from easyep.observation.decoder import find_decoder, input_device, input_embeddings
 from easyep.observation.in_memory import observe_in_memory
 from tests.observation.test_recorder import sequence
 
@@ -199,3 +199,16 @@ def test_code_in_the_checkpoint_runs_only_when_it_is_trusted(tmp_path: Path):
     for index, record in expected.items():
         assert np.array_equal(found[index].expert_ids, record.expert_ids)
         np.testing.assert_allclose(found[index].weights, record.weights, rtol=1e-5)
+
+
+def test_a_decoder_that_calls_its_tokens_otherwise():
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(2, 2)])
+
+        def forward(self, tokens: Any) -> Any:
+            return tokens
+
+    with pytest.raises(ObservationError, match=r"Own.forward takes no input_ids \(tokens\)"):
+        find_decoder(Own())
