@@ -11,7 +11,7 @@ import easyep
 
 PACKAGE = Path(easyep.__file__).parent
 
-# Where a danger is the purpose. The second runs a fixed script, on a folder that it has made itself.
+# Where a danger is the purpose. The second runs a fixed script, on a folder that it made.
 PLACES = {"subprocess": {"demonstrations/programs.py", "passing_folder.py"}}
 
 MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "subprocess"}
