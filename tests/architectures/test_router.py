@@ -17,6 +17,7 @@ def test_balanced_counts_that_work(keep: int) -> None:
     ("router", "keep", "groups", "message"),
     [
         (DEEPSEEK, 7, "flatten", r"routed to 8; the nearest counts that work: 8$"),
+        (DEEPSEEK, 7, "balanced", r"routed to 8; the nearest counts that work: 16$"),
         (DEEPSEEK, 257, "flatten", r"only 256; the nearest counts that work: 256$"),
         (DEEPSEEK, 100, "balanced", r"multiple of 8.*: 96 and 104; or choose groups 'flatten'"),
         (DEEPSEEK, 8, "balanced", r"2 best experts; .*: 16; or choose groups 'flatten'"),

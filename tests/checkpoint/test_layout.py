@@ -33,6 +33,12 @@ def test_the_parts_of_a_layer(source: Callable[[str], Path], family: str) -> Non
         }
 
 
+def test_what_lies_outside_of_all_layers_is_of_no_mtp_layer(source: Callable[[str], Path]) -> None:
+    layout = layout_of(source("mixtral"))
+    router = dataclasses.replace(layout.router, num_layers=1)
+    assert not dataclasses.replace(layout, router=router).is_mtp("model.embed_tokens.weight")
+
+
 CONFIG = {
     "model_type": "qwen3_moe",
     "num_hidden_layers": 2,
