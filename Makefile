@@ -4,7 +4,7 @@
 # make test-lowest   a part of it with the oldest packages that are allowed, in an environment of its own
 # make extras  each extra in an environment of its own, from the wheel
 # make coverage   what the tests of four rooms reach; fails below 95 %
-# make mutation   do those tests notice wrong code? Hours; see docs/mutation.md
+# make mutation   do those tests notice wrong code? An hour; see docs/mutation.md
 # make check   formatting, lint, types
 # make docs    the documentation as a site, in build/site
 # make bench   the measurements that take minutes, see benchmarks/README.md
@@ -66,11 +66,12 @@ extras:
 coverage: install
 	$(BIN)/python benchmarks/room_coverage.py
 
+JOBS ?= $(shell nproc)
 mutation: install
-	$(BIN)/python benchmarks/mutation.py criteria
-	$(BIN)/python benchmarks/mutation.py selection
-	$(BIN)/python benchmarks/mutation.py layout
-	$(BIN)/python benchmarks/mutation.py rewriting
+	$(BIN)/python benchmarks/mutation.py criteria --jobs $(JOBS)
+	$(BIN)/python benchmarks/mutation.py selection --jobs $(JOBS)
+	$(BIN)/python benchmarks/mutation.py layout --jobs $(JOBS)
+	$(BIN)/python benchmarks/mutation.py rewriting --jobs $(JOBS)
 
 check: install
 	$(BIN)/ruff format --check .

@@ -19,7 +19,6 @@ stay in the file that `--output` names.
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -29,6 +28,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from easyep.processor import processor
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
@@ -206,13 +207,6 @@ def table(result: dict[str, Any]) -> str:
         numbers = [f"{max(run[n]):.{d}f}" if n in run else "not counted" for n, d in digits]
         lines.append(f"| {' | '.join([run['runner'], str(run['processes']), *numbers])} |")
     return "\n".join(lines)
-
-
-def processor() -> str:
-    """Its name, where the system tells it (Linux)."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def earlier(result: dict[str, Any], arguments: argparse.Namespace) -> list[Any]:

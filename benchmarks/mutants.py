@@ -10,6 +10,7 @@ what is not in a function.
 
 import ast
 import copy
+import hashlib
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ class Mutant:
         lines: the lines of the statement or expression that changes, first and last.
         what: the changed text, before and after.
         nth: which of the function's changes of that text it is, from 1 on.
+        source: a digest of the function without the change.
         code: the compiled function with the change.
     """
 
@@ -54,6 +56,7 @@ class Mutant:
     lines: tuple[int, int]
     what: str
     nth: int
+    source: str
     code: CodeType
 
     @property
@@ -67,6 +70,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for function, name in _functions(tree, ""):
         seen: Counter[str] = Counter()
+        source = hashlib.sha256(ast.unparse(function).encode()).hexdigest()[:12]
         for number, (node, statement) in enumerate(list(_places(function))):
             for changed in _changes(node):
                 what = " ".join(f"{_text(node)} -> {_text(changed)}".split())
@@ -80,6 +84,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
                     (statement.lineno, _last_line(where)),
                     what,
                     seen[what],
+                    source,
                     _compiled(tree, function, new, path, name),
                 )
 
@@ -103,6 +108,8 @@ def _places(function: Function) -> Iterator[tuple[ast.AST, ast.stmt]]:
         yield node, statement
         if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr) or _is_strict(node):
             return
+        if _is_docstring(node):
+            return
         for field, value in ast.iter_fields(node):
             if field in ("annotation", "returns", "decorator_list", "args") and not isinstance(
                 node, ast.Call
@@ -113,8 +120,7 @@ def _places(function: Function) -> Iterator[tuple[ast.AST, ast.stmt]]:
                     yield from walk(child, statement)
 
     for statement in function.body:
-        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
-            yield from walk(statement, statement)
+        yield from walk(statement, statement)
 
 
 def _changes(node: ast.AST) -> Iterator[ast.AST]:
@@ -158,8 +164,12 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Break()
         case ast.Break():
             yield ast.Continue()
-        case ast.Return(value=ast.expr() as value) if ast.unparse(value) != "None":
+        case ast.Return(value=ast.expr() as value) if ast.unparse(value) not in ("None", "False"):
             yield with_(value=ast.Constant(None))
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _is_strict(node: ast.AST) -> bool:

@@ -26,6 +26,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,14 +45,17 @@ from rooms import ROOT, SOURCES, TESTS, sources
 
 FOLDER = ROOT / "build" / "mutation"
 
-# A test that takes longer is left out, and no mutant has more seconds of tests than this.
+# A test that takes longer is left out, and no mutant has more seconds of tests than this; one that
+# survives, and is not explained, has so many times more.
 LONGEST_TEST = 3.0
 MOST_TESTS = 8.0
+MORE = 5
 
 # What tests share, each process makes for itself, in no more seconds than this.
 SETTING_UP = 12.0
 
 OUTCOMES = KILLED, TIMED_OUT, SURVIVED, UNREACHED = "killed", "timed out", "survived", "unreached"
+UNNOTICED = (SURVIVED, UNREACHED)
 
 # Changes that make no difference, or none that a test should see: the key of each, and why.
 EXPLAINED = ROOT / "benchmarks" / "survivors.yaml"
@@ -79,6 +83,7 @@ class Mutating:
         self.room = room
         self.given = given
         self.file = FOLDER / f"{room}.jsonl"
+        self.explained = explained()
 
     def pytest_configure(self, config: pytest.Config) -> None:
         from hypothesis import HealthCheck, Phase, settings
@@ -99,21 +104,42 @@ class Mutating:
         end = time.monotonic() + self.given.minutes * 60
         survey = self._survey(session)
         _import(survey.modules)
-        known = {} if self.given.afresh else results(self.file)
+        if self.given.afresh:
+            self.file.unlink(missing_ok=True)
+        known = results(self.file)
+        left = []
+        for mutant in chosen(self.room, self.given):
+            outcome = known.get((mutant.key, mutant.source), {}).get("outcome")
+            if not outcome or (self.given.again and outcome in UNNOTICED):
+                left.append(mutant)
         functions = _functions()
-        with open(self.file, "w" if self.given.afresh else "a") as file:
-            for mutant in chosen(self.room, self.given):
-                outcome = known.get(mutant.key, {}).get("outcome")
-                if outcome and not (self.given.again and outcome in (SURVIVED, UNREACHED)):
-                    continue
-                if time.monotonic() > end:
-                    print("time is up; the same command goes on", file=sys.stderr)
-                    break
-                begin = time.monotonic()
-                told = self._try(session, mutant, survey, functions)
-                told["seconds"] = round(time.monotonic() - begin, 2)
-                file.write(json.dumps({"key": mutant.key, "line": mutant.line, **told}) + "\n")
-                file.flush()
+        begun_by = os.getpid()
+
+        def tried(job: int) -> None:
+            # Each process empties the folder of its tests when it begins.
+            session.config._tmp_path_factory._given_basetemp = FOLDER / f"{self.room}-tmp{job}"
+            with open(self.file, "a") as file:
+                for mutant in left[job :: self.given.jobs]:
+                    if os.getppid() != begun_by:
+                        break
+                    if time.monotonic() > end:
+                        print("time is up; the same command goes on", file=sys.stderr)
+                        break
+                    begin = time.monotonic()
+                    told = self._try(session, mutant, survey, functions, more=1)
+                    if told["outcome"] in UNNOTICED and mutant.key not in self.explained:
+                        told = self._try(session, mutant, survey, functions, more=MORE)
+                    told["seconds"] = round(time.monotonic() - begin, 2)
+                    about = {"key": mutant.key, "source": mutant.source, "line": mutant.line}
+                    file.write(json.dumps({**about, **told}) + "\n")
+                    file.flush()
+
+        with ThreadPoolExecutor(self.given.jobs) as pool:
+            ended = list(
+                pool.map(lambda job: _in_child(lambda: tried(job)), range(self.given.jobs))
+            )
+        if any(ended):
+            raise pytest.UsageError("a process that tries mutants failed")
         return True
 
     def _survey(self, session: pytest.Session) -> Survey:
@@ -153,6 +179,8 @@ class Mutating:
         mutant: Mutant,
         survey: Survey,
         functions: Mapping[tuple[str, str], list[FunctionType]],
+        *,
+        more: int,
     ) -> dict[str, Any]:
         reaching: set[str] = set()
         for line in range(mutant.lines[0], mutant.lines[1] + 1):
@@ -165,7 +193,8 @@ class Mutating:
 
         for item in sorted(session.items, key=rank):
             seconds = survey.seconds.get(item.nodeid, 1e9)
-            if item.nodeid in reaching and seconds < LONGEST_TEST and total < MOST_TESTS:
+            allowed = seconds < more * LONGEST_TEST and total < more * MOST_TESTS
+            if item.nodeid in reaching and allowed:
                 few.append(item)
                 total += seconds
         if not few:
@@ -278,25 +307,34 @@ def positions(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def results(file: Path) -> dict[str, dict[str, Any]]:
-    """Key of a mutant -> what is known of it; a later line stands for an earlier one."""
+def results(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Key and source of a mutant -> what is known of it; a later line stands for an earlier one."""
     lines = file.read_text().splitlines() if file.exists() else []
-    return {each["key"]: each for each in map(json.loads, lines)}
+    return {(each["key"], each["source"]): each for each in map(json.loads, lines)}
+
+
+def explained() -> dict[str, str]:
+    """Key of a mutant -> why no test should notice it."""
+    found: dict[str, str] = yaml.safe_load(EXPLAINED.read_text())
+    return found
 
 
 def summary(room: str, given: argparse.Namespace) -> bool:
     """Print what the tests noticed and what not; whether all of that is explained."""
-    explained = yaml.safe_load(EXPLAINED.read_text())
+    reasons = explained()
     known = results(FOLDER / f"{room}.jsonl")
-    wanted = {mutant.key: mutant for mutant in chosen(room, given)}
-    counts = Counter(known[key]["outcome"] for key in wanted if key in known)
+    wanted = chosen(room, given)
+    outcomes = {
+        each.key: known[each.key, each.source]["outcome"]
+        for each in wanted
+        if (each.key, each.source) in known
+    }
+    counts = Counter(outcomes.values())
     unnoticed = [
-        key
-        for key in wanted
-        if known.get(key, {}).get("outcome") in (SURVIVED, UNREACHED) and key not in explained
+        each for each in wanted if outcomes.get(each.key) in UNNOTICED and each.key not in reasons
     ]
-    for key in unnoticed:
-        print(f"{wanted[key].path}:{wanted[key].line} [{known[key]['outcome']}] {key}")
+    for each in unnoticed:
+        print(f"{each.path}:{each.line} [{outcomes[each.key]}] {each.key}")
     told = ", ".join(f"{counts[each]} {each}" for each in OUTCOMES)
     print(
         f"{room}: {len(wanted)} mutants, {counts.total()} tried: {told}; "
@@ -308,6 +346,7 @@ def summary(room: str, given: argparse.Namespace) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("room", choices=sorted(SOURCES))
+    parser.add_argument("--jobs", type=int, default=1, help="mutants tried at a time")
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
     parser.add_argument("--only", default="", help="mutants whose name contains this")
     parser.add_argument("--sample", type=positions, help="from which to which, in a random order")
@@ -321,7 +360,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     if not given.summary:
         options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "-s"]
-        options += ["-o", "tmp_path_retention_policy=none", f"--basetemp={FOLDER / 'tmp'}"]
+        options += ["-o", "tmp_path_retention_policy=none", f"--basetemp={FOLDER / given.room}-tmp"]
         code = pytest.main([*options, *TESTS[given.room]], plugins=[Mutating(given.room, given)])
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             sys.exit(code)

@@ -58,6 +58,7 @@ from easyep.observation.in_memory import observe_in_memory
 from easyep.observation.learning import ENOUGH_TOKENS
 from easyep.observation.recorder import Recorder
 from easyep.observation.watchers import find_experts
+from easyep.processor import processor
 
 
 class Time(NamedTuple):
@@ -292,11 +293,7 @@ def _report(options: argparse.Namespace, found: list[dict[str, Any]]) -> dict[st
 def _device(name: str) -> str:
     if name.startswith("cuda"):
         return torch.cuda.get_device_name(name)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    return processor()
 
 
 if __name__ == "__main__":

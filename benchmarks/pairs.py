@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scoring import FIRST_LAYER, Layers, processor
+from scoring import FIRST_LAYER, Layers
 
 from easyep.criteria import CRITERIA, Layer
+from easyep.processor import processor
 from easyep.selection.pairs import by_swaps, least_costly, unavoidable
 from easyep.selection.terms import Terms
 

@@ -136,20 +136,9 @@ def write(
 ) -> int:
     """Write a checkpoint; its bytes. What was written is in no page cache then."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config, indent=2))
-    shards: list[dict[str, Form]] = [{}]
-    size = total = 0
-    for name, form in tensors.items():
-        if size > shard_bytes:
-            shards.append({})
-            size = 0
-        shards[-1][name] = form
-        size += bytes_of(*form)
-        total += bytes_of(*form)
     draw = np.random.default_rng(0)
-    weight_map = {}
-    for number, shard in enumerate(shards, start=1):
-        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+    files = synthetic.in_files(tensors, shard_bytes)
+    for file, shard in files.items():
         order = sorted(shard, key=lambda name: -bytes_of(shard[name][0], (1,)))
         with open(folder / file, "wb") as out:
             out.write(build_header(((n, *shard[n]) for n in order), {"format": "pt"}))
@@ -159,10 +148,7 @@ def write(
             out.flush()
             os.fsync(out.fileno())
             os.posix_fadvise(out.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        weight_map.update(dict.fromkeys(shard, file))
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    return total
+    return synthetic.write_index(folder, files, config)
 
 
 def write_demos(path: Path, demos: int, tokens: int) -> None:

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from synthetic import deepseek, deepseek_config, random_bytes, selection, write
 
 from easyep.checkpoint.files import Checkpoint
+from easyep.processor import processor
 
 REWRITE = """
 import resource, sys, time
@@ -240,7 +241,7 @@ def machine(folder: Path) -> dict[str, Any]:
     system = ["stat", "--file-system", "--format=%T", str(folder)]
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "cpu": next((line.split(": ")[1] for line in cpus if "model name" in line), "unknown"),
+        "cpu": processor(),
         "sha256_instructions": any(" sha_ni" in line for line in cpus),
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),

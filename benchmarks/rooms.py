@@ -22,8 +22,8 @@ _OF_LAYOUT = (
 _OF_REWRITING = (
     *("blocks", "computed", "config_edits", "copied", "copying", "disk", "inspection"),
     *("json_text", "layerwise", "longcat_flash", "manifest", "output_files", "output_units"),
-    *("planning", "resuming", "rewriting", "second_series", "shard_writing", "small_writing"),
-    "target",
+    *("hostile_sources", "planning", "resuming", "rewriting", "second_series", "shard_writing"),
+    *("side_files", "small_writing", "target", "work_folder"),
 )
 
 # Room -> its sources, as patterns.

@@ -35,6 +35,7 @@ from easyep.checkpoint.decoding import Matrix
 from easyep.checkpoint.headers import build_header, read_shard
 from easyep.criteria import BUILT_IN, Layer, needs_record
 from easyep.criteria.weights import Aimer
+from easyep.processor import processor
 
 ROUTER = Router(num_experts=256, top_k=8, n_group=8, topk_group=4, num_layers=61)
 FIRST_LAYER = 3
@@ -161,15 +162,6 @@ class Expert:
     def expert(self, number: int) -> Iterator[np.ndarray]:
         for _ in range(3):
             yield from self._matrix.pieces(self._sources)
-
-
-def processor() -> str:
-    """The processor's name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
 
 
 def main() -> None:

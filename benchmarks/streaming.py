@@ -15,7 +15,6 @@ dequantised by a second thread.
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -29,6 +28,8 @@ from typing import Any
 
 import control_group
 from random_checkpoints import deepseek_v3, write, write_demos
+
+from easyep.processor import processor
 
 
 def prune(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def main() -> None:
         "limit_gib": arguments.limit,
         "device": arguments.device,
         "dtype": arguments.dtype,
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "date": time.strftime("%Y-%m-%d"),
     }

@@ -20,7 +20,6 @@ for.
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -30,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from random_checkpoints import qwen3_moe, write, write_demos
+
+from easyep.processor import processor
 
 LAYERS, DEMOS, TOKENS = 24, 4, 64
 RATIO, SHARE = 1.3, 1 / 5  # what is asked for
@@ -174,7 +175,7 @@ def main() -> None:
         "by_tokens": fit([fastest["stream", layers, times] for times in (1, 2, 3)], "tokens"),
         "by_layers": fit([fastest["stream", count, 1] for count in models], "layers"),
         "cases": [one for found in all_of.values() for one in found],
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "date": time.strftime("%Y-%m-%d"),

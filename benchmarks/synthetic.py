@@ -126,6 +126,31 @@ def qwen3_moe_config(
     }
 
 
+def in_files(tensors: dict[str, Form], limit: float) -> dict[str, dict[str, Form]]:
+    """File -> its tensors, in their order; a file ends with the one that passes `limit` bytes."""
+    shards: list[dict[str, Form]] = [{}]
+    size = 0
+    for name, form in tensors.items():
+        if size > limit:
+            shards.append({})
+            size = 0
+        shards[-1][name] = form
+        size += bytes_of(*form)
+    count = len(shards)
+    names = [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+    return dict(zip(names, shards, strict=True))
+
+
+def write_index(path: Path, files: dict[str, dict[str, Form]], config: dict[str, Any]) -> int:
+    """Write what says where each tensor is, and the configuration; the bytes of all tensors."""
+    total = sum(bytes_of(*form) for shard in files.values() for form in shard.values())
+    weight_map = {name: file for file, shard in files.items() for name in shard}
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (path / "config.json").write_text(json.dumps(config, indent=2))
+    return total
+
+
 def write(
     path: Path,
     tensors: dict[str, Form],
@@ -136,19 +161,8 @@ def write(
 ) -> None:
     """A checkpoint in at most some 163 shards that repeat `data`; sparse without any."""
     total = sum(bytes_of(*form) for form in tensors.values())
-    limit = max(shard_bytes, total // 163)
-    shards: list[dict[str, Form]] = [{}]
-    size = 0
-    for name, form in tensors.items():
-        if size > limit:
-            shards.append({})
-            size = 0
-        shards[-1][name] = form
-        size += bytes_of(*form)
-    weight_map = {}
-    for number, shard in enumerate(shards, start=1):
-        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        weight_map.update(dict.fromkeys(shard, file))
+    files = in_files(tensors, max(shard_bytes, total // 163))
+    for file, shard in files.items():
         # As the reference writer orders them: wide types first, then by name.
         order = sorted(shard, key=lambda name: (-bytes_of(shard[name][0], (1,)), name))
         with open(path / file, "wb") as out:
@@ -159,9 +173,7 @@ def write(
                 continue
             while left:
                 left -= out.write(data[: min(left, len(data))])
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (path / "model.safetensors.index.json").write_text(json.dumps(index))
-    (path / "config.json").write_text(json.dumps(config, indent=2))
+    write_index(path, files, config)
 
 
 def random_bytes() -> bytes:

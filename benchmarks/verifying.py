@@ -10,16 +10,14 @@ threads.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from rewriting import machine
 from synthetic import deepseek, deepseek_config, random_bytes, selection, write
 
 from easyep.artifacts.selection import Selection
@@ -115,21 +113,6 @@ def compare(folder: Path, gigabytes: float, rounds: int, shard_size: int) -> dic
         "ratio_to_sha256": round(seconds["verify"] / seconds["sha256"], 2),
         "one_job_ratio_to_sha256": round(seconds["verify_one_job"] / seconds["sha256"], 2),
         "peak_rss_mb": round(memory["verify"] / 1024, 1),
-    }
-
-
-def machine(folder: Path) -> dict[str, Any]:
-    """What the numbers were measured on."""
-    cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    kind = ["stat", "--file-system", "--format=%T", str(folder)]
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "cpu": next((line.split(": ")[1] for line in cpu if line.startswith("model name")), ""),
-        "sha256_instructions": any(" sha_ni" in line for line in cpu),
-        "cores": os.cpu_count(),
-        "file_system": subprocess.run(kind, capture_output=True, text=True).stdout.strip(),
-        "load": [round(each, 2) for each in os.getloadavg()],
-        "python": platform.python_version(),
     }
 
 

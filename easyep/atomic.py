@@ -14,9 +14,10 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` under a temporary name, flush it to disk, then rename it to `path`.
 
     Raises:
-        OutputError: the folder cannot be created or written.
+        OutputError: the folder cannot be created or written, or `path` is a device or a pipe.
     """
-    path = Path(path)
+    path = expanded(path)
+    _check_kind(path)
     temporary: Path | None = None
     try:
         with writing(path):
@@ -38,12 +39,14 @@ def check_file(path: str | os.PathLike[str]) -> None:
     """Check that a file can be written to `path`; long work begins after this.
 
     Raises:
-        OutputError: it is a directory, or its folder cannot be written.
+        OutputError: it is a directory, a device or a pipe, or its folder cannot be written.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        raise OutputError(f"{path} is a directory; name a file")
-    _check_folder(path)
+    path = expanded(path)
+    with writing(path):
+        if path.is_dir():
+            raise OutputError(f"{path} is a directory; name a file")
+        _check_kind(path)
+        _check_folder(path)
 
 
 def check_absent(path: str | os.PathLike[str]) -> Path:
@@ -55,8 +58,8 @@ def check_absent(path: str | os.PathLike[str]) -> Path:
     Raises:
         OutputError: something is there, or nothing can be written beside it.
     """
-    path = Path(path).expanduser()
-    place = path.resolve()
+    path = expanded(path)
+    place = Path(os.path.realpath(path))
     try:
         if path.is_symlink() or (place.exists() and not place.is_dir()):
             raise OutputError(f"{path} exists and is not a directory; choose another name")
@@ -64,9 +67,9 @@ def check_absent(path: str | os.PathLike[str]) -> Path:
             raise OutputError(f"{path} exists and is not empty; choose another name or remove it")
         if place.is_mount():  # the finished folder could not be renamed to it
             raise OutputError(f"{path} is a mount point; choose a new folder inside of it")
+        _check_folder(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror or error}") from None
-    _check_folder(path)
     return place
 
 
@@ -114,8 +117,9 @@ def make_parents(target: Path, made: list[Path]) -> None:
     """Make the folders above `target` that are missing, and append them to `made`."""
     for folder in reversed(target.parents):
         if not folder.exists():
-            folder.mkdir()
-            made.append(folder)
+            with suppress(FileExistsError):  # another run has been faster
+                folder.mkdir()
+                made.append(folder)
 
 
 def remove_empty(folders: list[Path]) -> None:
@@ -134,6 +138,11 @@ def writing(target: Path) -> Iterator[None]:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """`path` with ``~`` for a home folder; a name such as ``~draft``, of no user, stays."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (pathlib raises for such names)
+
+
 def existing(path: Path) -> Path:
     """`path`, or the nearest folder above it that exists."""
     while not path.exists() and path != path.parent:
@@ -141,9 +150,17 @@ def existing(path: Path) -> Path:
     return path
 
 
+def _check_kind(path: Path) -> None:
+    """Raises OutputError where a finished file would take the place of a device or a pipe."""
+    with writing(path):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise OutputError(f"{path} is no regular file, and would be replaced; name another")
+
+
 def _check_folder(path: Path) -> None:
     """Raises OutputError where nothing can be made beside `path`."""
-    folder = existing(path.resolve().parent)
+    # Not `resolve`: before Python 3.13 it raises RuntimeError for links that go round in circles.
+    folder = existing(Path(os.path.realpath(path)).parent)
     if not folder.is_dir():
         raise OutputError(f"{path} cannot be written: {folder} is not a directory")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from easyep import demonstrations, loading
+from easyep.architectures.spec import stated_size
 from easyep.artifacts import Observations, TokenSequence
 from easyep.deepspeed_settings import read_deepspeed_settings
 from easyep.distributed import Group, join
@@ -42,12 +43,12 @@ def domains(recipe: Recipe, source: Source) -> list[Domain]:
     """The domains and files of a recipe.
 
     Raises:
-        DemosError: there are none, or two of the same name.
+        DemosError: there are none, or two of the same name, or a weight is no positive number.
         UnknownNameError: the model has no demonstrations of that domain.
     """
     found = []
     for text in recipe.domain:
-        name, weight = demonstrations.parse_weighted(text)
+        name, weight = demonstrations.parse_domain(text)
         path = demonstrations.domain_file(name, source.model.calibration)
         found.append(Domain(name, weight, path))
     for text in recipe.demos:
@@ -92,19 +93,16 @@ def rendered(recipe: Recipe, source: Source) -> Iterator[tuple[Domain, list[Toke
     """
     tokenizer = _Tokenizer(source, recipe.trust_remote_code)
     config = source.checkpoint.config
-    limits = [recipe.max_length, config.get("max_position_embeddings")]
+    limits = [recipe.max_length, stated_size(config, "max_position_embeddings")]
     max_length = min((limit for limit in limits if limit), default=None)
-    vocabulary = config.get("vocab_size", 1 << 62)
+    vocabulary = stated_size(config, "vocab_size") or 1 << 62
     for domain in domains(recipe, source):
         sequences = []
         for demo in demonstrations.read(domain.path):
             needs_text = "input_ids" not in demo.content
-            try:
-                sequence = demonstrations.render(
-                    demo, tokenizer.get() if needs_text else None, max_length, recipe.style
-                )
-            except DemosError as error:
-                raise DemosError(f"{demo.origin}: {error}") from None
+            sequence = demonstrations.render(
+                demo, tokenizer.get() if needs_text else None, max_length, recipe.style
+            )
             if not len(sequence):
                 raise DemosError(f"{demo.origin}: the demonstration has no tokens")
             if sequence.input_ids.max() >= vocabulary:

@@ -32,10 +32,11 @@ def known(what: str, value: Mapping[str, Any], kind: type, required: Sequence[st
 
 
 def text(name: str, value: Any) -> str:
-    """A text that is not empty."""
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+    """A text that is not empty, and without NUL, which ends names where the system reads them."""
+    found = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
+    if not found or "\0" in str(found):
         raise ArtifactError(f"{name} must be a text, not {reprlib.repr(value)}")
-    return str(os.fspath(value))
+    return str(found)
 
 
 def count(name: str, value: Any) -> int:

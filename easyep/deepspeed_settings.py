@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from easyep.errors import ArtifactError
+from easyep.given_files import read_whole
+
+_MOST_BYTES = 1_000_000
 
 _DEVICES = (None, "none", "cpu", "nvme")
 
@@ -19,7 +22,7 @@ def read_deepspeed_settings(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(read_whole(path, _MOST_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"the DeepSpeed configuration {path} cannot be read: {error}") from None
     zero = found.get("zero_optimization", {}) if isinstance(found, dict) else None

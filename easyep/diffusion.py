@@ -1,6 +1,6 @@
-"""Diffusion language models: at which shares of hidden tokens they are observed."""
+"""Diffusion language models: how they are observed, and what cannot be done with them."""
 
-from easyep.errors import UnsupportedModelError
+from easyep.errors import EvaluationError, UnsupportedModelError
 from easyep.recipe import Recipe
 from easyep.source import Source
 
@@ -27,6 +27,19 @@ def mask_ratios(recipe: Recipe, source: Source) -> tuple[float, ...]:
             "choose --runner memory"
         )
     return recipe.mask_ratio or RATIOS
+
+
+def check_predicts(source: Source) -> None:
+    """Check that a model says how likely each next token is.
+
+    Raises:
+        EvaluationError: it is a diffusion model.
+    """
+    if source.architecture.observation.diffusion is not None:
+        raise EvaluationError(
+            f"{source.model.name} is a diffusion model: it fills in hidden tokens, and has no "
+            "probabilities of the next one that could be compared"
+        )
 
 
 def recorded_tokens(tokens: int, response: int, source: Source, ratios: tuple[float, ...]) -> int:

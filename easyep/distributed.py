@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from easyep.errors import NotFirstRankError, PeerError
+from easyep.errors import NotFirstRankError, PeerError, first_line
 from easyep.launcher import Rank, rank
 
 T = TypeVar("T")
@@ -146,10 +146,9 @@ def join(timeout: int) -> Group:
             if here.number == 1:
                 threading.Thread(target=_listen).start()
     except (RuntimeError, ValueError) as error:
-        first = str(error).strip().partition("\n")[0]
         raise PeerError(
             f"{here} did not meet the other processes at {os.environ.get('MASTER_ADDR')}:"
-            f"{os.environ.get('MASTER_PORT')}: {first}"
+            f"{os.environ.get('MASTER_PORT')}: {first_line(error)}"
         ) from error
     return Group(here, timeout)
 

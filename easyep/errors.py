@@ -28,22 +28,25 @@ prints it as one message and exits with 1.
 # More would hide what easyep says around it.
 _LONGEST = 1000
 
+# What torch and the system say where memory has run out; they say so in words only.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "can't start new thread",
+    "failed to map segment",
+    "bad_alloc",
+    "out of memory",
+)
+
 # Characters of a message; what goes on is cut out of its middle.
 LONGEST_MESSAGE = 4000
 
 
 class EasyEPError(Exception):
-    """The base of all errors that easyep raises on purpose.
-
-    Messages quote what is wrong, and a broken file can have anything in the place of a name: what
-    would be pages is cut, and half a character is written out.
-    """
+    """The base of all errors that easyep raises on purpose; its message is `shortened`."""
 
     def __init__(self, message: object = "") -> None:
-        told = str(message)
-        if len(told) > LONGEST_MESSAGE:
-            told = f"{told[: LONGEST_MESSAGE - 500]} [...] {told[-490:]}"
-        super().__init__(told.encode("utf-8", "backslashreplace").decode("utf-8"))
+        super().__init__(shortened(str(message)))
 
 
 class UnknownNameError(EasyEPError):
@@ -122,6 +125,16 @@ class MemoryExhaustedError(EvaluationError):
     """A batch does not fit into memory beside the model."""
 
 
+def shortened(told: str) -> str:
+    """A message that can be printed: what would be pages is cut, half a character written out.
+
+    Messages quote what is wrong, and a broken file can have anything in the place of a name.
+    """
+    if len(told) > LONGEST_MESSAGE:
+        told = f"{told[: LONGEST_MESSAGE - 500]} [...] {told[-490:]}"
+    return told.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def first_line(error: Exception) -> str:
     """What another library's error says first, as text that can be printed.
 
@@ -130,3 +143,9 @@ def first_line(error: Exception) -> str:
     told = str(error).strip().partition("\n")[0] or type(error).__name__
     told = told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."
     return told.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def tells_of_memory(message: str) -> bool:
+    """Whether another library's message says that an allocation failed."""
+    told = message.lower()
+    return any(each in told for each in _NO_MEMORY)

@@ -8,10 +8,10 @@ from typing import Any
 
 from easyep.artifacts import Observations, Scores, Selection
 from easyep.artifacts.files import read_json
+from easyep.artifacts.observations import INDEX
+from easyep.checkpoint.side_files import MANIFEST
 from easyep.errors import ArtifactError, EasyEPError
 
-MANIFEST = "easyep.json"
-OBSERVATIONS = "observations.json"
 # Folders that hold nothing to tell, or too many small files.
 _SKIPPED = {"evaluations", "cache", "samples"}
 
@@ -58,27 +58,32 @@ def gather(paths: Iterable[str | os.PathLike[str]]) -> Gathered:
         paths: folders, of which the files in them and one level below are looked at; or files.
 
     Raises:
-        ArtifactError: a path does not exist, or nothing of easyep's is there.
+        ArtifactError: a path does not exist or cannot be read, or nothing of easyep's is there.
     """
     gathered = Gathered()
-    for given in map(Path, paths):
-        if not given.exists():
-            raise ArtifactError(
-                f"{given} does not exist; a report is made of a pruned checkpoint, a work "
-                "directory, or a file of results"
-            )
-        for path in _files(given):
+    places = [Path(path) for path in paths]
+    for given in places:
+        try:
+            files = list(_files(given))
+        except OSError as error:
+            raise ArtifactError(f"{given} cannot be read: {error.strerror}") from None
+        for path in files:
             _take(gathered, path)
     if gathered.is_empty:
         aside = "; ".join(f"{name}: {why}" for name, why in gathered.left_aside.items())
         raise ArtifactError(
-            f"nothing of easyep's was found in {', '.join(map(str, paths))}"
+            f"nothing of easyep's was found in {', '.join(map(str, places))}"
             + (f" ({aside})" if aside else "")
         )
     return gathered
 
 
 def _files(given: Path) -> Iterator[Path]:
+    if not given.exists():
+        raise ArtifactError(
+            f"{given} does not exist; a report is made of a pruned checkpoint, a work directory, "
+            "or a file of results"
+        )
     if given.is_file():
         yield given
         return
@@ -86,10 +91,10 @@ def _files(given: Path) -> Iterator[Path]:
         if path.is_file() and path.suffix == ".json":
             yield path
         elif path.is_dir() and path.name not in _SKIPPED and not path.name.startswith("."):
-            if (path / OBSERVATIONS).is_file():
-                yield path / OBSERVATIONS
+            if (path / INDEX).is_file():
+                yield path / INDEX
             elif path.name == "observations":
-                yield from sorted(path.glob(f"*/{OBSERVATIONS}"))
+                yield from sorted(path.glob(f"*/{INDEX}"))
 
 
 def _take(gathered: Gathered, path: Path) -> None:
@@ -108,7 +113,7 @@ def _place(gathered: Gathered, path: Path, value: Mapping[str, Any]) -> None:
             raise ArtifactError(f"a report is of one checkpoint, this one of {gathered.checkpoint}")
         gathered.checkpoint, gathered.manifest = path.parent, value
         gathered.selection = gathered.selection or selection
-    elif path.name == OBSERVATIONS:
+    elif path.name == INDEX:
         gathered.observations.append(Observations.load(path.parent))
     elif {"criterion", "router", "layers"} <= value.keys():
         gathered.scores = Scores.from_json(value)

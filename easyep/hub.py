@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from easyep.artifacts.files import read_json
+from easyep.atomic import existing
 from easyep.errors import ArtifactError, ModelNotFoundError, OutputError, first_line
 
 # Everything that a checkpoint may hold except the same weights in other formats.
@@ -22,15 +23,24 @@ _CONNECTIONS = 8
 
 
 def local(repository: str) -> Path | None:
-    """The copy in the local cache of ``OWNER/NAME[@REVISION]``, where it is whole."""
+    """The copy in the local cache of ``OWNER/NAME[@REVISION]``, where it is whole.
+
+    Raises:
+        ModelNotFoundError: no repository of the hub can be called so.
+    """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     repo_id, revision = _parts(repository)
     try:
         path = Path(snapshot_download(repo_id, local_files_only=True, **_wanted(revision)))
     except LocalEntryNotFoundError:
         return None
+    except HFValidationError as error:
+        raise ModelNotFoundError(
+            f"{repository} is neither a directory nor a name of the Hugging Face hub: "
+            f"{first_line(error)}"
+        ) from None
     return path if _complete(path) else None
 
 
@@ -98,9 +108,11 @@ def _sizes(repo_id: str, revision: str | None) -> tuple[str, dict[str, int]]:
     """The commit, and the size of each file that a checkpoint needs."""
     from fnmatch import fnmatch
 
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
-    info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+    # Without a limit of time the library waits for a silent hub for ever, here and in `_range`.
+    patience = constants.HF_HUB_ETAG_TIMEOUT
+    info = HfApi().model_info(repo_id, revision=revision, files_metadata=True, timeout=patience)
     found = {}
     for each in info.siblings or ():
         name, size = each.rfilename, each.size
@@ -127,7 +139,7 @@ def _head(repo_id: str, name: str, commit: str, size: int) -> bytes:
 
 
 def _range(repo_id: str, name: str, commit: str, begin: int, end: int) -> bytes:
-    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub import constants, get_session, hf_hub_url
     from huggingface_hub.utils import (  # type: ignore[attr-defined]
         build_hf_headers,
         hf_raise_for_status,
@@ -135,8 +147,10 @@ def _range(repo_id: str, name: str, commit: str, begin: int, end: int) -> bytes:
 
     headers = {**build_hf_headers(), "Range": f"bytes={begin}-{end - 1}"}
     url = hf_hub_url(repo_id, name, revision=commit)
-    data = b""
-    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
+    data, patience = b"", constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with get_session().stream(
+        "GET", url, headers=headers, follow_redirects=True, timeout=patience
+    ) as response:
         hf_raise_for_status(response)
         if response.status_code != 206 and begin:
             raise ValueError(f"{name}: the server sends whole files only")
@@ -150,10 +164,7 @@ def _range(repo_id: str, name: str, commit: str, begin: int, end: int) -> bytes:
 
 
 def _check_room(repository: str, needed: int, cache: Path) -> None:
-    folder = cache
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(existing(cache)).free
     if needed > free:
         raise OutputError(
             f"{repository} takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free for the "

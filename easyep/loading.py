@@ -14,8 +14,10 @@ from easyep.architectures.spec import first_release
 from easyep.artifacts.files import read_json
 from easyep.errors import CheckpointError, EasyEPError, UnsupportedModelError, first_line
 from easyep.memory_limits import Limits
+from easyep.panics import panics_as_errors
 from easyep.passing_folder import PassingFolder
 from easyep.placing import placement, usable_device
+from easyep.tokenizer_files import check_tokenizer_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -135,14 +137,17 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> "PreTraine
     """The checkpoint's tokenizer.
 
     Raises:
-        CheckpointError: the directory has none that transformers can read.
+        CheckpointError: the directory has none that transformers can read, or as in
+            `check_tokenizer_files`.
         UnsupportedModelError: only a later transformers can.
     """
     from transformers import AutoTokenizer
 
+    check_tokenizer_files(path)
     with quietly():
         try:
-            return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+            with panics_as_errors():
+                return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         except MemoryError:
             raise
         except Exception as error:  # files of others: transformers raises what it likes
@@ -187,12 +192,15 @@ def quietly() -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    standard.getLogger("accelerate").setLevel(standard.ERROR)  # it tells what --max-memory asks for
+    accelerate = standard.getLogger("accelerate")  # it tells what --max-memory asks for
+    level = accelerate.level
+    accelerate.setLevel(standard.ERROR)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        accelerate.setLevel(level)
         if bars:
             logging.enable_progress_bar()

@@ -57,11 +57,7 @@ def load_masked(
         UnsupportedModelError: the routers of this model cannot be found.
     """
     source = Source.open(path)
-    if not source.identity.same_model(selection.model):
-        raise ArtifactError(
-            f"the selection is of {selection.model.name} ({selection.model.model_type}), not of "
-            f"{path}: their configs, tensors or weights differ"
-        )
+    check_selection(source, selection)
     model = loading.load_model(
         path,
         dtype=dtype,
@@ -71,6 +67,21 @@ def load_masked(
     )
     mask(model, selection, source.architecture, source.layout)
     return model
+
+
+def check_selection(source: Source, selection: Selection) -> None:
+    """Check that a selection is of a model, before the model is loaded.
+
+    Raises:
+        ArtifactError: the selection is of another model.
+        SelectionError: the router could not work with it.
+    """
+    if not source.identity.same_model(selection.model):
+        raise ArtifactError(
+            f"the selection is of {selection.model.name} ({selection.model.model_type}), not of "
+            f"{source.model.path}: their configs, tensors or weights differ"
+        )
+    kept_experts(source.layout, selection, "drop")
 
 
 def flattening(source: Source, selection: Selection) -> dict[tuple[str, ...], Any]:
@@ -117,33 +128,33 @@ def mask(
         UnsupportedModelError: the router of a layer cannot be found.
     """
     kept = kept_experts(layout, selection, "drop")
-    undo = ExitStack()
     reached = set()
-    for path, router in _routers(model):
-        layer = _layer(path, architecture, layout)
-        widths = _widths(layout, layer)
-        if layer not in kept or not _has_axis(router, widths):
-            continue
-        reached.add(layer)
-        dropped = sorted(set(range(selection.num_experts)) - set(kept[layer]))
-        for bias in _biases(model, path, router):
-            if bias.shape[-1] in widths:
-                undo.callback(bias.copy_, bias.clone())
-                bias[..., dropped] = -torch.inf
-        _replace_forward(router, _without(router.forward, widths, dropped), undo)
-    for path, table in model.named_buffers():
-        if found := _TABLE.search(path):
-            layer = int(found[1])
+    with ExitStack() as undo:
+        for path, router in _routers(model):
+            layer = _layer(path, architecture, layout)
+            widths = _widths(layout, layer)
+            if layer not in kept or not _has_axis(router, widths):
+                continue
             reached.add(layer)
-            undo.callback(table.copy_, table.clone())
-            table.copy_(_remapped(table, kept[layer], selection.num_experts))
-    if missing := sorted(set(kept) - reached):
-        undo.close()
-        raise UnsupportedModelError(
-            f"easyep cannot find the router of {layout.called(missing[0])} in "
-            f"{type(model).__name__}, and cannot mask it; rewrite the checkpoint and evaluate that"
-        )
-    return undo
+            dropped = sorted(set(range(selection.num_experts)) - set(kept[layer]))
+            for bias in _biases(model, path, router):
+                if bias.shape[-1] in widths:
+                    undo.callback(bias.copy_, bias.clone())
+                    bias[..., dropped] = -torch.inf
+            _replace_forward(router, _without(router.forward, widths, dropped), undo)
+        for path, table in model.named_buffers():
+            if found := _TABLE.search(path):
+                layer = int(found[1])
+                reached.add(layer)
+                undo.callback(table.copy_, table.clone())
+                table.copy_(_remapped(table, kept[layer], selection.num_experts))
+        if missing := sorted(set(kept) - reached):
+            raise UnsupportedModelError(
+                f"easyep cannot find the router of {layout.called(missing[0])} in "
+                f"{type(model).__name__}, and cannot mask it; rewrite the checkpoint and evaluate "
+                "that"
+            )
+        return undo.pop_all()
 
 
 def _routers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from easyep import choices
 from easyep.artifacts import Selection
-from easyep.demonstrations.conversation import Style, thinks
+from easyep.demonstrations.conversation import STYLES, Style, thinks
 from easyep.errors import EvaluationError
 from easyep.evaluation import evaluating
 from easyep.evaluation.accuracy import Accuracy
@@ -64,6 +65,7 @@ def evaluate(
         work_dir: where finished tasks and answers are kept; the same again goes on from there.
 
     Raises:
+        UnknownNameError: there is no such style, task or suite.
         EasyEPError: a subclass says what is wrong with the model or the tasks.
     """
     found = resolve(os.fspath(model))
@@ -80,6 +82,7 @@ def evaluate(
         if selection is None or isinstance(selection, Selection)
         else Selection.load(selection),
     )
+    style = choices.optional(choices.one_of(STYLES))("style", style)  # type: ignore[assignment]
     if style is not None or suites:
         asking = replace(asking, thinking=thinks(style or "auto", asking.template))
     asked = [part for name in suites for part in suite(name, thinking=bool(asking.thinking))]

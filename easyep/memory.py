@@ -38,7 +38,7 @@ def available(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/sel
     if resource is not None:  # what this process alone may allocate
         allowed = resource.getrlimit(resource.RLIMIT_DATA)[0]
         if allowed != resource.RLIM_INFINITY:
-            free.append(allowed - _of_this_process("VmData"))
+            free.append(allowed - of_this_process("VmData"))
     for folder, limit, used, file_contents in _GROUPS:
         for place in _own_groups(groups / folder, folder, own):
             try:
@@ -67,10 +67,11 @@ def _own_groups(top: Path, controller: str, own: Path) -> list[Path]:
 
 def taken() -> int:
     """Bytes of main memory that this process takes beside the contents of files, 0 if unknown."""
-    return _of_this_process("RssAnon")
+    return of_this_process("RssAnon")
 
 
-def _of_this_process(name: str) -> int:
+def of_this_process(name: str) -> int:
+    """A number of bytes that the system tells of this process (``VmData``), 0 if unknown."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(f"{name}:"):

@@ -1,6 +1,7 @@
 """One set of scores for several domains."""
 
 from collections.abc import Mapping, Sequence
+from math import frexp, inf, ldexp
 
 import numpy as np
 import numpy.typing as npt
@@ -25,23 +26,20 @@ def mix(scores: Sequence[Scores], weights: Sequence[float], how: str = "mean") -
     the domain's weight: a domain of weight 0.5 may keep half as much.
 
     Raises:
-        ArtifactError: the scores are of different models, criteria or layers, or a score or
-            weight is negative; or `how` does not work for the criterion.
+        ArtifactError: the scores are of different models, criteria or layers, or a score is
+            negative or a weight no positive number; or `how` does not work for the criterion.
     """
     how = choices.one_of(MIXES)("mix", how)
     if len(scores) != len(weights) or not scores:
         raise ArtifactError(f"{len(scores)} sets of scores cannot take {len(weights)} weights")
-    if any(not weight > 0 for weight in weights):
-        raise ArtifactError(f"domain weights must be positive, not {list(weights)}")
+    if any(not 0 < weight < inf for weight in weights):
+        raise ArtifactError(f"domain weights must be positive numbers, not {list(weights)}")
     first = scores[0]
     if len(scores) == 1:
         return first
     _check_alike(scores)
     if how == "max-min" and first.pairs:
-        raise ArtifactError(
-            f"the criterion {first.criterion!r} scores pairs of experts, which cannot be mixed by "
-            "max-min; choose the mix 'mean'"
-        )
+        raise pairs_in_max_min(first.criterion)
     return Scores(
         criterion=first.criterion,
         model=first.model,
@@ -67,6 +65,14 @@ def mix(scores: Sequence[Scores], weights: Sequence[float], how: str = "mean") -
     )
 
 
+def pairs_in_max_min(criterion: str) -> ArtifactError:
+    """The error where domains are to be mixed by max-min for a criterion of pairs of experts."""
+    return ArtifactError(
+        f"the criterion {criterion!r} scores pairs of experts, which cannot be mixed by max-min; "
+        "choose the mix 'mean'"
+    )
+
+
 def _check_alike(scores: Sequence[Scores]) -> None:
     first = scores[0]
     for other in scores[1:]:
@@ -82,15 +88,18 @@ def _check_alike(scores: Sequence[Scores]) -> None:
 
 def _mean(domains: Sequence[Mapping[int, Float64]], weights: Sequence[float]) -> dict[int, Float64]:
     """Per layer, the weighted mean of each domain's values as shares of their sum."""
+    # By a power of two, which changes no digit: the sum of large weights would be infinite.
+    _, exponent = frexp(max(weights))
+    parts = [ldexp(weight, -exponent) for weight in weights]
     layers = {}
     for index in domains[0]:
         shares = []
-        for domain, weight in zip(domains, weights, strict=True):
+        for domain, part in zip(domains, parts, strict=True):
             values = domain[index]
             if (values < 0).any():
                 raise ArtifactError(
                     f"layer {index}: scores below 0 cannot be mixed as shares of their sum"
                 )
-            shares.append(weight * values / (values.sum() or 1.0))
-        layers[index] = np.sum(shares, axis=0) / sum(weights)
+            shares.append(part * values / (values.sum() or 1.0))
+        layers[index] = np.sum(shares, axis=0) / sum(parts)
     return layers

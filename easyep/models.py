@@ -72,9 +72,13 @@ def outlined(name: str, folder: Path) -> Model:
 
 
 def _resolve(name: str, find: Callable[[str], Path]) -> Model:
-    if Path(name).is_dir():
+    try:
+        is_dir, is_file = Path(name).is_dir(), Path(name).is_file()
+    except OSError as error:
+        raise ModelNotFoundError(f"{name} cannot be read: {error.strerror}") from None
+    if is_dir:
         return Model(name, Path(name))
-    if Path(name).is_file():
+    if is_file:
         gguf = name.endswith(".gguf")
         raise ModelNotFoundError(
             f"{name} is a file, and a model is a directory with config.json and safetensors files"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from easyep.artifacts import Observations, ObservedDemo, RoutedTokens
 from easyep.artifacts.journal import Journal, journal
+from easyep.atomic import writing
 from easyep.distributed import ALONE, Group
 from easyep.errors import ArtifactError, ObservationError, OutputError, UnsupportedModelError
 from easyep.loading import load_tokenizer
@@ -299,7 +300,7 @@ def _save(observations: Observations, saved: Path, *, shared: bool) -> None:
 
 def _whole(saved: Path) -> Observations | None:
     """Saved observations if they are there and can be read; what is damaged is removed."""
-    if not saved.exists():
+    if not saved.exists() and not saved.is_symlink():
         return None
     try:
         found = Observations.load(saved)
@@ -307,5 +308,9 @@ def _whole(saved: Path) -> Observations | None:
             _ = found.layers[layer] if found.sums is None else found.sums[layer]  # reads it
         return found
     except ArtifactError:
-        shutil.rmtree(saved)
+        with writing(saved):
+            if saved.is_symlink() or not saved.is_dir():
+                saved.unlink()  # not what a link leads to
+            else:
+                shutil.rmtree(saved)
         return None

@@ -71,17 +71,13 @@ def begun(
             progress.say(f"the checkpoint is read again when it is rewritten: {why}")
         yield None
         return
-    layout = source.layout
-    run = [*layout.moe_layers, *layout.second_layers]
-    if recipe.mtp == "score":
-        run += layout.mtp_layers
-    chosen = planning.stand_in(recipe, source, run)
+    chosen = planning.stand_in(recipe, source, source.scored_layers(recipe.mtp))
     work = rewriting.plan(
         source.checkpoint,
         chosen,
         mtp=source.mtp_mode(recipe.mtp, chosen),
         max_shard_size=recipe.max_shard_size,
-        layout=layout,
+        layout=source.layout,
     )
     decided_by = json.dumps(recipe.to_json(), sort_keys=True)
     with rewriting.begun(work, output, decided_by=decided_by, progress=progress) as rewrite:

@@ -10,7 +10,7 @@ from typing import Any
 from easyep import calibration, deciding, one_read, planning
 from easyep.architectures.engines import Serving, check_serving
 from easyep.artifacts import Observations, Scores, Selection
-from easyep.atomic import check_absent
+from easyep.atomic import check_absent, expanded
 from easyep.checkpoint import rewriting, verification
 from easyep.checkpoint.copied import Copied
 from easyep.checkpoint.side_files import MODEL_CARD
@@ -122,7 +122,7 @@ def prune(
     rewritten = replace(rewritten, warnings=tuple(warnings))
     clock.lap("verify")
     return Pruned(
-        path=Path(output),
+        path=expanded(output),
         selection=chosen,
         scores=scores,
         observations=tuple(observed),
@@ -197,13 +197,12 @@ def observe(
         records=records,
         trust_remote_code=trust_remote_code,
     )
-    if output is not None:
-        check_absent(output)
+    place = check_absent(output) if output is not None else None
     (observations,) = calibration.calibrate(
         recipe,
         Source.open(model),
         criteria=criteria,
-        output=Path(output) if output is not None else None,
+        output=place,
         progress=progress,
     )
     return observations

@@ -11,12 +11,13 @@ from easyep import calibration, memory, models
 from easyep.architectures.engines import check_serving
 from easyep.architectures.router import Router
 from easyep.artifacts import Selection
-from easyep.atomic import existing
+from easyep.atomic import existing, writing
 from easyep.checkpoint import rewriting
 from easyep.criteria import needs_record, scores_pairs
 from easyep.distributed import join
-from easyep.errors import ArtifactError, NoRoomError, OutputError
+from easyep.errors import NoRoomError, OutputError
 from easyep.launcher import rank
+from easyep.mixing import pairs_in_max_min
 from easyep.placing import usable_device
 from easyep.recipe import Recipe
 from easyep.runners import choose_runner, weight_bytes
@@ -135,11 +136,10 @@ def check(
     _check_criterion(recipe, source)
     router = source.router
     keep = keep_count(recipe.keep, router, groups=recipe.groups, align=recipe.align)
-    scored = source.layout.mtp_layers if source.mtp_mode(recipe.mtp) == "score" else ()
     check_named(
         recipe.protect,
         recipe.forbid,
-        [*source.layout.moe_layers, *scored],
+        source.scored_layers(recipe.mtp),
         router,
         keep=keep,
         groups=recipe.groups,
@@ -190,18 +190,16 @@ def _check_criterion(recipe: Recipe, source: Source) -> None:
     domains = calibration.domains(recipe, source)
     fair = recipe.mix == "max-min" and len(domains) > 1
     if scores_pairs(recipe.criterion) and fair:
-        raise ArtifactError(
-            f"the criterion {recipe.criterion!r} scores pairs of experts, which cannot be mixed by "
-            "max-min; choose the mix 'mean'"
-        )
+        raise pairs_in_max_min(recipe.criterion)
     if fair or scores_pairs(recipe.criterion):
         check_solver()
 
 
 def _check_work_dir(work: Path, output: Path) -> None:
     """Raises OutputError where the stages could not be saved, before they run."""
-    if work.resolve().is_relative_to(output.resolve()):
+    if Path(os.path.realpath(work)).is_relative_to(os.path.realpath(output)):
         raise OutputError(f"the work directory {work} must lie outside of the output {output}")
-    folder = existing(work)
+    with writing(work):
+        folder = existing(work)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"the work directory {work} cannot be written: see {folder}")

@@ -16,6 +16,7 @@ from easyep.demonstrations import parse_weighted
 from easyep.demonstrations.conversation import STYLES, Style
 from easyep.demonstrations.rendering import DEMO_ORDERS, DemoOrder
 from easyep.errors import ArtifactError
+from easyep.given_files import read_whole
 from easyep.memory_limits import Limits, limits
 from easyep.scoring import TOKENS, Tokens
 from easyep.selection import check_allocation
@@ -220,14 +221,14 @@ def own_output(output: Any, path: str | os.PathLike[str]) -> str:
 
 
 def _may_write(output: Any) -> bool:
-    if not isinstance(output, str) or Path(output).is_absolute():
+    if not isinstance(output, str) or "\0" in output or Path(output).is_absolute():
         return False
-    place = Path(output).resolve()  # links that lead out are followed
-    if "~" in Path(output).parts or not place.is_relative_to(Path.cwd().resolve()):
+    place = Path(os.path.realpath(output))  # links that lead out are followed
+    if output.startswith("~") or not place.is_relative_to(os.path.realpath(Path.cwd())):
         return False
     try:
         return not place.exists() or place.is_dir() or "study" in read_json(place, "output")
-    except ArtifactError:
+    except (ArtifactError, OSError):
         return False
 
 
@@ -239,7 +240,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        value = yaml_text.parse(path.read_text(encoding="utf-8"))
+        value = yaml_text.parse(read_whole(path, yaml_text.MAX_BYTES).decode("utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"the recipe {path} does not exist") from None
     except (OSError, ValueError) as error:

@@ -1,10 +1,11 @@
 """Where the records of a run go while it runs: whole or as sums, in memory or in a journal."""
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from easyep import memory
 from easyep.architectures.router import Router
@@ -58,7 +59,7 @@ def plan_records(
     """
     size = tokens * layers * RoutedTokens.bytes_per_token(router.num_experts, router.top_k)
     room = (
-        shutil.disk_usage(existing(place.resolve())).free
+        shutil.disk_usage(existing(Path(os.path.realpath(place)))).free
         if place is not None
         else memory.available()
     )
@@ -74,25 +75,15 @@ def plan_records(
     return RecordPlan(size, room, full, tuple(name for name in asked if summable(name)))
 
 
-class Store(Protocol):
-    """Takes what the layers did, batch by batch."""
-
-    @property
-    def done(self) -> set[int]:
-        """The demonstrations that it has already."""
-
-    def add(self, demos: Sequence[int], parts: Mapping[int, RoutedTokens]) -> None:
-        """Take what each layer did with some demonstrations; batches come in order."""
-
-    def add_layer(self, layer: int, part: RoutedTokens) -> None:
-        """Take what one layer did with all demonstrations, in place of what there was of it."""
-
-
 class FullStore:
     """Keeps every record.
 
     Args:
+        router: of the model.
         journal: where they are kept; None = in memory.
+
+    Attributes:
+        done: the demonstrations that it has.
     """
 
     def __init__(self, router: Router, journal: Journal | None = None) -> None:
@@ -102,6 +93,7 @@ class FullStore:
         self.done: set[int] = set(journal.done) if journal is not None else set()
 
     def add(self, demos: Sequence[int], parts: Mapping[int, RoutedTokens]) -> None:
+        """Take what each layer did with some demonstrations; batches come in order."""
         small = {i: part.with_ids_for(self._router.num_experts) for i, part in parts.items()}
         if self._journal is not None:
             self._journal.add(demos, {i: part.arrays() for i, part in small.items()})
@@ -111,6 +103,7 @@ class FullStore:
         self.done |= set(demos)
 
     def add_layer(self, layer: int, part: RoutedTokens) -> None:
+        """Take what one layer did with all demonstrations, in place of what there was of it."""
         small = part.with_ids_for(self._router.num_experts)
         if self._journal is not None:
             self._journal.add_layer(layer, small.arrays())
@@ -131,7 +124,7 @@ class FullStore:
 
 
 class SumStore:
-    """Keeps sums for some criteria; arguments as in `FullStore`."""
+    """Keeps sums for some criteria; all else as in `FullStore`."""
 
     def __init__(
         self, router: Router, criteria: Sequence[str], journal: Journal | None = None

@@ -78,12 +78,16 @@ class Registry(Generic[T]):
         return iter(sorted(self._things))
 
     def _load_entry_points(self) -> None:
-        group, self._group = self._group, None
-        for entry_point in metadata.entry_points(group=group) if group else ():
-            if entry_point.name not in self._things:
-                thing = self._loaded(entry_point)
-                # Its module may have registered it already, by a decorator.
-                self._things.setdefault(entry_point.name, thing)
+        group, self._group = self._group, None  # what is loaded may ask for names itself
+        try:
+            for entry_point in metadata.entry_points(group=group) if group else ():
+                if entry_point.name not in self._things:
+                    thing = self._loaded(entry_point)
+                    # Its module may have registered it already, by a decorator.
+                    self._things.setdefault(entry_point.name, thing)
+        except PluginError:
+            self._group = group  # or the next one to ask would be told of an unknown name
+            raise
 
     def _loaded(self, entry_point: metadata.EntryPoint) -> T:
         try:

@@ -13,6 +13,7 @@ from easyep.artifacts.files import write_json
 from easyep.atomic import check_file
 from easyep.checkpoint.side_files import MANIFEST
 from easyep.errors import ArtifactError
+from easyep.processor import processor
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe, allowed, own_output, read_yaml
 from easyep.redoing import Made
@@ -116,15 +117,5 @@ def _versions() -> dict[str, str]:
         "easyep": __version__,
         **found,
         "python": platform.python_version(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": f"{processor()}, {os.cpu_count()} cores",
     }
-
-
-def _processor() -> str:
-    """The processor's name where the system tells it (Linux), else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

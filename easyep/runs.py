@@ -44,8 +44,7 @@ class Run:
 
     @property
     def _scored_mtp(self) -> tuple[int, ...]:
-        scored = self.source.mtp_mode(self.recipe.mtp) == "score"
-        return tuple(self.source.layout.mtp_layers) if scored else ()
+        return self.source.scored_mtp(self.recipe.mtp)
 
     @property
     def layers(self) -> list[int]:

@@ -215,8 +215,7 @@ def _by_weights(
         model, router, layers = seen[0].model, seen[0].router, sorted(seen[0].layers)
     elif source is not None:
         model, router = source.identity, source.router
-        scored = source.layout.mtp_layers if source.mtp_mode(mtp) == "score" else ()
-        layers = sorted([*source.layout.moe_layers, *scored])
+        layers = source.scored_layers(mtp)
     else:
         raise ArtifactError(f"the criterion {name!r} needs the model (--model M)")
     scores = {}

@@ -59,6 +59,15 @@ class Source:
         """What artifacts remember of the model."""
         return self.checkpoint.identity(self.model.name)
 
+    def scored_mtp(self, asked: str) -> tuple[int, ...]:
+        """The multi-token-prediction layers that get scores; `asked` as `mtp` of `Recipe`."""
+        return self.layout.mtp_layers if self.mtp_mode(asked) == "score" else ()
+
+    def scored_layers(self, asked: str) -> list[int]:
+        """All layers whose experts get scores, ascending; `asked` as in `scored_mtp`."""
+        layout = self.layout
+        return sorted([*layout.moe_layers, *layout.second_layers, *self.scored_mtp(asked)])
+
     def mtp_mode(self, asked: str, selection: Selection | None = None) -> str:
         """What happens to multi-token-prediction layers: `asked`, or what ``"auto"`` means here.
 

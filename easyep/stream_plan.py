@@ -1,10 +1,12 @@
 """What streaming a model takes: bytes to read, and memory, from the headers of its files."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from easyep import memory
+from easyep.architectures.spec import stated_size
 from easyep.checkpoint.headers import BITS, Tensor
 from easyep.errors import ObservationError
 from easyep.launcher import rank
@@ -179,10 +181,10 @@ def _loaded(tensors: Iterable[Tensor], dtype: str) -> int:
     return total + largest
 
 
-def _hidden(config: object) -> int:
+def _hidden(config: Mapping[str, Any]) -> int:
     """The width of the hidden states, whatever part of the configuration says it."""
-    found = re.findall(r"'(?:hidden_size|d_model|n_embd)': (\d+)", str(config))
-    return max(map(int, found), default=8192)
+    found = (stated_size(config, key) for key in ("hidden_size", "d_model", "n_embd"))
+    return next(filter(None, found), 8192)
 
 
 _COPY = re.compile(r"\.(embed_tokens|shared_head\.head)\.weight$")  # MTP layers' own

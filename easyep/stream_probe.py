@@ -77,14 +77,13 @@ def forecast(
     tokens = sum(len(sequence) for run in runs for sequence in run.sequences)
     routed = plan.routed / here.size
     made = plan.dense + routed
-    quantised = speeds.dequantises is not None
     share = source.router.top_k / source.router.num_experts
     used = (plan.dense + routed * share) / plan.number_bytes
     return Forecast(
         plan,
         speeds,
         reading=plan.to_read / here.size * here.local_size / speeds.reads,
-        dequantising=made / speeds.dequantises if quantised and speeds.dequantises else 0.0,
+        dequantising=made / speeds.dequantises if speeds.dequantises else 0.0,
         computing=2 * tokens * used / speeds.computes,
     )
 

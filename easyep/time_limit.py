@@ -1,17 +1,24 @@
 """Python code that somebody else wrote, such as a chat template, gets so much time and no more."""
 
 import ctypes
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+# How often a block looks at the clock, in seconds of processor time.
+_OFTEN = 0.5
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """A block that is ended where it takes longer.
 
-    It ends between two steps of Python code, in whichever thread it runs; one long step of a
-    library, such as the matching of a pattern, comes to its own end first.
+    It ends between two steps of Python code, in whichever thread it runs. Of single steps without
+    an end, powers of numbers and Python's own patterns are ended in the main thread; others, such
+    as a library's, come to their own end first.
 
     Raises:
         TimeoutError: it took longer.
@@ -32,7 +39,8 @@ def time_limit(seconds: float) -> Iterator[None]:
     clock.start()
     try:
         try:
-            yield
+            with _within_steps(seconds):
+                yield
         finally:
             with change:
                 done = True
@@ -43,6 +51,33 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise TimeoutError(f"it takes more than {seconds:g} seconds") from None
     if late:
         raise TimeoutError(f"it takes more than {seconds:g} seconds")
+
+
+@contextmanager
+def _within_steps(seconds: float) -> Iterator[None]:
+    """Ends single steps of the main thread too: they look for signals, and for nothing else.
+
+    The timer is that of processor time, which leaves the usual one to programs around this.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    end, inside = time.monotonic() + seconds, True
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        if inside and time.monotonic() >= end:  # several threads use up processor time faster
+            raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, ring)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _OFTEN, _OFTEN)
+    try:
+        try:
+            yield
+        finally:
+            inside = False  # nothing is raised while the timer is put away
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _raise_in(thread: int) -> None:

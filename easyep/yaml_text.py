@@ -9,15 +9,19 @@ import yaml
 # of aliases can stand for more than fits into memory.
 MAX_VALUES = 100_000
 MAX_CHARACTERS = 1_000_000
+MAX_BYTES = 4 * MAX_CHARACTERS
 # The library's time grows with the square of the depth.
 MAX_NESTING = 200
+# Python refuses to write out a number of more than 4300 digits, in messages too.
+MAX_DIGITS = 1000
 
 
 def parse(text: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        ValueError: it is not valid YAML, or says more than `MAX_VALUES`.
+        ValueError: it is not valid YAML, or says more than `MAX_VALUES`, or a number is longer
+            than `MAX_DIGITS`, or a key stands twice in a mapping.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"it has more than {MAX_CHARACTERS} characters")
@@ -47,14 +51,26 @@ def _nesting(text: str) -> int:
 
 
 def _values(node: yaml.Node, counted: dict[int, int]) -> int:
-    """How many values `node` stands for, each alias written out."""
+    """How many values `node` stands for, each alias written out.
+
+    Raises:
+        ValueError: a number is longer than `MAX_DIGITS`, or a key stands twice: people read the
+            first, and the library takes the last.
+    """
     found = counted.get(id(node))
     if found is not None:
         return found
     counted[id(node)] = MAX_VALUES + 1  # what is met again inside of itself has no end
+    is_number = isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int"
+    if is_number and len(node.value) > MAX_DIGITS:
+        raise ValueError(f"a number has more than {MAX_DIGITS} digits")
     inside: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         inside = [each for pair in node.value for each in pair]
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(keys) > len(set(keys)):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"the key {twice!r} appears twice in one mapping")
     elif isinstance(node, yaml.SequenceNode):
         inside = node.value
     counted[id(node)] = 1 + sum(_values(each, counted) for each in inside)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,6 +15,7 @@ class FakeHub(ThreadingHTTPServer):
     Attributes:
         sent: file -> bytes of it that were sent.
         more: further entries of the list of files, as a hub that lies has them.
+        silent: how paths end that are not answered until `over` is set.
     """
 
     daemon_threads = True
@@ -23,6 +25,8 @@ class FakeHub(ThreadingHTTPServer):
         self.folder = folder
         self.sent: dict[str, int] = {}
         self.more: list[dict[str, object]] = []
+        self.silent = "nowhere"
+        self.over = threading.Event()
 
     @property
     def url(self) -> str:
@@ -40,6 +44,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self, body: bool = True) -> None:
         path = self.path.partition("?")[0]
+        if path.endswith(self.server.silent):
+            self.server.over.wait(60)
+            return
         files = sorted(f for f in self.server.folder.iterdir() if f.is_file())
         if path.startswith("/api/models/org/model/tree/"):
             tree = [{"type": "file", "path": f.name, "size": f.stat().st_size} for f in files]

@@ -104,6 +104,50 @@ def test_files_that_cannot_be(tmp_path):
         check_file(tmp_path / "file" / "x")
 
 
+@pytest.mark.parametrize("check", [check_file, check_absent])
+def test_names_that_the_system_refuses(tmp_path, check):
+    with pytest.raises(OutputError, match="File name too long"):
+        check(tmp_path / ("x" * 300))
+    with pytest.raises(OutputError, match="File name too long"):
+        check(tmp_path / ("x" * 300) / "file")
+
+
+def test_links_that_go_round_in_circles(tmp_path):
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    with pytest.raises(OutputError, match="not a directory"):
+        check_absent(tmp_path / "one")
+    check_file(tmp_path / "one")
+    write_bytes(tmp_path / "one", b"in the link's place")
+    assert (tmp_path / "two").read_bytes() == b"in the link's place"
+
+
+def test_the_home_folder_is_meant_where_it_is_said(tmp_path, monkeypatch):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    check_file("~/file")
+    write_bytes("~/file", b"x")
+    assert check_absent("~/out") == home / "out"
+    assert [p.name for p in home.iterdir()] == ["file"]
+    # A name that begins so is a name.
+    check_file("~draft")
+    write_bytes("~draft", b"x")
+    assert check_absent("~pruned") == here / "~pruned"
+    assert [p.name for p in here.iterdir()] == ["~draft"]
+
+
+def test_folders_that_another_run_makes_at_the_same_time(tmp_path, monkeypatch):
+    target = tmp_path / "models" / "a"
+    target.parent.mkdir()
+    monkeypatch.setattr(Path, "exists", lambda path: False)  # it was not there a moment ago
+    with appearing(target) as folder:
+        (folder / "file").write_text("x")
+    assert (target / "file").read_text() == "x"
+
+
 def test_names_that_are_taken(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
@@ -114,3 +158,19 @@ def test_names_that_are_taken(tmp_path):
             check_absent(tmp_path / name)
     (tmp_path / "empty").mkdir()
     assert check_absent(tmp_path / "empty") == (tmp_path / "empty").resolve()
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_device_or_pipe_is_not_replaced(tmp_path, link):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if link:
+        (tmp_path / "link").symlink_to(pipe)
+    path = tmp_path / ("link" if link else "pipe")
+    for write in (check_file, lambda path: write_bytes(path, b"x")):
+        with pytest.raises(OutputError, match="is no regular file, and would be replaced"):
+            write(path)
+    assert pipe.is_fifo()
+    assert sorted(each.name for each in tmp_path.iterdir()) == (
+        ["link", "pipe"] if link else ["pipe"]
+    )

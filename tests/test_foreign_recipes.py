@@ -35,7 +35,19 @@ def test_so_it_does_in_a_manifest(
 
 
 @pytest.mark.parametrize(
-    "output", ["/tmp/x", "../x", "~/x", "link/x", "notes.txt", "settings.json", 5]
+    "output",
+    [
+        "/tmp/x",
+        "../x",
+        "~/x",
+        "~root/x",
+        "link/x",
+        "notes.txt",
+        "settings.json",
+        "\0",
+        "x" * 300,
+        5,
+    ],
 )
 def test_it_writes_below_the_current_folder_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: object

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def served() -> Iterator[FakeHub]:
     thread = threading.Thread(target=made.serve_forever, args=(0.01,))
     thread.start()
     yield made
+    made.over.set()
     made.shutdown()
     thread.join()
     made.server_close()
@@ -103,3 +105,15 @@ def test_a_hub_that_lies(
     told = str(ask(what, served, tmp_path / "home")["error"])
     assert re.match(message, told)
     assert not (tmp_path / "evil.json").exists()
+
+
+@pytest.mark.parametrize("silent", ["/api/models/org/model", ".safetensors"])
+def test_a_hub_that_falls_silent(
+    served: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: str
+) -> None:
+    served.silent = silent
+    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        monkeypatch.setenv(name, "1")
+    begin = time.monotonic()
+    assert "ReadTimeout" in str(ask("inspect", served, tmp_path)["error"])
+    assert time.monotonic() - begin < 50

@@ -1,6 +1,7 @@
 """Checkpoints that the installed transformers is too old for."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,11 @@ def test_the_command_line_says_it_in_one_message(
     said = " ".join(capsys.readouterr().err.split())
     assert "transformers 5.19.0 cannot run mixtral" in said
     assert "Traceback" not in said
+
+
+def test_what_libraries_log_is_afterwards_as_before() -> None:
+    loggers = [logging.getLogger(name) for name in ("accelerate", "transformers")]
+    before = [each.level for each in loggers]
+    with loading.quietly():
+        assert [each.level for each in loggers] == [logging.ERROR] * 2
+    assert [each.level for each in loggers] == before

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import easyep
+from easyep import masking
 from easyep.errors import ArtifactError, SelectionError, UnsupportedModelError
 from easyep.loading import load_model
 from easyep.masking import load_masked, mask, masked
@@ -72,6 +73,24 @@ def test_products_outside_of_routers_are_what_they_were():
     with masked(model, choose_at_random(demo_model(), 16), source.architecture, source.layout):
         logits_of(model)
         assert torch.isfinite(torch.nn.functional.linear(torch.ones(2, 4), torch.ones(32, 4))).all()
+
+
+def test_an_error_leaves_the_model_as_it_was(monkeypatch):
+    source, model = Source.open("demo"), load_model(demo_model(), **FLOAT)
+    before, seen = logits_of(model), []
+    biases = masking._biases
+
+    def fails_at_the_third(*arguments):
+        seen.append(arguments)
+        if len(seen) == 3:
+            raise MemoryError
+        return biases(*arguments)
+
+    monkeypatch.setattr(masking, "_biases", fails_at_the_third)
+    selection = choose_at_random(demo_model(), 16, mtp=False)
+    with pytest.raises(MemoryError):
+        mask(model, selection, source.architecture, source.layout)
+    torch.testing.assert_close(logits_of(model), before, rtol=0, atol=0)
 
 
 def test_what_cannot_be_masked(tmp_path):

@@ -81,6 +81,17 @@ def test_a_file_is_no_model(tmp_path, monkeypatch, name, message):
         models.resolve(f"folder/{name}")
 
 
+@pytest.mark.parametrize("name", ["org/a--b", "org/a..b", "org/model.git", "ö/ö", "org/-x"])
+def test_names_that_no_repository_can_have(name):
+    with pytest.raises(ModelNotFoundError, match="neither a directory nor a name of the Hugging"):
+        models.resolve(name)
+
+
+def test_a_name_that_the_system_refuses():
+    with pytest.raises(ModelNotFoundError, match="cannot be read: File name too long"):
+        models.resolve("x" * 300)
+
+
 def test_a_page_of_the_hub_is_named_as_its_repository():
     with pytest.raises(ModelNotFoundError, match=r"is named without it: org/model-1\.5$"):
         models.resolve("https://huggingface.co/org/model-1.5/tree/main")

@@ -18,6 +18,10 @@ def plain(values, limit=3):
 
 class Thing:
     def method(self):
+        def inner():
+            """Left alone too."""
+            return False
+
         return "a"
 '''
 
@@ -53,7 +57,7 @@ def test_each_place_is_changed_once(mutants, tmp_path):
             "return max(found) -> return None",
             "max -> min",
         ],
-        "Thing.method": ["return 'a' -> return None", "'a' -> 'XXaXX'"],
+        "Thing.method": ["False -> True", "return 'a' -> return None", "'a' -> 'XXaXX'"],
     }
 
 

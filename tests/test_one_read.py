@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from easyep import one_read, pipeline
+from easyep.architectures.spec import Architecture
 from easyep.checkpoint import rewriting, verification
 from easyep.checkpoint.copied import Copied
 from easyep.observation.weights.partial import PartialModel
@@ -223,3 +224,20 @@ def test_models_of_other_layouts_are_streamed_in_one_read(
             pipeline.prune(path, output=tmp_path / f"{family}-after", **choices)
         assert pruned.verification.ok
         assert files(tmp_path / f"{family}-early") == files(tmp_path / f"{family}-after")
+
+
+def test_mtp_layers_that_are_scored_by_default_are_planned_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Architecture, "is_silent_mtp", lambda self, layer: True)
+    source, planned = Source.open("demo"), []
+    plan = rewriting.plan
+    monkeypatch.setattr(
+        rewriting, "plan", lambda *args, **more: planned.append(plan(*args, **more)) or planned[-1]
+    )
+    recipe = Recipe(model="demo", **{**STREAMED, "mtp": "auto"})
+    with one_read.begun(recipe, source, tmp_path / "out") as early:
+        assert early is not None
+    (first,) = planned
+    assert (first.mtp, sorted(first.selection.layers)) == ("score", source.scored_layers("auto"))
+    assert set(source.layout.mtp_layers) <= set(first.selection.layers)

@@ -259,6 +259,19 @@ def test_ids_outside_the_vocabulary(tmp_path):
         easyep.observe("demo", demos=demos)
 
 
+def test_limits_of_a_language_model_inside_of_another(tmp_path):
+    model = build("qwen3_vl_moe", tmp_path / "m")
+    demos = tmp_path / "mine.jsonl"
+    demos.write_text('{"input_ids": [1, 64]}\n')
+    with pytest.raises(DemosError, match=r"line 1: a token id .*vocabulary of 64"):
+        easyep.observe(model, demos=demos)
+    config = json.loads((model / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 8
+    (model / "config.json").write_text(json.dumps(config))
+    demos.write_text(json.dumps({"input_ids": [1] * 20}))
+    assert easyep.observe(model, demos=demos, device="cpu").num_tokens == 8
+
+
 def test_an_existing_output_is_not_touched(tmp_path):
     (tmp_path / "precious").write_text("")
     with pytest.raises(OutputError, match="is not empty"):
@@ -344,6 +357,36 @@ def test_damaged_observations_are_made_again(pruned, tmp_path):
     (saved / "observations.json").unlink()
     third = easyep.prune("demo", output=tmp_path / "c", work_dir=tmp_path / "work", **choices)
     assert third.selection == first.selection
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "link to nothing"])
+def test_what_is_no_folder_of_observations_is_put_aside(kind, tmp_path):
+    choices = {"domain": "math", "n_demos": 1, "dtype": "float32"}
+    work = tmp_path / "work"
+    first = easyep.prune("demo", output=tmp_path / "a", work_dir=work, **choices)
+    (saved,) = (work / "observations").iterdir()
+    shutil.rmtree(saved)
+    if kind == "file":
+        saved.write_text("")
+    else:
+        saved.symlink_to(tmp_path / "elsewhere")
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "observations.json").write_text("somebody's")
+    again = easyep.prune("demo", output=tmp_path / "b", work_dir=work, **choices)
+    assert again.selection == first.selection
+    if kind == "link":
+        assert (tmp_path / "elsewhere" / "observations.json").read_text() == "somebody's"
+
+
+def test_the_home_folder_is_meant_where_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    easyep.observe("demo", domain="math", n_demos=1, output="~/seen")
+    assert Observations.load(tmp_path / "home" / "seen").domain == "math"
+    done = easyep.prune("demo", criterion="router-norm", output="~/pruned")
+    assert Checkpoint.open(done.path).path == tmp_path / "home" / "pruned"
+    assert [p.name for p in tmp_path.iterdir()] == ["home"]
 
 
 def test_two_runs_share_a_work_directory(tmp_path, monkeypatch):

@@ -82,6 +82,28 @@ def test_files_that_are_no_recipe(tmp_path, text):
         read_yaml(tmp_path / "other.yaml")
 
 
+def test_a_key_that_stands_twice(tmp_path):
+    """Whoever reads it sees the first, and the last would count."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: demo\ndomain: [math]\nmodel: other\n")
+    with pytest.raises(ArtifactError, match="the key 'model' appears twice in one mapping"):
+        read_yaml(path)
+
+
 def test_a_number_that_no_float_can_hold() -> None:
     with pytest.raises(ArtifactError, match="mask_ratio must be a number"):
         Recipe.from_mapping({"model": "m", "mask_ratio": [10**400]})
+
+
+@pytest.mark.parametrize("name", ["keep", "max_shard_size", "seed"])
+def test_a_number_that_python_does_not_write_out(tmp_path, name):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: m\n{name}: 0x{'f' * 5000}\n")
+    with pytest.raises(ArtifactError, match="a number has more than 1000 digits"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize("name", ["model", "demos", "criterion", "deepspeed_config"])
+def test_texts_that_end_in_the_middle(name):
+    with pytest.raises(ArtifactError, match=f"{name} must be a text"):
+        Recipe.from_mapping({"model": "m", name: "a\0b"})

@@ -45,6 +45,14 @@ def test_other_versions_are_told(pruned: Pruned, tmp_path: Path):
     assert Made.load(pruned.path / "easyep.json").warnings == ()
 
 
+def test_quiet_holds_no_warning_back(
+    pruned: Pruned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = changed(pruned, tmp_path / "m", versions={"torch": "0.0"})
+    assert run("run", path, "--dry-run", "--quiet") == 0
+    assert "warning: torch is" in capsys.readouterr().err
+
+
 def test_what_cannot_be_made_again(pruned: Pruned, tmp_path: Path):
     with pytest.raises(ArtifactError, match="holds no recipe"):
         Made.load(changed(pruned, tmp_path / "a", recipe=None))

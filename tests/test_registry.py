@@ -4,7 +4,7 @@ from importlib import metadata
 
 import pytest
 
-from easyep.errors import UnknownNameError
+from easyep.errors import PluginError, UnknownNameError
 from easyep.registry import Registry, unknown_name
 
 
@@ -35,3 +35,19 @@ def test_installed_packages_can_add_things(monkeypatch):
     registry.register("ours", 1)
     assert registry["theirs"] == 7
     assert list(registry) == ["ours", "theirs"]
+
+
+def test_what_an_installed_package_breaks_is_told_each_time(monkeypatch):
+    class EntryPoint:
+        name, value, dist = "theirs", "their.module:thing", None
+
+        def load(self):
+            raise ImportError("no module")
+
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [EntryPoint()])
+    registry: Registry[int] = Registry("number", entry_points="a.group")
+    registry.register("ours", 1)
+    for _ in range(2):
+        with pytest.raises(PluginError, match="announces the number 'theirs'"):
+            list(registry)
+    assert registry["ours"] == 1

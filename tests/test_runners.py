@@ -13,8 +13,10 @@ from easyep.artifacts import Observations
 from easyep.calibration import calibrate
 from easyep.checkpoint.files import Checkpoint
 from easyep.cli import app
+from easyep.cli.prune import HOW_IT_IS_RUN
+from easyep.cli.streaming import EACH_DOES
 from easyep.errors import UnsupportedModelError
-from easyep.recipe import Recipe
+from easyep.recipe import RUNNERS, Recipe
 from easyep.runners import choose_runner, weight_bytes
 from easyep.runs import Run
 from easyep.source import Source
@@ -89,7 +91,13 @@ def test_memory_is_known_here() -> None:
     assert 0 < memory.available() < memory.UNKNOWN
 
 
-def test_both_runners_choose_the_same_experts(tmp_path: Path) -> None:
+def test_every_runner_has_its_words_in_a_plan() -> None:
+    assert set(HOW_IT_IS_RUN) == {"", *RUNNERS} - {"auto"}
+    assert set(EACH_DOES) == {*RUNNERS} - {"auto"}
+
+
+def test_every_runner_chooses_the_same_experts(tmp_path: Path) -> None:
+    """All but deepspeed, which a launcher starts: `tests/observation/test_partitioned.py`."""
     chosen = {
         runner: pipeline.prune(
             "demo",
@@ -101,15 +109,17 @@ def test_both_runners_choose_the_same_experts(tmp_path: Path) -> None:
             dtype="float32",
             device="cpu",
         )
-        for runner in ("memory", "stream")
+        for runner in RUNNERS
+        if runner not in ("auto", "deepspeed")
     }
-    one, other = chosen["memory"], chosen["stream"]
-    assert other.observations[0].runner == "stream"
-    assert one.selection.layers == other.selection.layers
-    for layer, record in one.observations[0].layers.items():
-        mine = other.observations[0].layers[layer]
-        assert np.array_equal(mine.expert_ids, record.expert_ids)
-        np.testing.assert_allclose(mine.output_norms, record.output_norms, rtol=1e-4)
+    one = chosen.pop("memory")
+    for runner, other in chosen.items():
+        assert other.observations[0].runner == runner
+        assert one.selection.layers == other.selection.layers
+        for layer, record in one.observations[0].layers.items():
+            mine = other.observations[0].layers[layer]
+            assert np.array_equal(mine.expert_ids, record.expert_ids)
+            np.testing.assert_allclose(mine.output_norms, record.output_norms, rtol=1e-4)
 
 
 @pytest.mark.parametrize("records", ["full", "none"])
@@ -153,7 +163,7 @@ def test_a_limit_of_the_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(resource, "getrlimit", lambda which: (memory.taken() + (1 << 40), 0))
     assert memory.available() < 1 << 40
-    allowed = memory._of_this_process("VmData") + 5000
+    allowed = memory.of_this_process("VmData") + 5000
     monkeypatch.setattr(resource, "getrlimit", lambda which: (allowed, 0))
     assert memory.available() <= 5000
     assert memory.taken() > 10**7

@@ -1,5 +1,7 @@
 """From records to scores, and from several domains to one."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -62,7 +64,16 @@ def test_what_cannot_be_mixed(other: Scores, message):
         mixing.mix([records.scores({1: [1.0, 2.0]}), other], [1.0, 1.0])
 
 
-@pytest.mark.parametrize("weights", [[1.0], [0.0, 1.0], [-1.0, 1.0]])
+@pytest.mark.parametrize("weights", [[1e308, 1e308], [5e-324, 5e-324], [3.0, 3.0]])
+def test_only_the_ratio_of_weights_counts(weights):
+    one, other = records.scores({1: [1.0, 3.0]}), records.scores({1: [4.0, 1.0]})
+    mixed = mixing.mix([one, other], weights)
+    np.testing.assert_allclose(mixed.layers[1], [(0.25 + 0.8) / 2, (0.75 + 0.2) / 2], rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "weights", [[1.0], [0.0, 1.0], [-1.0, 1.0], [math.inf, 1.0], [math.nan, 1]]
+)
 def test_wrong_weights(weights):
     one = records.scores({1: [1.0, 2.0]})
     with pytest.raises(ArtifactError, match="weights"):

@@ -1,9 +1,12 @@
 """Code that has no end is ended; other code is left alone."""
 
+import re
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -21,6 +24,19 @@ def test_what_has_no_end_is_ended() -> None:
     with pytest.raises(TimeoutError, match=r"more than 0.05 seconds"):
         endless()
     assert time.monotonic() - begin < 5
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "step", [lambda: 9 ** int("387420489"), lambda: re.match("(a+)+$", "a" * 40 + "b")]
+)
+def test_single_steps_without_an_end_are_ended(step: Callable[[], object]) -> None:
+    """No step of Python code ends inside of them."""
+    begin = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"more than 0.1 seconds"), time_limit(0.1):
+        step()
+    assert time.monotonic() - begin < 60
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
 
 
 def test_in_another_thread_too() -> None:

@@ -11,20 +11,14 @@ from easyep.architectures.engines import EngineNotes
 from easyep.architectures.moe_layers import MoeLayers
 from easyep.architectures.observing import ObservationNotes
 from easyep.architectures.releases import read_since
-from easyep.architectures.rules import NAMESPACE, SCOPE, Rule, compiled
+from easyep.architectures.rules import NAMESPACE, SCOPE, Rule
+from easyep.architectures.tables import check_keys, compiled, words
 from easyep.errors import PluginError, UnsupportedModelError, first_line
 
-TOP_KEYS = {"extends", "summary", "model_types", "keep", "config", "tensors", "routing"}
-TOP_KEYS |= {
-    "scope",
-    "exclude",
-    "namespace",
-    "transformers",
-    "refuse",
-    "mtp_names",
-    "second",
-    "engines",
-    "observation",
+TOP_KEYS = {
+    *("extends", "summary", "model_types", "refuse", "scope", "exclude", "namespace", "keep"),
+    *("config", "tensors", "second", "mtp_names", "routing"),
+    *("transformers", "engines", "observation"),
 }
 NUMBERS = ("num_experts", "top_k", "n_group", "topk_group", "num_layers", "mtp_layers")
 
@@ -164,9 +158,9 @@ def read_definitions(
     """
     tables: dict[str, dict[str, Any]] = {}
     definitions = {}
-    words = (f'"{model_type}"', f"'{model_type}'")
+    quoted = (f'"{model_type}"', f"'{model_type}'")
     for name in sorted(texts):
-        if model_type is not None and not any(word in texts[name] for word in words):
+        if model_type is not None and not any(word in texts[name] for word in quoted):
             continue
         try:
             definitions[name] = _definition(name, _extended(name, texts, tables, ()))
@@ -221,12 +215,14 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _definition(name: str, table: Mapping[str, Any]) -> Definition:
-    _only(table, TOP_KEYS, "the file")
+    check_keys(table, TOP_KEYS, "the file")
     config = table.get("config", {})
-    _only(config, {*NUMBERS, "defaults", "grouped_if", "group_best", "moe_layers"}, "[config]")
+    check_keys(config, {*NUMBERS, "defaults", "grouped_if", "group_best", "moe_layers"}, "[config]")
     transformers = table.get("transformers", {})
-    _only(transformers, {"silent_mtp", "runs_mtp", "since", "second_routers"}, "[transformers]")
-    summary, model_types = str(table.get("summary", "")), tuple(table["model_types"])
+    check_keys(
+        transformers, {"silent_mtp", "runs_mtp", "since", "second_routers"}, "[transformers]"
+    )
+    summary, model_types = str(table.get("summary", "")), words(table, "model_types")
     if "refuse" in table:
         return Definition(name, summary, model_types, refuse=str(table["refuse"]))
     for what in ("num_experts", "top_k", "num_layers"):
@@ -239,14 +235,14 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
     rules = [rule for stack in stacks for rule in stack.rules]
     settings = {key for rule in rules for key in (rule.rows_per_expert, rule.tail)}
     known = {*NUMBERS, *vars(MoeLayers()), *(key for key in settings if isinstance(key, str))}
-    _only(config.get("defaults", {}), known, "[config.defaults]")
+    check_keys(config.get("defaults", {}), known, "[config.defaults]")
     silent = transformers.get("silent_mtp", ())
     return Definition(
         name,
         summary,
         model_types,
         stacks,
-        config_keys={what: tuple(config[what]) for what in NUMBERS if what in config},
+        config_keys={what: words(config, what) for what in NUMBERS if what in config},
         defaults=config.get("defaults", {}),
         grouped_if=config.get("grouped_if", {}),
         group_best=group_best,
@@ -261,7 +257,7 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
             for engine, notes in table.get("engines", {}).items()
         },
         silent_mtp=silent if isinstance(silent, bool) else tuple(silent),
-        runs_mtp=tuple(transformers.get("runs_mtp", ())),
+        runs_mtp=words(transformers, "runs_mtp"),
         since=read_since(transformers),
         second_routers=_optional(transformers, "second_routers"),
     )
@@ -272,7 +268,7 @@ def _stacks(table: Mapping[str, Any]) -> Iterator[Stack]:
     yield _stack("", table, "")
     if "second" in table:
         second = table["second"]
-        _only(second, {"name", "scope", "keep", "tensors"}, "[second]")
+        check_keys(second, {"name", "scope", "keep", "tensors"}, "[second]")
         if not {"name", "scope"} <= set(second):
             raise ValueError("[second] needs a name and a scope")
         inherited = {key: table[key] for key in ("keep", "tensors") if key in table}
@@ -292,16 +288,9 @@ def _stack(name: str, table: Mapping[str, Any], where: str) -> Stack:
     scope = compiled(table.get("scope", SCOPE), f"{where}scope")
     if not {"layer", "part"} <= set(scope.groupindex):
         raise ValueError(f"{where}scope needs the regex groups (?P<layer>...) and (?P<part>...)")
-    keep = tuple(compiled(pattern, "keep") for pattern in table.get("keep", []))
+    keep = tuple(compiled(pattern, "keep") for pattern in words(table, "keep"))
     return Stack(name, scope, rules, keep)
 
 
 def _optional(table: Mapping[str, Any], key: str) -> re.Pattern[str] | None:
     return compiled(table[key], key) if key in table else None
-
-
-def _only(table: Mapping[str, Any], known: set[str], where: str) -> None:
-    if unknown := sorted(set(table) - known):
-        raise ValueError(
-            f"{where} has unknown key {unknown[0]!r} (valid: {', '.join(sorted(known))})"
-        )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from easyep.architectures.router import Router
+from easyep.architectures.tables import check_keys
 from easyep.errors import SelectionError, UnsupportedModelError
 from easyep.registry import Registry
 
@@ -80,12 +81,7 @@ class EngineNotes:
         """Raises ValueError where the table is none."""
         if name not in ENGINES:
             raise ValueError(f"[engines.{name}]: engines are {', '.join(ENGINES)}")
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(table) - known):
-            raise ValueError(
-                f"[engines.{name}] has unknown key {unknown[0]!r} "
-                f"(valid: {', '.join(sorted(known))})"
-            )
+        check_keys(table, [field.name for field in fields(cls)], f"[engines.{name}]")
         return cls(**{**table, "counts": tuple(table.get("counts", ()))})
 
 

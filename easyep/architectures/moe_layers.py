@@ -1,11 +1,15 @@
 """Which decoder layers have routed experts, as the keys of `config.json` tell it."""
 
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from easyep.architectures.tables import check_keys
 from easyep.errors import CheckpointError
+
+_NUMBER = re.compile(r"\s*\d{1,9}\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,7 @@ class MoeLayers:
     @classmethod
     def from_toml(cls, table: Mapping[str, Any]) -> "MoeLayers":
         """Raises ValueError where the table is none."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(table) - known):
-            raise ValueError(
-                f"[config.moe_layers] has unknown key {unknown[0]!r} "
-                f"(valid: {', '.join(sorted(known))})"
-            )
+        check_keys(table, [field.name for field in fields(cls)], "[config.moe_layers]")
         settings = dict(table)
         for key in {"types", "listed"} & set(table):
             settings[key] = [table[key]] if isinstance(table[key], str) else table[key]
@@ -121,14 +120,15 @@ class MoeLayers:
             return tuple(i for i in everywhere if types[i] in self.moe_types)
         listed = setting("listed", list, str)
         if listed is not None:
-            return self._numbers(listed, num_layers)
+            return _numbers(self.listed, listed, num_layers)
         frequency = setting("frequency", int, list)
         if isinstance(frequency, list):
             return tuple(i for i in everywhere if i < len(frequency) and frequency[i])
         first = same("dense_first", 0)
         last = same("last", -1)
-        last = num_layers - 1 if last < 0 else last
+        last = num_layers if last < 0 else last
         dense = setting("dense_layers", list) or []
+        dense = set(_numbers((str(self.dense_layers),), dense, num_layers))
         step = max(1, setting("step", int) or 1)
         offset = setting("offset", int)
         offset = step - 1 if offset is None else offset
@@ -139,12 +139,13 @@ class MoeLayers:
             if first <= i <= last and i % step == offset and i % every == 0 and i not in dense
         )
 
-    def _numbers(self, listed: list[Any] | str, num_layers: int) -> tuple[int, ...]:
-        if isinstance(listed, str):
-            listed = [int(each) if each.strip().isdecimal() else each for each in listed.split(",")]
-        if any(type(each) is not int for each in listed):
-            raise CheckpointError(
-                f"config.json: {' or '.join(self.listed)} is {reprlib.repr(listed)}, "
-                "expected numbers"
-            )
-        return tuple(sorted(each for each in set(listed) if 0 <= each < num_layers))
+
+def _numbers(keys: tuple[str, ...], listed: list[Any] | str, num_layers: int) -> tuple[int, ...]:
+    """The numbers of layers that are listed under one of `keys`, ascending."""
+    if isinstance(listed, str):
+        listed = [int(each) if _NUMBER.fullmatch(each) else each for each in listed.split(",")]
+    if any(type(each) is not int for each in listed):
+        raise CheckpointError(
+            f"config.json: {' or '.join(keys)} is {reprlib.repr(listed)}, expected numbers"
+        )
+    return tuple(sorted(each for each in set(listed) if 0 <= each < num_layers))

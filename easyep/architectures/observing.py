@@ -1,8 +1,10 @@
 """What a family's TOML file says for observation, in the table ``[observation]``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+
+from easyep.architectures.tables import check_keys
 
 # How a diffusion model sees the text that it fills in (`observation.denoising`).
 DIFFUSION = ("full", "blocks", "canvas")
@@ -27,10 +29,7 @@ class ObservationNotes:
     @classmethod
     def from_toml(cls, table: Mapping[str, Any]) -> "ObservationNotes":
         """Raises ValueError where the table holds anything else."""
-        valid = ("stream", "diffusion", "block")
-        if unknown := sorted(set(table) - set(valid)):
-            names = ", ".join(valid)
-            raise ValueError(f"[observation] has unknown key {unknown[0]!r} (valid: {names})")
+        check_keys(table, [field.name for field in fields(cls)], "[observation]")
         stream = table.get("stream")
         if stream is not None and (not isinstance(stream, str) or not stream):
             raise ValueError("[observation] stream must be the name of a submodule")

@@ -1,10 +1,11 @@
 """How one family names its tensors: which belong to an expert, which have a row per expert."""
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from easyep.architectures.tables import check_keys, compiled
 
 PER_EXPERT = "per_expert"
 ROWS = "rows"
@@ -17,7 +18,7 @@ SCOPE = r"(?:.+\.)?layers\.(?P<layer>0|[1-9]\d{0,5})\.(?P<part>.+)"
 # Names that look as if they had to do with routed experts. A tensor with such a name must be
 # explained by a rule or stand on the family's keep list; anything else would be left behind
 # with the old numbers, silently.
-NAMESPACE = r"(?:.*\.)?(?:[^.]*(?:expert|router|e_score)[^.]*|gate|moe)(?:\..+)?"
+NAMESPACE = r"(?s:.*(?:expert|router|e_score).*|(?:.*\.)?(?:gate|moe)(?:\..*)?)"
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,7 @@ class Rule:
     @classmethod
     def from_toml(cls, label: str, table: Mapping[str, Any]) -> "Rule":
         """Raises ValueError where the table of a TOML file is not a rule."""
-        known = set(cls.__dataclass_fields__) - {"label"}
-        if unknown := sorted(set(table) - known):
-            raise ValueError(
-                f"[tensors.{label}] has unknown key {unknown[0]!r} "
-                f"(valid: {', '.join(sorted(known))})"
-            )
+        check_keys(table, set(cls.__dataclass_fields__) - {"label"}, f"[tensors.{label}]")
         if table.get("kind") not in KINDS:
             raise ValueError(f"[tensors.{label}] needs kind = one of {', '.join(KINDS)}")
         name = compiled(table.get("name"), f"[tensors.{label}] name")
@@ -80,15 +76,3 @@ class Rule:
         if not isinstance(table.get("optional", False), bool | str):
             raise ValueError(f"[tensors.{label}] optional must be true, or the name of a part")
         return cls(**{"label": label, "part": label, **table, "name": name})
-
-
-def compiled(pattern: Any, where: str) -> re.Pattern[str]:
-    """`pattern` as a regex over ASCII; ValueError says `where` it is wrong."""
-    if not isinstance(pattern, str):
-        raise ValueError(f"{where} must be a string with a regular expression")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of patterns that will mean something else one day
-            return re.compile(pattern, re.ASCII)
-    except (re.error, Warning) as error:
-        raise ValueError(f"{where}: {error}") from None

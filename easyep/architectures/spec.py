@@ -12,11 +12,8 @@ from typing import Any
 
 from easyep.architectures.definitions import Definition, load_definitions
 from easyep.architectures.router import LARGEST, Router
-from easyep.architectures.rules import Rule
 from easyep.errors import CheckpointError, UnsupportedModelError
 from easyep.registry import close_names, unknown_name
-
-__all__ = ["Architecture", "Router", "Rule", "find_architecture", "first_release", "get", "names"]
 
 # Where a configuration may describe its language model; the first that has experts counts.
 SECTIONS: tuple[tuple[str, ...], ...] = (
@@ -224,9 +221,14 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
             "that counts its experts by another key once a TOML file says so: "
             "docs/adding-an-architecture.md"
         )
+    if kind is None:
+        raise UnsupportedModelError(
+            "config.json names no model_type, which says of what family a model is "
+            "(all: easyep list architectures)"
+        )
     by_type = [kind for each in _all().values() for kind in each.model_types]
     raise UnsupportedModelError(
-        f"unknown model_type {kind!r}{close_names(str(kind), by_type)} (all: easyep list "
+        f"unknown model_type {kind!r}{close_names(kind, by_type)} (all: easyep list "
         "architectures); a new family is one small TOML file, in easyep or in a package of your "
         "own: docs/adding-an-architecture.md"
     )
@@ -242,6 +244,15 @@ def first_release(config: Mapping[str, Any]) -> tuple[str, str] | None:
         if family is not None and kind in family.since:
             return kind, family.since[kind]
     return None
+
+
+def stated_size(config: Mapping[str, Any], key: str) -> int | None:
+    """A number of at least 1 that `config` states under `key`, in the first section that does.
+
+    For what every language model has, experts or not, such as ``vocab_size``.
+    """
+    values = (section.get(key) for _, section in _sections(config))
+    return next((value for value in values if type(value) is int and value >= 1), None)
 
 
 @cache

@@ -2,15 +2,20 @@
 
 import json
 import os
-from collections.abc import Mapping
+import re
+import reprlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from easyep.atomic import write_bytes
 from easyep.errors import ArtifactError
+from easyep.given_files import read_whole
 
 # Costs of pairs of 512 experts in 60 layers take a sixth of it.
 MAX_BYTES = 1_000_000_000
+
+T = TypeVar("T")
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
@@ -37,25 +42,62 @@ def read_json_list(path: str | os.PathLike[str], what: str) -> list[Any]:
     return value
 
 
+def read_artifact(
+    path: str | os.PathLike[str], what: str, made: Callable[[dict[str, Any]], T]
+) -> T:
+    """What `made` makes of the JSON object in `path`; `what` names the artifact in messages.
+
+    Raises:
+        ArtifactError: as in `read_json`, or by `made`; the message says where.
+    """
+    value = read_json(path, what)
+    try:
+        return made(value)
+    except ArtifactError as error:
+        raise ArtifactError(f"{what}: {path}: {error}") from None
+
+
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
     """Write `value` as JSON; numbers keep full double precision.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))  # JSON escapes half a character so
+
+
+def check_schema(value: Mapping[str, Any], schema: int) -> None:
+    """Raises ArtifactError unless `value` says that it has this schema."""
+    if value.get("schema") != schema:
+        raise ArtifactError(
+            f"schema is {reprlib.repr(value.get('schema'))}; this version reads {schema}"
+        )
+
+
+def layer_entries(value: Mapping[str, Any]) -> dict[int, list[Any]]:
+    """`value["layers"]` with integer keys, in ascending order.
+
+    Raises:
+        ArtifactError: it is not an object from layer numbers to lists.
+    """
+    layers = value.get("layers")
+    if not isinstance(layers, Mapping) or not layers:
+        raise ArtifactError("the entry 'layers' must be an object from layer numbers to lists")
+    entries = {}
+    for layer, numbers in layers.items():
+        if not (isinstance(layer, str) and re.fullmatch("0|[1-9][0-9]{0,5}", layer)):
+            raise ArtifactError(f"layer {layer[:20]!r} is not a number")
+        if not isinstance(numbers, list):
+            raise ArtifactError(f"layer {layer}: expected a list, found {type(numbers).__name__}")
+        entries[int(layer)] = numbers
+    return dict(sorted(entries.items()))
 
 
 def _parse(path: str | os.PathLike[str], what: str) -> Any:
     path = Path(path)
     try:
-        with open(path, "rb") as file:  # it may be a pipe, or a device without an end
-            content = bytearray()  # room for all that may be in it is not asked for beforehand
-            while part := file.read(1 << 20):
-                content += part
-                if len(content) > MAX_BYTES:
-                    raise ArtifactError(f"{what}: {path} has more than {MAX_BYTES} bytes")
-        return json.loads(content.decode("utf-8"))
+        return json.loads(read_whole(path, MAX_BYTES).decode("utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{what}: {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -56,7 +56,7 @@ class Journal:
         self._files: dict[int, Path] = {}
         self._layers: dict[int, Path] = {}
         self.done: set[int] = set()
-        for path in folder.glob("*.safetensors"):
+        for path in filter(Path.is_file, folder.glob("*.safetensors")):
             try:
                 self._take(path)
             except (OSError, TypeError, ValueError, safetensors.SafetensorError):
@@ -176,20 +176,15 @@ def journal(beside: Path, key: str) -> Iterator[Journal]:
         make_parents(folder, made)
         folder.mkdir(exist_ok=True)
         for path in folder.iterdir():
-            if path.is_symlink():
-                path.unlink()
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                path.unlink()  # a pipe would be waited for
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not os.fstat(lock).st_nlink:
-                    raise OSError("the other run ends, and has just removed its folder")
-            except OSError:
-                raise OutputError(
-                    f"another run writes the observations {beside} now; wait for it, or choose "
-                    "another output or work directory"
-                ) from None
+        if _is_taken(lock):
+            raise OutputError(
+                f"another run writes the observations {beside} now; wait for it, or choose "
+                "another output or work directory"
+            )
         kept = Journal(folder)
         try:
             yield kept
@@ -203,6 +198,19 @@ def journal(beside: Path, key: str) -> Iterator[Journal]:
     finally:
         with suppress(OSError):
             os.close(lock)
+
+
+def _is_taken(lock: int) -> bool:
+    """Whether another run holds the lock, or ends and has just removed it with its folder."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # a file system without locks: there two runs at once cannot be told
+        return not os.fstat(lock).st_nlink
+    return False
 
 
 def _tell(error: EasyEPError | KeyboardInterrupt, folder: Path) -> None:

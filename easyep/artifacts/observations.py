@@ -2,8 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,11 +14,10 @@ import safetensors
 import safetensors.numpy
 
 from easyep.architectures.router import Router
-from easyep.artifacts.files import read_json, write_json
+from easyep.artifacts.files import check_schema, read_artifact, write_json
 from easyep.artifacts.layer_sums import PEAKS, LayerSums
 from easyep.artifacts.model_identity import ModelIdentity
 from easyep.artifacts.routed_tokens import RoutedTokens
-from easyep.artifacts.selection import check_schema
 from easyep.atomic import appearing, check_absent, write_bytes
 from easyep.errors import ArtifactError, first_line
 
@@ -131,39 +132,46 @@ class Observations:
             ArtifactError: the folder is missing, incomplete, or not an observation.
         """
         folder = Path(folder)
-        value = read_json(folder / INDEX, "observations")
-        try:
-            check_schema(value, SCHEMA)
-            layers = value.get("layers")
-            if not isinstance(layers, list) or any(type(i) is not int for i in layers):
-                raise ArtifactError("the entry 'layers' must be a list of layer numbers")
-            if not layers:
-                raise ArtifactError("no layer was observed")
-            demos = value.get("demos")
-            if not isinstance(demos, list):
-                raise ArtifactError("the entry 'demos' must be a list")
-            router = Router.from_json(value.get("router"))
-            checksums = value.get("checksums")
-            if not isinstance(checksums, dict) or set(checksums) != {str(i) for i in layers}:
-                raise ArtifactError("the entry 'checksums' must have one hash per layer")
-            for name in ("domain", "runner", "dtype"):
-                if not isinstance(value.get(name), str):
-                    raise ArtifactError(f"the entry {name!r} must be a string")
-            ratios = value.get("mask_ratios", [])
-            if not isinstance(ratios, list) or any(type(i) not in (int, float) for i in ratios):
-                raise ArtifactError("the entry 'mask_ratios' must be a list of numbers")
-            fields = {
-                "mask_ratios": tuple(map(float, ratios)),
-                "model": ModelIdentity.from_json(value.get("model")),
-                "router": router,
-                "demos": tuple(_observed_demo(demo) for demo in demos),
-                **{name: value[name] for name in ("domain", "runner", "dtype")},
-            }
-            if value.get("records", "full") == "none":
-                return cls.summed(_SumsOnDisk(folder, checksums, router.num_experts), **fields)
-            return cls(**fields, layers=_LayersOnDisk(folder, checksums, router.num_experts))
-        except ArtifactError as error:
-            raise ArtifactError(f"observations: {folder / INDEX}: {error}") from None
+        return read_artifact(
+            folder / INDEX, "observations", lambda value: cls._of_index(value, folder)
+        )
+
+    @classmethod
+    def _of_index(cls, value: dict[str, Any], folder: Path) -> "Observations":
+        """The observations of a folder whose index says `value`; ArtifactError where it is none."""
+        check_schema(value, SCHEMA)
+        layers = value.get("layers")
+        if not isinstance(layers, list) or any(type(i) is not int for i in layers):
+            raise ArtifactError("the entry 'layers' must be a list of layer numbers")
+        if not layers:
+            raise ArtifactError("no layer was observed")
+        demos = value.get("demos")
+        if not isinstance(demos, list):
+            raise ArtifactError("the entry 'demos' must be a list")
+        router = Router.from_json(value.get("router"))
+        checksums = value.get("checksums")
+        if not isinstance(checksums, dict) or set(checksums) != {str(i) for i in layers}:
+            raise ArtifactError("the entry 'checksums' must have one hash per layer")
+        for name in ("domain", "runner", "dtype"):
+            if not isinstance(value.get(name), str):
+                raise ArtifactError(f"the entry {name!r} must be a string")
+        ratios = value.get("mask_ratios", [])
+        if not isinstance(ratios, list) or any(
+            type(share) not in (int, float) or not 0 <= share <= 1 for share in ratios
+        ):
+            raise ArtifactError("the entry 'mask_ratios' must be a list of numbers from 0 to 1")
+        fields = {
+            "mask_ratios": tuple(map(float, ratios)),
+            "model": ModelIdentity.from_json(value.get("model")),
+            "router": router,
+            "demos": tuple(_observed_demo(demo) for demo in demos),
+            **{name: value[name] for name in ("domain", "runner", "dtype")},
+        }
+        if value.get("records", "full") == "none":
+            sums = _OnDisk(folder, checksums, partial(_sums, num_experts=router.num_experts))
+            return cls.summed(sums, **fields)
+        record = partial(_record, num_experts=router.num_experts)
+        return cls(**fields, layers=_OnDisk(folder, checksums, record))
 
 
 def layer_file(layer: int) -> str:
@@ -187,23 +195,26 @@ Value = TypeVar("Value")
 class _OnDisk(Mapping[int, Value]):
     """Reads a layer each time that it is asked for, so that memory holds one at a time."""
 
-    def __init__(self, folder: Path, checksums: Mapping[str, str], num_experts: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        checksums: Mapping[str, str],
+        made: Callable[[dict[str, Any]], Value],
+    ) -> None:
         self._folder = folder
-        self._num_experts = num_experts
         self._checksums = {int(layer): checksum for layer, checksum in checksums.items()}
-
-    def read(self, arrays: dict[str, Any]) -> Value:
-        """What the arrays of a layer's file are."""
-        raise NotImplementedError
+        self._made = made
 
     def __getitem__(self, layer: int) -> Value:
         checksum = self._checksums[layer]
         path = self._folder / layer_file(layer)
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe may have no end, and no beginning
+                raise ArtifactError("it is not a regular file")
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() != checksum:
                 raise ArtifactError("it is not what was written (its SHA-256 differs)")
-            return self.read(safetensors.numpy.load(data))
+            return self._made(safetensors.numpy.load(data))
         except (OSError, TypeError, KeyError, ArtifactError, safetensors.SafetensorError) as error:
             raise ArtifactError(
                 f"observations: {path} cannot be read: {first_line(error)}"
@@ -216,19 +227,17 @@ class _OnDisk(Mapping[int, Value]):
         return len(self._checksums)
 
 
-class _LayersOnDisk(_OnDisk[RoutedTokens]):
-    def read(self, arrays: dict[str, Any]) -> RoutedTokens:
-        record = RoutedTokens(**arrays)
-        if record.expert_ids.size and record.expert_ids.max() >= self._num_experts:
-            raise ArtifactError(f"expert_ids reaches beyond {self._num_experts} experts")
-        return record
+def _record(arrays: dict[str, Any], num_experts: int) -> RoutedTokens:
+    record = RoutedTokens(**arrays)
+    if record.expert_ids.size and record.expert_ids.max() >= num_experts:
+        raise ArtifactError(f"expert_ids reaches beyond {num_experts} experts")
+    return record
 
 
-class _SumsOnDisk(_OnDisk[LayerSums]):
-    def read(self, arrays: dict[str, Any]) -> LayerSums:
-        sums = LayerSums(arrays)
-        sums.check(self._num_experts)
-        return sums
+def _sums(arrays: dict[str, Any], num_experts: int) -> LayerSums:
+    sums = LayerSums(arrays)
+    sums.check(num_experts)
+    return sums
 
 
 class _NotKept(Mapping[int, RoutedTokens]):

@@ -39,8 +39,15 @@ class RoutedTokens:
         routes, tokens = self.expert_ids.shape, self.expert_ids.shape[:1]
         if len(routes) != 2:
             raise ArtifactError(f"expert_ids must be [tokens, top-k], not {list(routes)}")
-        for name, kind in (("expert_ids", "iu"), ("weights", "f"), ("output_norms", "f")):
-            if getattr(self, name).dtype.kind not in kind:
+        for name, kinds in (
+            ("expert_ids", "iu"),
+            ("weights", "f"),
+            ("output_norms", "f"),
+            ("residual_shift", "f"),
+            ("demo", "iu"),
+            ("is_response", "b"),
+        ):
+            if getattr(self, name).dtype.kind not in kinds:
                 raise ArtifactError(f"{name} has the type {getattr(self, name).dtype}")
         if self.expert_ids.size and self.expert_ids.min() < 0:
             raise ArtifactError("expert_ids has a number below 0")
@@ -90,7 +97,13 @@ class RoutedTokens:
 
     @classmethod
     def concatenate(cls, parts: "list[RoutedTokens]") -> "RoutedTokens":
-        """The tokens of all parts, in order."""
+        """The tokens of all parts, in order; ArtifactError where their numbers of routes differ."""
+        widths = sorted({part.expert_ids.shape[1] for part in parts})
+        if len(widths) > 1:
+            raise ArtifactError(
+                f"tokens are routed to {widths[0]} experts here and to {widths[-1]} there; a "
+                "record needs the same number everywhere"
+            )
         return cls(
             **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
         )

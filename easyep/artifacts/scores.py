@@ -2,6 +2,7 @@
 
 import os
 import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from easyep.architectures.router import Router
-from easyep.artifacts.files import read_json, write_json
+from easyep.artifacts.files import check_schema, layer_entries, read_artifact, write_json
 from easyep.artifacts.model_identity import ModelIdentity
-from easyep.artifacts.selection import check_schema, layer_entries
 from easyep.errors import ArtifactError
 
 SCHEMA = 1
@@ -68,6 +68,10 @@ class Scores:
             raise ArtifactError("the domains do not have the same layers")
         if self.pairs and self.pairs.keys() != self.layers.keys():
             raise ArtifactError("the layers of 'pairs' are not those of 'layers'")
+        if self.peaks.keys() - self.layers.keys():
+            raise ArtifactError("'peaks' has a layer that 'layers' has not")
+        if not all(0 < domain.weight <= sys.float_info.max for domain in self.domains):
+            raise ArtifactError("the weights of 'domains' must be finite numbers above 0")
         for layer, costs in self.pairs.items():
             if not np.array_equal(costs, costs.T) or (costs < 0).any():
                 raise ArtifactError(
@@ -137,11 +141,7 @@ class Scores:
         Raises:
             ArtifactError: the file is missing or holds no scores; the message says where.
         """
-        value = read_json(path, "scores")
-        try:
-            return cls.from_json(value)
-        except ArtifactError as error:
-            raise ArtifactError(f"scores: {path}: {error}") from None
+        return read_artifact(path, "scores", cls.from_json)
 
 
 def _check_shapes(layers: Mapping[int, Float64], shape: tuple[int, ...]) -> None:

@@ -1,13 +1,11 @@
 """Which experts of each layer are kept."""
 
 import os
-import re
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from easyep.artifacts.files import read_json, write_json
+from easyep.artifacts.files import check_schema, layer_entries, read_artifact, write_json
 from easyep.artifacts.model_identity import ModelIdentity
 from easyep.errors import ArtifactError
 
@@ -102,35 +100,4 @@ class Selection:
         Raises:
             ArtifactError: the file is missing or is not a selection; the message says where.
         """
-        value = read_json(path, "selection")
-        try:
-            return cls.from_json(value)
-        except ArtifactError as error:
-            raise ArtifactError(f"selection: {path}: {error}") from None
-
-
-def check_schema(value: Mapping[str, Any], schema: int) -> None:
-    """Raises ArtifactError unless `value` says that it has this schema."""
-    if value.get("schema") != schema:
-        raise ArtifactError(
-            f"schema is {reprlib.repr(value.get('schema'))}; this version reads {schema}"
-        )
-
-
-def layer_entries(value: Mapping[str, Any]) -> dict[int, list[Any]]:
-    """`value["layers"]` with integer keys, in ascending order.
-
-    Raises:
-        ArtifactError: it is not an object from layer numbers to lists.
-    """
-    layers = value.get("layers")
-    if not isinstance(layers, Mapping) or not layers:
-        raise ArtifactError("the entry 'layers' must be an object from layer numbers to lists")
-    entries = {}
-    for layer, numbers in layers.items():
-        if not (isinstance(layer, str) and re.fullmatch("[0-9]{1,6}", layer)):
-            raise ArtifactError(f"layer {layer[:20]!r} is not a number")
-        if not isinstance(numbers, list):
-            raise ArtifactError(f"layer {layer}: expected a list, found {type(numbers).__name__}")
-        entries[int(layer)] = numbers
-    return dict(sorted(entries.items()))
+        return read_artifact(path, "selection", cls.from_json)

@@ -59,23 +59,21 @@ def remapped_table(data: bytes, table: Tensor, kept: Sequence[int], experts: int
         raise CheckpointError(
             f"tensor {table.name!r} gives each token {old.shape[1]} experts; {len(kept)} are kept"
         )
-    stays = np.zeros(experts, dtype=bool)
-    stays[list(kept)] = True
-    new = np.where(stays[old], old, -1)
+    new = np.where(np.isin(old, list(kept)), old, -1)
     shared = _shared_rows(old, experts)
     for place in range(old.shape[1]):
-        for dropped in np.unique(old[:, place][new[:, place] < 0]):
+        for dropped in np.setdiff1d(old[:, place], list(kept)):
             nearest = sorted(kept, key=lambda each: (-shared[dropped, each], each))
-            left = np.flatnonzero((old[:, place] == dropped) & (new[:, place] < 0))
+            left = np.flatnonzero(old[:, place] == dropped)
             for candidate in nearest:
                 free = left[~(new[left] == candidate).any(axis=1)]
                 new[free, place] = candidate
                 left = left[new[left, place] < 0]
                 if not len(left):
                     break
-    number = np.zeros(experts, dtype=np.int64)
+    number = np.zeros(experts, INTEGERS[table.dtype])
     number[list(kept)] = np.arange(len(kept))
-    return number[new].astype(INTEGERS[table.dtype]).tobytes()
+    return number[new].tobytes()
 
 
 def table_values(data: bytes, table: Tensor, experts: int) -> NDArray[np.int64]:
@@ -91,7 +89,7 @@ def table_values(data: bytes, table: Tensor, experts: int) -> NDArray[np.int64]:
             f"tensor {table.name!r} names experts {values.min()} to {values.max()}; there are "
             f"{experts} (0 to {experts - 1})"
         )
-    in_order = np.sort(values, axis=1)
+    in_order = np.sort(values)
     if (in_order[:, 1:] == in_order[:, :-1]).any():
         raise CheckpointError(f"tensor {table.name!r} names an expert twice in a row")
     return values

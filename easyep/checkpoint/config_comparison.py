@@ -9,6 +9,7 @@ from easyep.architectures.spec import Architecture
 from easyep.checkpoint.config_edits import (
     QUANTISATION_FILES,
     config_edits,
+    edited,
     quantisation_file_edits,
 )
 from easyep.checkpoint.copying import BUFFER_BYTES
@@ -19,7 +20,7 @@ from easyep.checkpoint.files import (
     read_bytes,
     read_text,
 )
-from easyep.checkpoint.json_text import at, replaced
+from easyep.checkpoint.json_text import at
 from easyep.checkpoint.kept_experts import kept_experts
 from easyep.checkpoint.layout import Layout
 from easyep.checkpoint.manifest import Manifest
@@ -56,8 +57,10 @@ def config_problems(
     for path in sorted(set(before) | set(after)):
         if any(path[: len(edit)] == edit for edit in edits):
             continue
-        if before.get(path) != after.get(path) or (path in before) != (path in after):
-            yield f"{'.'.join(path)} is {after.get(path)!r}, in the source {before.get(path)!r}"
+        # Held against each other as text: NaN is not equal to itself, and 1 is equal to true.
+        was, now = repr(before.get(path)), repr(after.get(path))
+        if was != now or (path in before) != (path in after):
+            yield f"{'.'.join(path)} is {now}, in the source {was}"
     for path, value in edits.items():
         if at(pruned.config, path) != value:
             yield f"{'.'.join(path)} is {at(pruned.config, path)!r}, expected {value!r}"
@@ -76,7 +79,7 @@ def small_file_problems(pruned: Checkpoint, source: Checkpoint, rename: Rename) 
             text = read_text(source.path, name)
             value = parse_object(text, name)
             edits = quantisation_file_edits(value, rename)
-            same = read_bytes(pruned.path, name) == replaced(text, edits).encode()
+            same = read_bytes(pruned.path, name) == edited(text, edits)
         else:
             same = _same(source.path, pruned.path, name)
         if not same:

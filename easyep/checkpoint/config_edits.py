@@ -83,9 +83,10 @@ def quantisation_file_edits(value: Mapping[str, Any], rename: Rename) -> dict[tu
     return {(key,): inner for key, inner in renamed.items() if inner != value[key]}
 
 
-def edited_text(text: str, edits: Mapping[tuple[str, ...], Any]) -> str:
-    """The text of `config.json` with `edits` made and every other character as it was."""
-    return json_text.replaced(text, edits)
+def edited(text: str, edits: Mapping[tuple[str, ...], Any]) -> bytes:
+    """The content of a file whose text is `text`, with `edits` made and nothing else changed."""
+    # Half a character, which JSON can say and a file cannot hold, stays escaped.
+    return json_text.replaced(text, edits).encode(errors="backslashreplace")
 
 
 def _all_set(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from easyep.checkpoint.comparison import Counterpart
-from easyep.checkpoint.copying import Range, Sources, merged
+from easyep.checkpoint.copying import Range, merged, read
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.output_files import OutputTensor
 from easyep.checkpoint.proofreading import Proof
@@ -82,8 +82,7 @@ def misplaced(
             if list(merged(made[name].ranges)) != theirs:
                 yield f"tensor {name!r} was copied from other bytes of the source"
         else:
-            mine = [Range(each.pruned.shard, each.pruned.begin, each.pruned.end)]
-            if _read(pruned, mine) != _read(source, theirs):
+            if read(pruned, [Range.of(each.pruned)]) != read(source, theirs):
                 yield f"tensor {name!r} differs from the source"
 
 
@@ -97,8 +96,3 @@ def _begins(copied: Copied, pruned: Checkpoint) -> dict[str, int]:
         found[tensor.name] = at
         at += tensor.nbytes
     return found
-
-
-def _read(checkpoint: Checkpoint, ranges: Iterable[Range]) -> bytes:
-    with Sources(checkpoint.path, checkpoint.shards.values()) as sources:
-        return sources.read(ranges)

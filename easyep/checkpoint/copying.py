@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from easyep.checkpoint.files import checked_file
-from easyep.checkpoint.headers import Shard
+from easyep.checkpoint.files import Checkpoint, checked_file
+from easyep.checkpoint.headers import Shard, Tensor
 from easyep.errors import CheckpointError
 
 # What fits the cache of a core; buffers of 2 MiB and more were 2 to 8 times slower.
@@ -25,6 +25,11 @@ class Range:
     shard: str
     begin: int
     end: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Range":
+        """All bytes of a tensor."""
+        return cls(tensor.shard, tensor.begin, tensor.end)
 
     @property
     def nbytes(self) -> int:
@@ -73,7 +78,7 @@ class Sources:
         """Have the disk read a range that is asked for soon; does not wait for it.
 
         Raises:
-            CheckpointError: the file is gone or has changed its size.
+            CheckpointError: the file is gone, has changed its size, or cannot be opened.
         """
         if hasattr(os, "posix_fadvise"):
             descriptor = self._descriptor(each.shard)
@@ -85,12 +90,11 @@ class Sources:
         Raises:
             CheckpointError: the file is gone, has changed its size, or cannot be read.
         """
+        descriptor = self._descriptor(shard)
         try:
-            count = os.preadv(self._descriptor(shard), [buffer], offset)
+            count = os.preadv(descriptor, [buffer], offset)
         except OSError as error:
-            raise CheckpointError(
-                f"{self._root / shard} cannot be read: {error.strerror or error}"
-            ) from None
+            raise self._unreadable(shard, error) from None
         if count == 0:
             raise CheckpointError(f"{self._root / shard} became shorter while it was read")
         return count
@@ -110,7 +114,10 @@ class Sources:
         if shard in self._open:
             self._open.move_to_end(shard)
             return self._open[shard]
-        descriptor = os.open(checked_file(self._root, shard), os.O_RDONLY)
+        try:
+            descriptor = os.open(checked_file(self._root, shard), os.O_RDONLY)
+        except OSError as error:
+            raise self._unreadable(shard, error) from None
         if hasattr(os, "posix_fadvise"):
             # The kernel would read on behind each range, into experts that are not asked for.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
@@ -124,3 +131,12 @@ class Sources:
                 "start again when nothing writes to the checkpoint"
             )
         return descriptor
+
+    def _unreadable(self, shard: str, error: OSError) -> CheckpointError:
+        return CheckpointError(f"{self._root / shard} cannot be read: {error.strerror or error}")
+
+
+def read(checkpoint: Checkpoint, ranges: Iterable[Range]) -> bytes:
+    """The bytes of `ranges` of a checkpoint, in memory; errors as in `Sources.read_into`."""
+    with Sources(checkpoint.path, checkpoint.shards.values()) as sources:
+        return sources.read(ranges)

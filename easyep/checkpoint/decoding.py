@@ -130,7 +130,7 @@ class Matrix:
 
 def decoded(sources: Sources, tensor: Tensor) -> Float32:
     """A whole tensor in float32; unsigned bytes are taken for E8M0 scales."""
-    data = sources.read([Range(tensor.shard, tensor.begin, tensor.end)])
+    data = sources.read([Range.of(tensor)])
     return _values(data, tensor).reshape(tensor.shape)
 
 

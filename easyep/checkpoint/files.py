@@ -138,7 +138,8 @@ def checked_file(root: Path, name: str) -> Path:
         if not root.is_dir():
             raise CheckpointError(f"the directory {root} does not exist") from None
         raise CheckpointError(f"{root} has no file {name}; the checkpoint is incomplete") from None
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in circles
+    # RuntimeError: links that go round in circles; UnicodeError: half a character.
+    except (OSError, RuntimeError, UnicodeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     place = root.resolve()  # as the target is, wherever one was when the name was given
     allowed = [place]
@@ -179,6 +180,7 @@ def parse_object(text: str, name: str) -> dict[str, Any]:
     """The JSON object in `text`; CheckpointError names the file `name` where it is none."""
     try:
         value = json_text.parse(text)
+        json_text.check_nesting(value)
     except ValueError as error:
         raise CheckpointError(f"{name} is not valid JSON: {error}") from None
     if not isinstance(value, dict):

@@ -193,6 +193,7 @@ def build_header(
         end = at + bytes_of(dtype, shape)
         value[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
         at = end
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    said = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text = said.encode(errors="backslashreplace")  # half a character in the metadata stays escaped
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

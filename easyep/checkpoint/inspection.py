@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from easyep.architectures.spec import Architecture, Router, find_architecture
+from easyep.architectures.router import Router
+from easyep.architectures.spec import Architecture, find_architecture
 from easyep.checkpoint.config_edits import QUANTISATION_FILES, quantisation_settings
 from easyep.checkpoint.files import Checkpoint, parse_object, read_text
 from easyep.checkpoint.json_text import at
@@ -190,5 +191,5 @@ def _savings(checkpoint: Checkpoint, layout: Layout, counts: Sequence[int]) -> l
     savings = []
     for keep in counts:
         left = round(total - per_expert * (router.num_experts - keep))
-        savings.append(Saving(keep, left, left / total))
+        savings.append(Saving(keep, left, left / total if total else 1.0))
     return savings

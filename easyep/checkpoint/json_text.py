@@ -5,17 +5,37 @@ from collections.abc import Mapping
 from json.decoder import WHITESPACE, scanstring  # type: ignore[attr-defined]
 from typing import Any
 
+_TOO_DEEP = "values are nested too deeply"
+
+# Far more than configurations have. Python's own limit depends on its version and on who asks,
+# and what walks through a value may have less room than what read it.
+MAX_NESTING = 200
+
 
 def parse(text: str) -> Any:
     """Parse `text`, refusing objects that name a key twice.
 
     Raises:
-        ValueError: it is not valid JSON, or nested too deeply; the message says where.
+        ValueError: it is not valid JSON, or nested too deeply to be read; the message says where.
     """
     try:
         return json.loads(text, object_pairs_hook=_distinct)
     except RecursionError:
-        raise ValueError("values are nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
+
+
+def check_nesting(value: Any) -> None:
+    """Raises ValueError where a parsed value has more than `MAX_NESTING` levels."""
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, (dict, list))
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    if level:
+        raise ValueError(_TOO_DEEP)
 
 
 def at(value: Any, path: tuple[str, ...]) -> Any:
@@ -57,11 +77,9 @@ def _with_value(text: str, path: tuple[str, ...], value: Any) -> str:
 
 def _dumped(value: Any, text: str, begin: int) -> str:
     """`value` as JSON, broken into lines as deep as the line that it starts on."""
-    if not isinstance(value, (list, dict)) or not value:
-        return json.dumps(value, ensure_ascii=False)
-    line = text[text.rfind("\n", 0, begin) + 1 : begin]
     if "\n" not in text.strip():
         return json.dumps(value, ensure_ascii=False)
+    line = text[:begin].rpartition("\n")[2]
     indent = line[: len(line) - len(line.lstrip())]
     return json.dumps(value, ensure_ascii=False, indent=2).replace("\n", "\n" + indent)
 
@@ -72,7 +90,7 @@ def _members(text: str, start: int) -> dict[str, tuple[int, int]]:
     members = {}
     at = _skip(text, start + 1)
     while text[at] != "}":
-        key, at = scanstring(text, at + 1, True)
+        key, at = scanstring(text, at + 1)
         begin = _skip(text, _skip(text, at) + 1)
         _, end = decoder.raw_decode(text, begin)
         members[key] = (begin, end)

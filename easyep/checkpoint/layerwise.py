@@ -34,7 +34,7 @@ class Layerwise:
         for shard in work.shards:
             for tensor in shard.tensors:
                 place = work.layout.layer_of.get(tensor.name)
-                if tensor.name in self._choice or place is not None:
+                if place is not None:
                     outside = float("inf")  # what follows is behind the layers
                 self._place[tensor.name] = outside if place is None else place
 

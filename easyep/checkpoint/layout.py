@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from easyep.architectures.definitions import MTP, Stack
+from easyep.architectures.router import Router
 from easyep.architectures.rules import PER_EXPERT, TABLE, Rule
-from easyep.architectures.spec import Architecture, Router
+from easyep.architectures.spec import Architecture
 from easyep.checkpoint.explaining import Explanation, Place, explain, is_mtp_name, places
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import Tensor

@@ -6,8 +6,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from easyep.artifacts.files import check_schema
 from easyep.artifacts.model_identity import ModelIdentity
-from easyep.artifacts.selection import Selection, check_schema
+from easyep.artifacts.selection import Selection
 from easyep.checkpoint.files import parse_object, read_text
 from easyep.checkpoint.kept_experts import MTP_MODES
 from easyep.checkpoint.side_files import MANIFEST

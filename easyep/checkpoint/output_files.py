@@ -85,13 +85,14 @@ def shards(units: Iterable[Unit], checkpoint: Checkpoint, limit: int) -> Iterato
     """Units in layer order, a layer's experts last, in files of at most `limit` bytes."""
     units = list(units)
     limit = _even([sum(tensor.nbytes for tensor in unit.tensors) for unit in units], limit)
-    first = min((unit.at for unit in units if unit.layer is not None), default=("", 0))
+    first = min(unit.at for unit in units if unit.layer is not None)
 
     def order(unit: Unit) -> tuple[float, int, tuple[str, int]]:
-        if unit.layer is not None:
-            return unit.layer, unit.expert, unit.at
-        # Embeddings lie before the layers in most sources, the final norm and the head behind.
-        return (-1 if unit.at < first else float("inf")), -1, unit.at
+        place: float | None = unit.layer
+        if place is None:
+            # Embeddings lie before the layers in most sources, the final norm and the head behind.
+            place = -1 if unit.at < first else float("inf")
+        return place, unit.expert, unit.at
 
     groups: list[list[Unit]] = [[]]
     size = 0
@@ -113,7 +114,7 @@ def _even(sizes: Sequence[int], limit: int) -> int:
     """`limit`, or less, so that files become alike in size and can be written side by side."""
     total = sum(sizes)
     files = max(math.ceil(total / limit), min(SIDE_BY_SIDE, total // SMALL_BYTES), 1)
-    return min(limit, math.ceil(total / files) + max(sizes, default=0))
+    return min(limit, math.ceil(total / files) + max(sizes))
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:

@@ -125,25 +125,25 @@ def _place(tensor: Tensor) -> tuple[str, int]:
 
 
 def _whole(tensor: Tensor, name: str) -> OutputTensor:
-    source = Range(tensor.shard, tensor.begin, tensor.end)
-    return OutputTensor(name, tensor.dtype, tensor.shape, (source,))
+    return OutputTensor(name, tensor.dtype, tensor.shape, (Range.of(tensor),))
 
 
 def _sliced(rows: RowsTensor, kept: Mapping[int, tuple[int, ...]], experts: int) -> OutputTensor:
     """The rows of the kept experts and the tail."""
     tensor, per = rows.tensor, rows.rows_per_expert
     bits = BITS[tensor.dtype] * prod(tensor.shape[rows.axis + 1 :])
-    if bits * per % 8:
+    cut = bits if rows.axis else bits * per  # along a later axis rows are cut one by one
+    if cut % 8:
         raise LayoutError(
             f"tensor {tensor.name!r} ({tensor.dtype}) cannot be cut between experts: "
-            f"an expert's rows take {bits * per} bits, which do not fill whole bytes"
+            f"{'a row takes' if rows.axis else 'the rows of an expert take'} {cut} bits, which do "
+            "not fill whole bytes"
         )
     shape = rows.shape_with(len(kept[rows.layers[0]]))
     if rows.axis:
         # Rows along a later axis lie scattered: routers, small enough to be cut in memory.
-        whole = (Range(tensor.shard, tensor.begin, tensor.end),)
         change = partial(cut_rows, rows=rows, kept=[kept[layer] for layer in rows.layers])
-        return OutputTensor(tensor.name, tensor.dtype, shape, whole, change)
+        return OutputTensor(tensor.name, tensor.dtype, shape, (Range.of(tensor),), change)
     blocks = [(expert * per, (expert + 1) * per) for expert in kept[rows.layers[0]]]
     if rows.tail:
         blocks.append((experts * per, experts * per + rows.tail))
@@ -155,6 +155,5 @@ def _sliced(rows: RowsTensor, kept: Mapping[int, tuple[int, ...]], experts: int)
 
 
 def _remapped(table: Tensor, kept: tuple[int, ...], experts: int) -> OutputTensor:
-    whole = (Range(table.shard, table.begin, table.end),)
     change = partial(remapped_table, table=table, kept=kept, experts=experts)
-    return OutputTensor(table.name, table.dtype, table.shape, whole, change)
+    return OutputTensor(table.name, table.dtype, table.shape, (Range.of(table),), change)

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Mapping
 
+from easyep.architectures.router import Router
 from easyep.architectures.rules import PER_EXPERT
-from easyep.architectures.spec import Architecture, Router
+from easyep.architectures.spec import Architecture
 from easyep.checkpoint.explaining import explain
 from easyep.errors import LayoutError
 
@@ -54,7 +55,7 @@ def renaming(
                 "without a number"
             )
         bank = found.rule.bank
-        expert = int(found.number) - bank * router.num_experts
+        expert = int(found.number[:9]) - bank * router.num_experts
         number = new.get((found.layer(router.num_layers), expert))
         if number is None:
             return None

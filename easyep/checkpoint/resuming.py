@@ -73,11 +73,8 @@ def digest(shard: OutputShard, tensors: Iterable[OutputTensor]) -> str:
 def intact(work: Plan, place: WorkFolder, progress: Progress) -> set[str]:
     """The weight files of an earlier run that still have the bytes that they were noted with."""
     sizes = {shard.name: shard.file_bytes for shard in work.shards}
-    found = {
-        name: each
-        for name, each in place.finished.items()
-        if each.size == sizes.get(name) and (place.files / name).is_file()
-    }
+    noted = place.finished.items()
+    found = {name: each for name, each in noted if each.size == sizes.get(name)}
     proofs = proofread(place.files, found, (), None, limit=1, jobs=None, progress=progress)
     return {name for name, each in found.items() if proofs[name].sha256 == each.sha256}
 

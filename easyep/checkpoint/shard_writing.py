@@ -9,7 +9,7 @@ in the kernel.
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Condition
 
@@ -25,10 +25,6 @@ AT_A_TIME = 4
 MAX_THREADS = 8
 
 Finished = Callable[[str, int, str], None]
-
-
-class _StoppedError(Exception):
-    """Another file could not be written, so this one is not needed any more."""
 
 
 class ShardWriter:
@@ -86,10 +82,8 @@ class ShardWriter:
             self._waiting.append(self._files[name])
         threads = min(max(cores(), AT_A_TIME), MAX_THREADS, len(self._waiting) * 2)
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            working = [pool.submit(self._work) for _ in range(threads)]
             try:
-                for each in as_completed(working):
-                    each.result()
+                wait([pool.submit(self._work) for _ in range(threads)])
             except BaseException as error:
                 self._stop(error)
         if self._error is not None:
@@ -102,7 +96,7 @@ class ShardWriter:
 
     def _stop(self, error: BaseException) -> None:
         with self._state:
-            if self._error is None or isinstance(self._error, _StoppedError):
+            if self._error is None:
                 self._error = error
             self._state.notify_all()
 
@@ -115,7 +109,6 @@ class ShardWriter:
                 step(mine)
         except BaseException as error:
             self._stop(error)
-            raise
 
     def _next_step(
         self, mine: ShardFile | None
@@ -123,21 +116,19 @@ class ShardWriter:
         """What a thread is to do next; it goes on with the file it was at if it can.
 
         Returns:
-            None when nothing is left to be done.
+            None when nothing is left to be done, or somewhere something failed.
         """
         with self._state:
             while True:
                 if self._error is not None:
-                    raise _StoppedError
-                order = [mine] if mine in self._open and mine is not None else []
-                helped = [file for file in self._open if file is not mine]
-                for file in order:
-                    if step := self._step_of(file):
-                        return file, step
+                    return None
+                if mine is not None and (step := self._step_of(mine)):
+                    return mine, step
                 if self._waiting and len(self._open) < AT_A_TIME:
-                    self._open.append(self._waiting.popleft())
-                    helped.insert(0, self._open[-1])
-                for file in helped:
+                    mine = self._waiting.popleft()
+                    self._open.append(mine)
+                    continue
+                for file in self._open:
                     if step := self._step_of(file):
                         return file, step
                 if not self._open:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 from easyep.checkpoint.files import CONFIG, INDEX, checked_file
 from easyep.errors import CheckpointError
@@ -19,6 +20,9 @@ WEIGHT_SUFFIXES = (
 )
 WEIGHT_FOLDERS = {"onnx", "original", "metal", "openvino"}
 
+# Of the file system, and closed to users, where a model lies at the root of a disk.
+LOST = "lost+found"
+
 
 def side_files(root: Path) -> list[str]:
     """Names, relative to the checkpoint directory `root`, of the files to be carried over.
@@ -27,14 +31,14 @@ def side_files(root: Path) -> list[str]:
 
     Raises:
         CheckpointError: one of them is a link out of the directory or no regular file, or its
-            name is no text.
+            name is no text; or a folder cannot be read.
     """
     names = []
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=unreadable):
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and name not in {*WEIGHT_FOLDERS, "__pycache__"}
+            if not name.startswith(".") and name not in {*WEIGHT_FOLDERS, "__pycache__", LOST}
         )
         for file in sorted(files):
             name = str((Path(folder) / file).relative_to(root))
@@ -47,3 +51,8 @@ def side_files(root: Path) -> list[str]:
                 )
             names.append(name)
     return names
+
+
+def unreadable(error: OSError) -> NoReturn:
+    """Raises CheckpointError for a folder whose files `os.walk` would pass over in silence."""
+    raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}") from None

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from easyep.atomic import writing
 from easyep.checkpoint.config_edits import (
     QUANTISATION_FILES,
-    edited_text,
+    edited,
     quantisation_file_edits,
 )
 from easyep.checkpoint.copying import BUFFER_BYTES
@@ -24,7 +25,7 @@ from easyep.errors import CheckpointError, OutputError
 def texts(work: Plan) -> dict[str, bytes]:
     """The files that are edited or made rather than copied, by name."""
     source = work.checkpoint
-    found = {CONFIG: edited_text(source.config_text, work.config_edits).encode()}
+    found = {CONFIG: edited(source.config_text, work.config_edits)}
     for name in QUANTISATION_FILES:
         if name in work.side_files:
             found[name] = _quantisation_file(work, name)
@@ -41,7 +42,7 @@ def _index(work: Plan) -> dict[str, Any]:
         after = sum(prod(t.shape) for shard in work.shards for t in shard.tensors)
         # Packed formats count more parameters than numbers; then only a share can be said.
         share = old["total_parameters"] if isinstance(old["total_parameters"], int) else before
-        new["total_parameters"] = after if share == before else round(share * after / before)
+        new["total_parameters"] = round(Fraction(share * after, before)) if before else after
     names = {tensor.name: shard.name for shard in work.shards for tensor in shard.tensors}
     return {"metadata": new, "weight_map": dict(sorted(names.items()))}
 
@@ -51,7 +52,7 @@ def _quantisation_file(work: Plan, name: str) -> bytes:
     value = parse_object(text, name)
     rename = renaming(work.architecture, work.layout.router, work.kept_experts)
     edits = quantisation_file_edits(value, rename)
-    return edited_text(text, edits).encode()
+    return edited(text, edits)
 
 
 def check_extra(extra: Mapping[str, bytes], taken: set[str]) -> None:
@@ -99,4 +100,5 @@ def write_small(path: Path, data: bytes, target: Path) -> str:
 
 def as_json(value: Mapping[str, Any]) -> bytes:
     """A JSON file of `value`."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # half a character stays escaped

@@ -1,14 +1,12 @@
 """Whether tables of experts' numbers say in a pruned checkpoint what they said in its source."""
 
-import os
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from easyep.checkpoint.computed import table_values
-from easyep.checkpoint.files import Checkpoint, checked_file
-from easyep.checkpoint.headers import Tensor
+from easyep.checkpoint.copying import Range, read
+from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.layout import Layout
 from easyep.errors import CheckpointError
 
@@ -29,11 +27,14 @@ def different_tables(
         theirs = {table.name: table for table in source_layout.layers[index].tables}
         for table in layer.tables:
             try:
-                after = _read(pruned, table, len(kept[index]))
+                after = table_values(read(pruned, [Range.of(table)]), table, len(kept[index]))
             except CheckpointError as error:
                 yield str(error)
                 continue
-            before = _read(source, theirs[table.name], source_layout.router.num_experts)
+            old = theirs[table.name]
+            before = table_values(
+                read(source, [Range.of(old)]), old, source_layout.router.num_experts
+            )
             if after.shape != before.shape:
                 yield f"tensor {table.name!r} has {list(after.shape)}, expected {before.shape}"
                 continue
@@ -42,13 +43,3 @@ def different_tables(
             if wrong.any():
                 row = int(np.flatnonzero(wrong.any(axis=1))[0])
                 yield f"tensor {table.name!r}: row {row} lost an expert that is kept"
-
-
-def _read(checkpoint: Checkpoint, table: Tensor, experts: int) -> NDArray[np.int64]:
-    path = checked_file(checkpoint.path, table.shard)
-    try:
-        with open(path, "rb") as file:
-            data = os.pread(file.fileno(), table.nbytes, table.begin)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
-    return table_values(data, table, experts)

@@ -5,7 +5,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from easyep.atomic import check_absent, existing
+from easyep.atomic import check_absent, existing, expanded
 from easyep.checkpoint.work_folder import leftovers, refuse_other_runs
 from easyep.errors import NoRoomError, OutputError
 
@@ -29,8 +29,8 @@ def check_target(target: str | os.PathLike[str], source: Path, needed: int) -> P
             written by another run; the message says which.
         NoRoomError: it does not fit.
     """
-    path = Path(target).expanduser()
-    place = path.resolve()
+    path = expanded(target)
+    place = Path(os.path.realpath(path))
     if place == source or place.is_relative_to(source) or source.is_relative_to(place):
         raise OutputError(f"{path} overlaps the source {source}; choose a directory beside it")
     place = check_absent(path)

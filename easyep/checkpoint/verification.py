@@ -23,9 +23,9 @@ from easyep.checkpoint.layout import Layout, resolve
 from easyep.checkpoint.manifest import Manifest
 from easyep.checkpoint.proofreading import Proof, proofread
 from easyep.checkpoint.renumbering import renaming
-from easyep.checkpoint.side_files import MANIFEST, MODEL_CARD
+from easyep.checkpoint.side_files import LOST, MANIFEST, MODEL_CARD, unreadable
 from easyep.checkpoint.table_comparison import different_tables
-from easyep.errors import EasyEPError, ModelNotFoundError
+from easyep.errors import EasyEPError, ModelNotFoundError, shortened
 from easyep.progress import SILENT, Progress
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class _Checks:
     def find(self, name: str, problems: Callable[[], Iterable[str]], fine: str) -> bool:
         """Check that `problems` yields none and raises no EasyEPError; whether that holds."""
         try:
-            found = list(islice(problems(), TOLD + 1))
+            found = [shortened(each) for each in islice(problems(), TOLD + 1)]
             detail = "; ".join(found[:TOLD]) + ("; and more" if len(found) > TOLD else "")
         except EasyEPError as error:
             found, detail = [str(error)], str(error)
@@ -199,11 +199,11 @@ def _surplus_files(root: Path, checksums: Mapping[str, str]) -> Iterable[str]:
 
     Hidden files and folders may be there: git and the hub's client put them beside a model.
     """
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=unreadable):
         hidden = [name for name in folders if name.startswith(".")]
         # `walk` enters no links to folders, so such a link is judged like a file.
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        folders[:] = sorted(set(folders) - {*hidden, *links})
+        folders[:] = sorted(set(folders) - {*hidden, *links, LOST})
         for file in sorted({*files, *links} - set(hidden)):
             name = (Path(folder) / file).relative_to(root).as_posix()
             if not file.startswith(".") and name not in {*checksums, MANIFEST, MODEL_CARD}:

@@ -17,6 +17,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -204,6 +205,8 @@ def _lock(folder: Path, target: Path, locks: ExitStack, flags: int) -> int:
 def _finished(path: Path, purpose: Mapping[str, str]) -> dict[str, Finished]:
     """What the state of an earlier run says; OutputError where it is no such state."""
     try:
+        if not stat.S_ISREG((path / STATE).lstat().st_mode):  # a pipe would be waited for
+            raise ValueError("it is no file")
         value = parse((path / STATE).read_text(encoding="utf-8"))
         if (value["schema"], value["purpose"]) != (SCHEMA, dict(purpose)):
             raise ValueError("it is of something else")

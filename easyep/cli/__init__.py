@@ -6,19 +6,18 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import import_module
 
 import click
-from click.shell_completion import CompletionItem
 
 from easyep import __version__
 from easyep.cli.console import complain
+from easyep.cli.listed import ListedGroup
 from easyep.cli.plain import plain
 from easyep.cli.signals import ignore_termination, listening
 from easyep.cli.voice import VOICE
 from easyep.distributed import heard, last_words, tell_failure, until_heard
-from easyep.errors import EasyEPError, NotFirstRankError
-from easyep.registry import unknown_name
+from easyep.errors import EasyEPError, NotFirstRankError, first_line, tells_of_memory
+from easyep.panics import panics_as_errors
 
 # Command -> the module of this room that it lives in, and its line in the list of commands.
 COMMANDS = {
@@ -41,43 +40,9 @@ COMMANDS = {
 }
 
 
-class _Commands(click.Group):
-    """Imports a command's module only when the command is asked for, so that help comes at once."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module = import_module(f"easyep.cli.{COMMANDS[name][0]}")
-        command: click.Command = getattr(module, f"{name}_command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        # From the list alone: to import every module would make the shell wait.
-        if incomplete.startswith("-"):
-            return super().shell_complete(ctx, incomplete)
-        return [
-            CompletionItem(name, help=summary)
-            for name, (_, summary) in COMMANDS.items()
-            if name.startswith(incomplete)
-        ]
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(str(unknown_name("command", args[0], COMMANDS)), ctx)
-        return super().resolve_command(ctx, args)
-
-
 @click.group(
-    cls=_Commands,
+    cls=ListedGroup,
+    listed=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nStart here:\n  "
     "easyep prune --model demo --domain math --keep 0.5 --output demo-math",
@@ -94,32 +59,18 @@ def app() -> None:
 def _sentence(error: Exception) -> str:
     if isinstance(error, EasyEPError):
         return str(error)
-    first = str(error).strip().partition("\n")[0]
-    if _is_memory(error):
+    if isinstance(error, MemoryError) or tells_of_memory(str(error)):
         return (
-            f"memory ran out ({first or type(error).__name__}); a smaller --batch-size takes less, "
-            "as --runner stream does where the model is run, or end other programs"
+            f"memory ran out ({first_line(error)}); a smaller --batch-size takes less, as --runner "
+            "stream does where the model is run, or end other programs"
         )
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return f"{where}{error.strerror} (--debug shows where it was needed)"
     return (
-        f"unexpected {type(error).__name__}: {first} (this is a fault of easyep; the same command "
-        "with --debug shows where)"
+        f"unexpected {type(error).__name__}: {first_line(error)} (this is a fault of easyep; the "
+        "same command with --debug shows where)"
     )
-
-
-_NO_MEMORY = (
-    "can't allocate memory",
-    "cannot allocate memory",
-    "can't start new thread",
-    "failed to map segment",
-    "bad_alloc",
-    "out of memory",
-)
-
-
-def _is_memory(error: Exception) -> bool:
-    """Whether an allocation failed; torch and the system say so in words only."""
-    told = str(error).lower()
-    return isinstance(error, MemoryError) or any(each in told for each in _NO_MEMORY)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -148,7 +99,8 @@ def _run(words: Sequence[str], signals: Sequence[int]) -> int:
     """
     first = os.environ.get("RANK", "0") == "0"
     try:
-        code = app.main(words, prog_name="easyep", standalone_mode=False)
+        with panics_as_errors():
+            code = app.main(words, prog_name="easyep", standalone_mode=False)
     except NotFirstRankError:
         code = 0
     except click.UsageError as error:

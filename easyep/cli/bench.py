@@ -1,6 +1,7 @@
 """`easyep bench`: how fast a model is."""
 
 import json
+import reprlib
 from typing import Any
 
 import click
@@ -41,10 +42,10 @@ class Json(click.ParamType[dict[str, Any]]):
             return value
         try:
             found = json.loads(value)
-        except ValueError as error:
-            self.fail(f"{value!r} is no JSON: {error}", param, ctx)
+        except (ValueError, RecursionError) as error:
+            self.fail(f"{reprlib.repr(value)} is no JSON: {error}", param, ctx)
         if not isinstance(found, dict):
-            self.fail(f"{value!r} is no JSON object", param, ctx)
+            self.fail(f"{reprlib.repr(value)} is no JSON object", param, ctx)
         return found
 
 
@@ -232,6 +233,8 @@ def bench_command(
         if not request_rates:
             raise click.UsageError("--num-prompts is for --request-rate; else it is the batch")
         paced["num_prompts"] = num_prompts
+    if against_base_url and against is None:
+        raise click.UsageError("--against-base-url is the server of --against M")
     other = {"base_url": against_base_url, "served_model_name": None} if against_base_url else {}
     with progress_bars(quiet) as progress:
         found = bench(

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from easyep.cli.console import human_bytes, print_table
+from easyep.cli.console import print_table
+from easyep.reporting.numbers import size
 
 if TYPE_CHECKING:
     from easyep.evaluation.roofline.predict import PredictedPoint, Prediction
@@ -21,7 +22,7 @@ def show(found: "Throughput") -> None:
     _beside(found.roofline)
     _expected(found.roofline)
     if found.memory_budget is not None:
-        budget = f"within {human_bytes(found.memory_budget)}"
+        budget = f"within {size(found.memory_budget)}"
         _batches(f"Largest batch {budget}", found.largest_batches)
         _points(f"At the largest batch {budget}", found.within_memory)
         _latencies(f"Latency {budget}, ms", found.within_memory)
@@ -39,15 +40,15 @@ def show_prediction(found: "Prediction") -> None:
                 found.model,
                 found.machine.name,
                 f"{count} of {full}",
-                human_bytes(each.stored_bytes),
-                human_bytes(each.attention.cached(1)),
+                size(each.stored_bytes),
+                size(each.attention.cached(1)),
             )
             for count, each in found.decoders.items()
         ],
     )
     routing = "recorded routing" if found.recorded else "all experts equally often"
     _predicted(f"At a fixed batch, {routing}", found.fixed_batch, full)
-    title = f"At the largest batch within {human_bytes(found.memory_budget)}, {routing}"
+    title = f"At the largest batch within {size(found.memory_budget)}, {routing}"
     _predicted(title, found.within_memory, full)
 
 
@@ -153,7 +154,7 @@ def _points(title: str, points: "tuple[Point, ...]") -> None:
             *_name(point),
             *(_rate(point, n) for n in ("prefill", "decode", "output")),
             f"{point.rate('request_throughput'):.3g}",
-            human_bytes(point.peak_memory) if point.peak_memory else "-",
+            size(point.peak_memory) if point.peak_memory else "-",
         ]
         for point in points
     ]

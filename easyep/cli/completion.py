@@ -4,7 +4,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from easyep.cli import options
-from easyep.cli.console import print_json
+from easyep.cli.console import print_json, print_text
 from easyep.cli.sections import command
 
 SHELLS = ("bash", "zsh", "fish")
@@ -30,4 +30,4 @@ def completion_command(shell: str, as_json: bool, quiet: bool, debug: bool) -> N
     if as_json:
         print_json({"shell": shell, "script": script})
     else:
-        print(script)
+        print_text(script)

@@ -8,12 +8,16 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from easyep.cli.plain import plain, plain_json
 from easyep.cli.voice import VOICE, Noted
 from easyep.errors import OutputError
 from easyep.progress import SILENT, Progress, Task
+from easyep.reporting.numbers import size
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 def say(message: str) -> None:
@@ -70,6 +74,14 @@ def print_text(text: str) -> None:
         print(plain(text))
 
 
+def print_coloured(text: "Text") -> None:
+    """A result in colours, on terminals; what is other people's in it went through `plain`."""
+    from rich.console import Console
+
+    with _standard_output():
+        Console(soft_wrap=True).print(text)
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table; columns that hold numbers only are set to the right."""
     from rich.box import SIMPLE_HEAD
@@ -93,15 +105,6 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         console.width = max(console.width, 120)
     with _standard_output():
         console.print(table)
-
-
-def human_bytes(count: float) -> str:
-    """A number of bytes as people say it, in powers of ten as disks are sold."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} TB"
 
 
 def human_time(seconds: float) -> str:
@@ -191,9 +194,7 @@ class _Lines:
         self._note = text
 
     def _amount(self) -> str:
-        return (
-            human_bytes(self._total) if self._unit == "bytes" else f"{self._total:,} {self._unit}"
-        )
+        return size(self._total) if self._unit == "bytes" else f"{self._total:,} {self._unit}"
 
 
 class _Bars:

@@ -1,12 +1,13 @@
 """What is decided without running the model: `score`, `select`."""
 
-from pathlib import Path
+import os
 from typing import Any
 
 import click
 
 from easyep import queries, scoring, selection
 from easyep.artifacts import Observations, Scores, Selection
+from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.sections import command
@@ -45,6 +46,7 @@ def score_command(
     **choices: Any,
 ) -> None:
     """Score every expert from observations, without the model."""
+    check_file(output)
     named = [parse_weighted(text) for text in (*observations, *more)]
     if not named and choices["model"] is None:
         raise click.UsageError(
@@ -121,6 +123,7 @@ def select_command(
         )
     selection.check_allocation(limits.pop("allocation"))
     _check_output(output, scores, mask, *compare)
+    check_file(output)
     loaded = None
     if mask is not None and model is not None:
         chosen = [queries.read_mask(mask, model, groups=limits["groups"])]
@@ -152,7 +155,7 @@ def select_command(
 
 
 def _check_output(output: str, *read: str | None) -> None:
-    if Path(output).resolve() in {Path(path).resolve() for path in read if path}:
+    if os.path.realpath(output) in {os.path.realpath(path) for path in read if path}:
         raise click.UsageError(f"--output would overwrite {output}, which is read")
 
 

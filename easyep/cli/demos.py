@@ -1,8 +1,8 @@
 """`easyep demos`: what a model is shown, looked at and made."""
 
-from importlib import import_module
-
 import click
+
+from easyep.cli.listed import ListedGroup
 
 # Subcommand -> the module of this room that it lives in, and its line in the list.
 SUBCOMMANDS = {
@@ -14,25 +14,10 @@ SUBCOMMANDS = {
 }
 
 
-class _Subcommands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(SUBCOMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in SUBCOMMANDS:
-            return None
-        module = import_module(f"easyep.cli.{SUBCOMMANDS[name][0]}")
-        command: click.Command = getattr(module, f"{name}_command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in SUBCOMMANDS.items()])
-
-
 @click.group(
     "demos",
-    cls=_Subcommands,
+    cls=ListedGroup,
+    listed=SUBCOMMANDS,
     epilog="\b\nExample:\n  easyep demos show math --model demo",
 )
 def demos_command() -> None:

@@ -7,14 +7,14 @@ import click
 
 from easyep import demonstrations, loading, models
 from easyep.artifacts import Demo, TokenSequence
+from easyep.choices import one_of
 from easyep.cli import options
-from easyep.cli.console import print_json, print_table, print_text, say
+from easyep.cli.console import print_coloured, print_json, print_table, print_text, say
 from easyep.cli.plain import plain
 from easyep.cli.sections import command
 from easyep.demonstrations import catalogue, checks, quality
 from easyep.demonstrations.conversation import STYLES
 from easyep.errors import DemosError
-from easyep.registry import unknown_name
 
 style = click.option(
     "--style",
@@ -48,7 +48,7 @@ def show_command(
     debug: bool,
 ) -> None:
     """Print what a model reads of demonstrations; the response tokens are in colour."""
-    _check_style(style)
+    one_of(STYLES)("style", style)
     found = models.resolve(model)
     demos = demonstrations.read(demonstrations.file_or_domain(file, found.calibration))
     if line is not None and line > len(demos):
@@ -143,19 +143,11 @@ def table_command(model: str | None, as_json: bool, quiet: bool, debug: bool) ->
                 if way != "auto"
             }
 
-    print(catalogue.table(count))
-    print()
-    print(catalogue.topics())
-
-
-def _check_style(style: str) -> None:
-    if style not in STYLES:
-        raise unknown_name("style", style, STYLES)
+    print_text(f"{catalogue.table(count)}\n\n{catalogue.topics()}")
 
 
 def _print_demo(demo: Demo, tokens: TokenSequence, tokenizer: Any) -> None:
     """The text that the model reads, its responses in colour."""
-    from rich.console import Console
     from rich.text import Text
 
     print_text(demo.origin)
@@ -176,4 +168,4 @@ def _print_demo(demo: Demo, tokens: TokenSequence, tokenizer: Any) -> None:
             part = tokenizer.decode(tokens.input_ids[begin:end])
             text.append(plain(part), style="green" if tokens.is_response[begin] else "dim")
             begin = end
-    Console(soft_wrap=True).print(text)
+    print_coloured(text)

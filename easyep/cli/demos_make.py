@@ -11,7 +11,7 @@ import click
 from easyep import demonstrations, loading, models
 from easyep.atomic import check_file, write_bytes
 from easyep.cli import options
-from easyep.cli.console import print_json, progress_bars, say
+from easyep.cli.console import print_json, progress_bars, say, warn
 from easyep.cli.sections import command
 from easyep.demonstrations import building, generating
 from easyep.demonstrations.in_process import InProcess
@@ -67,7 +67,7 @@ def build_command(
         at = f" at {commit}" if commit else ""
         say(f"{output}: {len(lines)} demonstrations from {name}{at}")
         if chosen.source.moving:
-            say(
+            warn(
                 f"warning: {recipe} names no commit of {name}, which may change; --revision "
                 f"{commit} draws the same again"
             )
@@ -177,7 +177,7 @@ def generate_command(
         )
     as_text = isinstance(asker, InProcess) and asker.tools_as_text
     if as_text and not as_json:
-        say(
+        warn(
             f"warning: the chat template of {model} leaves tools out; they, their calls and "
             "results were written into the messages as text"
         )

@@ -7,9 +7,10 @@ import click
 
 from easyep import demonstrations, models
 from easyep.cli import options
-from easyep.cli.console import human_bytes, print_json, print_table
+from easyep.cli.console import print_json, print_table
 from easyep.cli.sections import command
 from easyep.cli.values import Keep
+from easyep.reporting.numbers import size
 
 if TYPE_CHECKING:
     from easyep.checkpoint.inspection import Inspection
@@ -39,7 +40,7 @@ def inspect_command(
         (
             part.name,
             part.tensors,
-            human_bytes(part.bytes),
+            size(part.bytes),
             _share(part.bytes, found.bytes),
             _formats(part.formats, part.bytes),
         )
@@ -54,9 +55,9 @@ def inspect_command(
                 (
                     saving.keep,
                     found.experts,
-                    human_bytes(saving.bytes),
+                    size(saving.bytes),
                     _share(saving.bytes, found.bytes),
-                    human_bytes(found.bytes - saving.bytes),
+                    size(found.bytes - saving.bytes),
                 )
                 for saving in found.savings
             ],
@@ -82,7 +83,7 @@ def _facts(found: "Inspection") -> list[tuple[str, str]]:
         ("quantization", found.quantization or "none"),
         (
             "weights",
-            f"{human_bytes(found.bytes)}, {found.tensors} tensors in {found.shards} "
+            f"{size(found.bytes)}, {found.tensors} tensors in {found.shards} "
             f"file{'s' if found.shards > 1 else ''}",
         ),
     ]
@@ -169,8 +170,8 @@ def _accelerators() -> tuple[list[str], list[tuple[object, ...]]]:
     rows: list[tuple[object, ...]] = []
     for each in map(machine, accelerators()):
         peaks = ", ".join(f"{name} {peak / 1e12:.4g}" for name, peak in each.peak.items())
-        bandwidth = f"{human_bytes(each.bandwidth)}/s"
-        rows.append((each.name, human_bytes(each.memory), bandwidth, peaks, each.source))
+        bandwidth = f"{size(each.bandwidth)}/s"
+        rows.append((each.name, size(each.memory), bandwidth, peaks, each.source))
     return ["name", "memory", "bandwidth", "TFLOP/s", "source"], rows
 
 

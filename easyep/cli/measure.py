@@ -12,9 +12,8 @@ from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.sections import command
 from easyep.demonstrations.conversation import STYLES
+from easyep.evaluation.asking import BACKENDS
 from easyep.reporting.numbers import with_error
-
-BACKENDS = "hf|vllm|sglang|local-completions|local-chat-completions"
 
 
 @command(
@@ -45,7 +44,7 @@ BACKENDS = "hf|vllm|sglang|local-completions|local-chat-completions"
 )
 @click.option(
     "--backend",
-    metavar=BACKENDS,
+    metavar="|".join(BACKENDS),
     default="hf",
     show_default=True,
     help="Where the model runs, as lm-eval calls it; hf is this process.",
@@ -121,7 +120,7 @@ def eval_command(
     if against == label:
         raise click.UsageError("--against is the model itself")
     wanted = {
-        "tasks": tasks.split(",") if tasks else None,
+        "tasks": [*filter(None, map(str.strip, tasks.split(",")))] if tasks else None,
         "model_args": _arguments(model_args),
         "gen_kwargs": _arguments(gen_kwargs),
         **choices,
@@ -148,7 +147,7 @@ def eval_command(
         [r.task, r.metric, r.samples, with_error(r.value, r.stderr, ".1f", 100)]
         for r in measured[label].shown
     ]
-    print_table("", ["task", "metric", "items", label.rpartition("/")[2]], rows)
+    print_table("", ["task", "metric", "items", Path(label).name], rows)
 
 
 def _print_differences(label: str, against: str, measured: Any, paired: Sequence[Any]) -> None:
@@ -170,7 +169,7 @@ def _print_differences(label: str, against: str, measured: Any, paired: Sequence
                 f"{pair.better} : {pair.worse}" if pair.test else "",
             ]
         )
-    columns = ["task", "metric", "items", label.rpartition("/")[2], Path(against).name]
+    columns = ["task", "metric", "items", Path(label).name, Path(against).name]
     print_table("", [*columns, "difference", "p", "better : worse"], rows)
 
 
@@ -183,6 +182,6 @@ def _arguments(text: str) -> dict[str, Any]:
             raise click.UsageError(f"{part!r} is not of the form NAME=VALUE")
         try:
             found[name.strip()] = json.loads(value.lower() if value in ("True", "False") else value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name.strip()] = value
     return found

@@ -90,6 +90,9 @@ run_programs = click.option(
 trust_remote_code = click.option(
     "--trust-remote-code", is_flag=True, help="Run Python code that lies in the checkpoint."
 )
+dry_run = click.option(
+    "--dry-run", is_flag=True, help="Check everything and show the plan; write nothing."
+)
 mtp = _choice(
     "mtp",
     MTP_CHOICES,

@@ -11,7 +11,6 @@ from easyep import pipeline, planning, running
 from easyep.checkpoint.side_files import MANIFEST
 from easyep.cli import options
 from easyep.cli.console import (
-    human_bytes,
     print_json,
     print_table,
     progress_bars,
@@ -25,6 +24,7 @@ from easyep.criteria import needs_record
 from easyep.errors import NoRoomError
 from easyep.launcher import rank
 from easyep.recipe import Recipe, own_output
+from easyep.reporting.numbers import size
 from easyep.selection import retained_share
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Save every stage here; the same command goes on from what is there.",
 )
-@click.option("--dry-run", is_flag=True, help="Check everything and show the plan; write nothing.")
+@options.dry_run
 @options.common
 def prune_command(
     output: str | None,
@@ -89,7 +89,7 @@ def prune_command(
 @click.argument("recipe", metavar="RECIPE.yaml|DIR/easyep.json")
 @click.option("--output", metavar="DIR", help="Instead of the recipe's own output.")
 @click.option("--work-dir", metavar="DIR", help="Save every stage here, and go on from there.")
-@click.option("--dry-run", is_flag=True, help="Check everything and show the plan; write nothing.")
+@options.dry_run
 @click.option(
     "--trust-remote-code",
     is_flag=True,
@@ -138,7 +138,7 @@ def _redo(
     quiet: bool,
 ) -> None:
     for warning in made.warnings:
-        say(f"warning: {warning}")
+        warn(f"warning: {warning}")
     done = _prune(made.recipe.to_json(), output, work_dir, dry_run, as_json, quiet)
     if done is not None:
         made.check(done.selection, done.path)
@@ -209,7 +209,7 @@ def _prune(
         )
         before, after = done.rewritten.bytes_before, done.rewritten.bytes_after
         say(
-            f"{done.path}: {human_bytes(after)} instead of {human_bytes(before)} "
+            f"{done.path}: {size(after)} instead of {size(before)} "
             f"({after / before:.0%}), {len(done.verification.checks)} checks passed, "
             f"{sum(done.seconds.values()):.1f} s"
         )
@@ -231,7 +231,7 @@ def _warn_about_demos(done: pipeline.Pruned, asked: int) -> None:
 
 
 # What a runner does with a model that takes so much memory.
-_RUN = {
+HOW_IT_IS_RUN = {
     "": "; this criterion does not run it",
     "memory": ", run whole",
     "deepspeed": ", divided over the processes",
@@ -263,18 +263,18 @@ def _show_plan(planned: planning.Planned, work_dir: str | None, as_json: bool) -
         return
     rows = [
         ("experts per layer", f"{planned.keep} of {planned.router.num_experts}"),
-        ("checkpoint", f"{human_bytes(after)} instead of {human_bytes(before)}"),
-        ("disk needed", human_bytes(planned.rewriting.disk_bytes)),
-        ("the model in memory", f"{human_bytes(planned.model_bytes)}{_RUN[planned.runner]}"),
+        ("checkpoint", f"{size(after)} instead of {size(before)}"),
+        ("disk needed", size(planned.rewriting.disk_bytes)),
+        ("the model in memory", f"{size(planned.model_bytes)}{HOW_IT_IS_RUN[planned.runner]}"),
         *(
             (f"shown: {name}", f"{shown['demos']} demonstrations, {shown['tokens']:,} tokens")
             for name, shown in planned.demos.items()
         ),
     ]
     if planned.fetch_bytes:
-        rows.insert(0, ("to be fetched first", human_bytes(planned.fetch_bytes)))
+        rows.insert(0, ("to be fetched first", size(planned.fetch_bytes)))
     if planned.demos:
-        rows.append(("full record", human_bytes(planned.record_bytes)))
+        rows.append(("full record", size(planned.record_bytes)))
     rows += [*sharing_rows(planned), *streaming_rows(planned, work_dir)]
     print_table("The plan; nothing was written", ["what", "value"], rows)
     for warning in planned.rewriting.warnings:

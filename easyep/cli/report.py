@@ -1,5 +1,6 @@
 """`easyep report`: one HTML file with the figures."""
 
+import os
 from pathlib import Path
 
 import click
@@ -43,7 +44,8 @@ def report_command(
     """
     from easyep.presenting import report
 
-    page = output or f"{Path(folder).resolve().stem}.html"
+    first = Path(os.path.realpath(folder))
+    page = output or f"{first.stem if first.is_file() else first.name}.html"
     with progress_bars(quiet) as progress:
         done = report(folder, *more, output=page, figures=figures, card=card, progress=progress)
     if as_json:

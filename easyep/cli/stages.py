@@ -8,7 +8,6 @@ import click
 from easyep import pipeline
 from easyep.cli import options
 from easyep.cli.console import (
-    human_bytes,
     print_json,
     print_table,
     progress_bars,
@@ -17,6 +16,7 @@ from easyep.cli.console import (
     warn,
 )
 from easyep.cli.sections import command
+from easyep.reporting.numbers import size
 
 
 @command(
@@ -111,9 +111,7 @@ def rewrite_command(
     else:
         for warning in done.warnings:
             warn(f"warning: {warning}")
-        say(
-            f"{output}: {human_bytes(done.bytes_after)} instead of {human_bytes(done.bytes_before)}"
-        )
+        say(f"{output}: {size(done.bytes_after)} instead of {size(done.bytes_before)}")
 
 
 @command("verify", epilog="\b\nExample:\n  easyep verify demo-math --source demo")

@@ -2,9 +2,17 @@
 
 from typing import Any
 
-from easyep.cli.console import human_bytes, human_time
+from easyep.cli.console import human_time
 from easyep.planning import Planned
+from easyep.reporting.numbers import size
 from easyep.stream_probe import Forecast
+
+# What each of several processes does, by runner.
+EACH_DOES = {
+    "memory": "reads {read}, holds the whole model, {held}, and runs its demonstrations",
+    "deepspeed": "holds its share and one whole layer, {held}; rank 0 reads {read} for all",
+    "stream": "reads {read}, holds {held}, and runs its share of each layer's experts",
+}
 
 
 def streaming_rows(planned: Planned, work_dir: str | None) -> list[tuple[str, str]]:
@@ -16,19 +24,19 @@ def streaming_rows(planned: Planned, work_dir: str | None) -> list[tuple[str, st
     by_each = " by each process" if several else ""
     on_top = "; the network comes on top" if several else ""
     plan, speeds = forecast.plan, forecast.speeds
-    parts = [f"reading {human_time(forecast.reading)} at {human_bytes(speeds.reads)}/s"]
+    parts = [f"reading {human_time(forecast.reading)} at {size(speeds.reads)}/s"]
     if speeds.dequantises is not None:
-        made = f"{human_bytes(speeds.dequantises)}/s"
+        made = f"{size(speeds.dequantises)}/s"
         parts.append(f"dequantising {human_time(forecast.dequantising)} at {made}")
     compute = f"{speeds.computes / 1e9:,.0f} GFLOP/s"
     parts.append(f"computing {human_time(forecast.computing)} at {compute}")
     rows = [
-        ("to read", f"{human_bytes(plan.to_read)}, once for all domains"),
-        ("memory needed", f"{human_bytes(plan.memory)}{by_each}"),
+        ("to read", f"{size(plan.to_read)}, once for all domains"),
+        ("memory needed", f"{size(plan.memory)}{by_each}"),
         ("expected time", f"about {human_time(forecast.seconds)}: {', '.join(parts)}{on_top}"),
     ]
     if plan.to_spill:
-        spilled = f"{human_bytes(plan.to_spill)} of what passes hold while they wait"
+        spilled = f"{size(plan.to_spill)} of what passes hold while they wait"
         rows.append(("written aside", spilled))
     saved = f"each layer in {work_dir}" if work_dir else "nothing: --work-dir DIR lets it go on"
     return [*rows, ("saved on the way", saved)]
@@ -38,13 +46,9 @@ def sharing_rows(planned: Planned) -> list[tuple[str, str]]:
     """What each of several processes does, for a table: (what, value); none for one alone."""
     if planned.share is None:
         return []
-    read, held = human_bytes(planned.share.reads), human_bytes(planned.share.holds)
-    does = {
-        "memory": f"reads {read}, holds the whole model, {held}, and runs its demonstrations",
-        "deepspeed": f"holds its share and one whole layer, {held}; rank 0 reads {read} for all",
-        "stream": f"reads {read}, holds {held}, and runs its share of each layer's experts",
-    }
-    return [(f"each of {planned.share.processes} processes", does[planned.runner])]
+    read, held = size(planned.share.reads), size(planned.share.holds)
+    does = EACH_DOES[planned.runner].format(read=read, held=held)
+    return [(f"each of {planned.share.processes} processes", does)]
 
 
 def streaming_facts(forecast: Forecast | None) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ class Keep(click.ParamType[float]):
                 param,
                 ctx,
             )
-        return keep
+        return keep if keep < 1 else int(keep)
 
 
 class Size(click.ParamType[int]):

@@ -3,13 +3,20 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
 from easyep.cli.plain import plain
 from easyep.errors import OutputError
 from easyep.progress import Progress, Task
+
+
+class _LogFile(logging.FileHandler):
+    """A log whose troubles are its writer's; the usual one prints a traceback for every message."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        raise
 
 
 class Voice:
@@ -40,7 +47,7 @@ class Voice:
         """
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._log = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+            self._log = _LogFile(path, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise OutputError(
                 f"the log file {path} cannot be written ({error.strerror}): choose another "
@@ -61,8 +68,15 @@ class Voice:
 
     def note(self, level: int, message: str) -> None:
         """For the log file only."""
-        if self._log is not None:
+        if self._log is None:
+            return
+        try:
             self._log.handle(logging.LogRecord("easyep", level, "", 0, plain(message), None, None))
+        except OSError as error:
+            log, self._log = self._log, None
+            with suppress(OSError):
+                log.close()
+            self.warn(f"the log ends here, since it cannot be written: {error.strerror}")
 
 
 VOICE = Voice()

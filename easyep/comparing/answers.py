@@ -12,6 +12,7 @@ import numpy as np
 
 from easyep.artifacts import TokenSequence
 from easyep.comparing.estimates import Mean, clustered_mean
+from easyep.demonstrations.in_process import end_tokens
 from easyep.progress import Task
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def generate(
     """
     import torch
 
-    ends = _ends(model, tokenizer)
+    ends = end_tokens(model, tokenizer)
     pad: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     greedy: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     answers: list[Answer] = []
@@ -139,10 +140,3 @@ def generate(
             answers.append(Answer(said, end is not None, not text.strip()))
         done.advance(len(rows))
     return answers
-
-
-def _ends(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> set[int]:
-    """The tokens that end an answer."""
-    stated = getattr(model.generation_config, "eos_token_id", None)
-    stated = tokenizer.eos_token_id if stated is None else stated
-    return set(stated) if isinstance(stated, list) else {stated} - {None}

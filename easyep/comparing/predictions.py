@@ -116,13 +116,10 @@ def _distances(first: NDArray[np.float32], second: Tensor, following: Tensor) ->
         p = torch.from_numpy(np.array(first[rows])).double().log_softmax(-1)
         q = second[rows].cpu().double().log_softmax(-1)
         true = following[rows, None]
-        shares = p.exp()
-        # What the first model excludes adds nothing, whatever the second one says.
-        terms = torch.where(shares > 0, shares * (p - q), 0.0)
         parts.append(
             torch.stack(
                 [
-                    terms.sum(-1),
+                    divergence(p, q),
                     (p.argmax(-1) == q.argmax(-1)).double(),
                     -p.gather(1, true)[:, 0],
                     -q.gather(1, true)[:, 0],
@@ -130,3 +127,12 @@ def _distances(first: NDArray[np.float32], second: Tensor, following: Tensor) ->
             )
         )
     return Distances(*torch.cat(parts, dim=1).numpy())
+
+
+def divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p || q) of each row of log-probabilities [T, V], in nats, in their type: [T].
+
+    What p excludes adds nothing, whatever q says.
+    """
+    shares = p.exp()
+    return torch.where(shares > 0, shares * (p - q), 0.0).sum(-1)

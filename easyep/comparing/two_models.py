@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from easyep import calibration, loading
+from easyep import calibration, choices, loading
+from easyep.architectures.spec import stated_size
 from easyep.artifacts import Selection, TokenSequence
 from easyep.artifacts.files import read_json
 from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.side_files import MANIFEST
 from easyep.comparing.answers import Answer, generate, prompt_of
 from easyep.comparing.comparison import Comparison, on_domain
 from easyep.comparing.predictions import Distances, counted, read_distances, write_predictions
 from easyep.demonstrations import choose
+from easyep.diffusion import check_predicts
 from easyep.errors import EvaluationError, OutputError
-from easyep.masking import load_masked
+from easyep.masking import check_selection, load_masked
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.source import Source
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PathLike = str | os.PathLike[str]
+_ALL = "all"
 ENOUGH = 5  # demonstrations of a domain that were not shown when the model was pruned
 
 
@@ -90,23 +94,23 @@ def compare(
     """
     if (second is None) == (selection is None):
         raise EvaluationError("give a second model or a selection, one of them")
-    if tokens not in ("response", "all"):
-        raise EvaluationError(f"tokens is {tokens!r}; valid are 'response' and 'all'")
-    if max_new_tokens < 0:
-        raise EvaluationError(f"max_new_tokens must be at least 0, not {max_new_tokens}")
+    choices.seed("max_new_tokens", max_new_tokens)
     recipe = Recipe(
         os.fspath(first),
         domain=domain,  # type: ignore[arg-type]
         demos=demos,  # type: ignore[arg-type]
         n_demos=n_demos,
         max_length=max_length,
+        tokens=tokens,  # type: ignore[arg-type]
         style=style,  # type: ignore[arg-type]
         seed=seed,
+        batch_size=batch_size,
         dtype=dtype,
         device=device,
         trust_remote_code=trust_remote_code,
     )
     source = Source.open(first)
+    check_predicts(source)
     chosen = Selection.load(selection) if isinstance(selection, (str, os.PathLike)) else selection
     options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
     open_second, path = _second(source, second, chosen, options)
@@ -152,16 +156,16 @@ class _Runner:
 
     def first(self, model: Any, folder: Path, title: str, progress: Progress) -> None:
         with self._reading(title, progress) as task:
-            for text in self.texts:
-                place = folder / text.domain
+            for number, text in enumerate(self.texts):
+                place = folder / str(number)
                 place.mkdir()
                 write_predictions(model, text.sequences, self.tokens, place, task)
         self._answer(model, 0, progress)
 
     def second(self, model: Any, folder: Path, title: str, progress: Progress) -> None:
         with self._reading(title, progress) as task:
-            for text in self.texts:
-                place = folder / text.domain
+            for number, text in enumerate(self.texts):
+                place = folder / str(number)
                 text.distances = read_distances(model, text.sequences, self.tokens, place, task)
         self._answer(model, 1, progress)
 
@@ -197,9 +201,11 @@ def _second(
     """What loads the second model, and where it lies."""
     if selection is not None:
         kept = selection
+        check_selection(source, kept)
         return lambda: load_masked(source.model.path, kept, **options), None
     assert second is not None
     other = Source.open(second)
+    check_predicts(other)
     sizes = [_vocabulary(source), _vocabulary(other)]
     if sizes[0] != sizes[1]:
         raise EvaluationError(
@@ -227,18 +233,21 @@ def _texts(recipe: Recipe, source: Source, pruned: Path | None, progress: Progre
         if not taken:
             raise EvaluationError(f"{domain.name}: no demonstration has a token to predict")
         texts.append(_Text(domain.name, taken, held_out))
+    if len(texts) > 1 and any(text.domain == _ALL for text in texts):
+        raise EvaluationError(f"{_ALL!r} stands for all domains together; rename {_ALL}.jsonl")
     return texts
 
 
 def _shown(pruned: Path | None) -> set[str] | None:
     """Hashes of what was shown when a checkpoint was pruned; None where it does not say."""
-    manifest = pruned / "easyep.json" if pruned is not None else None
+    manifest = pruned / MANIFEST if pruned is not None else None
     if manifest is None or not manifest.exists():
         return None
     seen = read_json(manifest, "manifest").get("observations")
     if not isinstance(seen, list):
         return None
-    return {demo for one in seen if isinstance(one, dict) for demo in one.get("demos_sha256", ())}
+    told = [one.get("demos_sha256") for one in seen if isinstance(one, dict)]
+    return {str(demo) for each in told if isinstance(each, list) for demo in each}
 
 
 def _together(texts: Sequence[_Text]) -> Any:
@@ -247,7 +256,7 @@ def _together(texts: Sequence[_Text]) -> Any:
     if len(texts) > 1:
         known = {text.held_out for text in texts}
         yield on_domain(
-            "all",
+            _ALL,
             [each for text in texts for each in text.distances],
             (
                 [each for text in texts for each in text.answers[0]],
@@ -258,9 +267,7 @@ def _together(texts: Sequence[_Text]) -> Any:
 
 
 def _vocabulary(source: Source) -> int:
-    config = source.checkpoint.config
-    found = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
-    return int(found or 0)
+    return stated_size(source.checkpoint.config, "vocab_size") or 0
 
 
 def _check_room(texts: Sequence[_Text], tokens: str, vocabulary: int, folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from easyep import choices, resources
+from easyep.allocation_limit import allocation_limit
 from easyep.artifacts import Demo
 from easyep.demonstrations.sources import BUILDERS, Source
 from easyep.errors import ArtifactError, DemosError, first_line
@@ -71,9 +72,9 @@ class BuildRecipe:
             named = [self.data_files] if isinstance(self.data_files, str) else self.data_files
             if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
                 raise ArtifactError("data_files must be a path, or a list of paths")
-        for name in ("filter", "tools"):
-            if getattr(self, name) is not None:
-                choices.text(name, getattr(self, name))
+        choices.text("split", self.split)
+        for name in ("subset", "revision", "filter", "tools"):
+            choices.optional(choices.text)(name, getattr(self, name))
         choices.count("buffer", self.buffer)
         column = isinstance(self.messages, Mapping) and set(self.messages) == {"column"}
         written = isinstance(self.messages, list) and all(
@@ -188,19 +189,21 @@ class _Templates:
         self._environment.globals["lettered"] = lettered
         self._recipe = recipe
         try:
-            compile_ = self._environment.from_string
-            self._filter = (
-                self._environment.compile_expression(recipe.filter, undefined_to_none=False)
-                if recipe.filter
-                else None
-            )
-            self._metadata = {k: compile_(str(v)) for k, v in recipe.metadata.items()}
-            self._tools = compile_(recipe.tools) if recipe.tools else None
-            self._messages = (
-                [{k: compile_(str(v)) for k, v in m.items()} for m in recipe.messages]
-                if isinstance(recipe.messages, list)
-                else None
-            )
+            # What is constant in a template is computed at once.
+            with time_limit(LONGEST_ROW), allocation_limit():
+                compile_ = self._environment.from_string
+                self._filter = (
+                    self._environment.compile_expression(recipe.filter, undefined_to_none=False)
+                    if recipe.filter
+                    else None
+                )
+                self._metadata = {k: compile_(str(v)) for k, v in recipe.metadata.items()}
+                self._tools = compile_(recipe.tools) if recipe.tools else None
+                self._messages = (
+                    [{k: compile_(str(v)) for k, v in m.items()} for m in recipe.messages]
+                    if isinstance(recipe.messages, list)
+                    else None
+                )
         except self._errors as error:  # ValueError: a number that Python does not read
             raise ArtifactError(
                 f"a template of the recipe is not valid: {first_line(error)}"
@@ -210,7 +213,7 @@ class _Templates:
         """The line of a row; None if it does not pass the filter or a text of it is empty."""
         values = {**row, "row": row}
         try:
-            with time_limit(LONGEST_ROW):
+            with time_limit(LONGEST_ROW), allocation_limit():
                 line = self._line(values)
         except self._errors as error:
             columns = ", ".join(map(str, row))

@@ -16,7 +16,6 @@ STYLES: tuple[Style, ...] = ("auto", "thinking", "plain")
 
 Message = dict[str, Any]
 _KNOWS_THINKING = re.compile(r"think>|reasoning_content|enable_thinking|\bthinking\b")
-_THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*", re.S)
 _CALLING = (
     "You can use these tools, each described by a JSON schema:\n{tools}\n"
     "To use one, answer with nothing but a block of this form:\n"
@@ -106,7 +105,10 @@ def last_thought(messages: Sequence[Mapping[str, Any]]) -> str:
 def _plain(message: Mapping[str, Any]) -> Message:
     made = {k: v for k, v in message.items() if k != "reasoning_content"}
     if made["role"] == "assistant" and isinstance(made.get("content"), str):
-        made["content"] = _THOUGHT.sub("", made["content"], count=1)
+        before, _, opened = made["content"].partition("<think>")
+        _, closed, after = opened.partition("</think>")
+        if closed:
+            made["content"] = before.rstrip() + after.lstrip()
     return made
 
 

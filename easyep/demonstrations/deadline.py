@@ -12,6 +12,14 @@ import threading
 import urllib.request
 from typing import Any
 
+_USUAL: tuple[type[urllib.request.BaseHandler], ...] = (
+    urllib.request.ProxyHandler,
+    urllib.request.UnknownHandler,
+    urllib.request.HTTPDefaultErrorHandler,
+    urllib.request.HTTPRedirectHandler,
+    urllib.request.HTTPErrorProcessor,
+)
+
 
 class Deadline:
     """Opens requests and ends their connections after `seconds`; a context manager.
@@ -40,8 +48,13 @@ class Deadline:
             self._connections.clear()
 
     def open(self, request: urllib.request.Request) -> Any:
-        """The response, as of `urllib.request.urlopen`, with its redirects, proxies and errors."""
-        opener = urllib.request.build_opener(_Http(self), _Https(self))
+        """The response, as of `urllib.request.urlopen`, with its redirects, proxies and errors.
+
+        Of protocols only HTTP: nobody watches the FTP that a redirect may lead to.
+        """
+        opener = urllib.request.OpenerDirector()
+        for handler in (*(kind() for kind in _USUAL), _Http(self), _Https(self)):
+            opener.add_handler(handler)
         return opener.open(request, timeout=self._seconds)
 
     def watch(self, connection: socket.socket) -> None:

@@ -63,5 +63,18 @@ def parse_weighted(text: str) -> tuple[str, float]:
     return name, value
 
 
+def parse_domain(text: str) -> tuple[str, float]:
+    """As `parse_weighted`, for the name of a domain: what follows a colon is a weight.
+
+    Raises:
+        DemosError: it is no positive number.
+    """
+    name, weight = parse_weighted(text)
+    if ":" in name:
+        name, _, given = text.partition(":")
+        raise DemosError(f"the weight of {name!r} must be a positive number, not {given}")
+    return name, weight
+
+
 def _folder(calibration: str) -> Path:
     return resources.folder("calibration_data") / calibration

@@ -5,10 +5,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from easyep.allocation_limit import allocation_limit
 from easyep.errors import DemosError, MissingDependencyError
+from easyep.time_limit import time_limit
 
 _LONGEST = 400  # characters of an answer; what is longer is prose
 _LARGEST_POWER = 4000
+_LARGEST = 100_000  # bits of a power
+# Of a comparison; answers that are meant well need milliseconds.
+LONGEST_COMPARISON = 5.0
 _NAMES = {"pi": "pi", "e": "E", "i": "I", "infty": "oo", "oo": "oo"}
 _FUNCTIONS = (
     "sqrt",
@@ -44,12 +49,12 @@ def final_answer(response: str) -> str:
     That is what stands in the last ``\boxed{}``; without one, what follows the last "answer:" or
     "answer is"; without that, the last line.
     """
+    response = response.strip()
     start = response.rfind(r"\boxed{")
     if start >= 0:
         return _braces(response, start + len(r"\boxed"))[0].strip()
     found = re.findall(r"answer(?:\s+is)?\s*[:=]?\s*\**\s*(.+)", response, re.I)
-    lines = response.strip().splitlines()
-    answer = found[-1] if found else (lines[-1] if lines else "")
+    answer = found[-1] if found else response.rpartition("\n")[2]
     return answer.strip().rstrip(".").strip("*$ ").rstrip(".")
 
 
@@ -57,15 +62,18 @@ def same_value(one: str, other: str) -> bool:
     """Whether two answers are equal, in LaTeX or plain notation; tuples element by element.
 
     Equality is exact where both are exact, and to 1e-6 where one of them is a decimal fraction.
+    What is not found to be equal within `LONGEST_COMPARISON` seconds counts as different.
 
     Raises:
         MissingDependencyError: sympy is not installed.
     """
     if _plain(one) == _plain(other):
         return True
+    _sympy()  # its first import takes time of its own
     try:
-        return _equal(parse(one), parse(other), "." in one or "." in other)
-    except DemosError:
+        with time_limit(LONGEST_COMPARISON), allocation_limit():
+            return _equal(parse(one), parse(other), "." in one or "." in other)
+    except (DemosError, TimeoutError, MemoryError):
         return False
 
 
@@ -176,6 +184,11 @@ def _ends_value(token: str) -> bool:
     )
 
 
+def _bits(number: Any) -> int:
+    """Of a fraction's larger part."""
+    return max(int(number.p).bit_length(), int(number.q).bit_length())
+
+
 def _build(node: ast.expr, sympy: Any) -> Any:
     """The sympy value of a syntax tree that holds nothing but arithmetic."""
     match node:
@@ -192,7 +205,8 @@ def _build(node: ast.expr, sympy: Any) -> Any:
             return _build(operand, sympy)
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
             base, power = _build(left, sympy), _build(right, sympy)
-            if power.is_number and abs(float(power)) > _LARGEST_POWER:
+            size = abs(float(power)) if power.is_number else 0.0
+            if size > _LARGEST_POWER or (base.is_Rational and _bits(base) * size > _LARGEST):
                 raise ValueError("the power is too large")
             return base**power
         case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATORS:

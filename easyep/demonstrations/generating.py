@@ -111,7 +111,7 @@ def generate(
     for demo, prompt, key in zip(demos, prompts, keys, strict=True):
         answer = record.answers.get(key)
         line = {} if answer is None else _line(demo, prompt, answer)
-        state = "failed" if answer is None else _state(answer, line, check)
+        state = "failed" if answer is None else _state(demo, answer, line, check)
         counts[state] += 1
         if state == KEPT:
             lines.append(line)
@@ -160,7 +160,7 @@ def _answers(
         stopped.set()
 
 
-def _state(answer: Answer, line: Mapping[str, Any], check: bool) -> str:
+def _state(demo: Demo, answer: Answer, line: Mapping[str, Any], check: bool) -> str:
     if answer.refused:
         return "refused"
     if answer.finish == "length":
@@ -173,7 +173,10 @@ def _state(answer: Answer, line: Mapping[str, Any], check: bool) -> str:
         return "wrong"
     spec = line.get("check")
     if check and isinstance(spec, Mapping) and spec.get("kind") in checks.KINDS:
-        return "wrong" if checks.check(answer.content, spec) else KEPT
+        try:
+            return "wrong" if checks.check(answer.content, spec) else KEPT
+        except DemosError as error:
+            raise DemosError(f"{demo.origin}: {error}") from None
     return KEPT
 
 
@@ -223,10 +226,11 @@ class _Journal:
         except (OSError, UnicodeDecodeError) as error:
             raise OutputError(f"{self._path} cannot be read: {error}") from None
         self._whole = text.endswith("\n") or not text
-        for line in text.splitlines():
+        for line in text.split("\n"):  # JSON holds other ends of lines as they are
             # The last line of a run that was killed may be incomplete: it is asked again.
             try:
                 value = json.loads(line)
+                json.dumps(value, ensure_ascii=False).encode()  # half of a character is no text
                 yield str(value.pop("key")), _answer(value)
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue

@@ -43,14 +43,21 @@ class InProcess:
         import torch
 
         prompt = self._tokenizer(
-            self._prompt(messages, tools), add_special_tokens=False, return_tensors="pt"
+            self._prompt(messages, tools),
+            add_special_tokens=False,
+            return_tensors="pt",
+            verbose=False,  # that it has more tokens than positions is told below
         )
         length = prompt["input_ids"].shape[1]
         limit = getattr(self._model.config, "max_position_embeddings", None)
         room = self._max_tokens if limit is None else min(self._max_tokens, limit - length)
         if room < 1:
             raise DemosError(f"a prompt of {length} tokens fills the model's {limit} positions")
-        sampling: dict[str, Any] = {"do_sample": self._temperature > 0}
+        ends = end_tokens(self._model, self._tokenizer)
+        sampling: dict[str, Any] = {
+            "do_sample": self._temperature > 0,
+            "eos_token_id": sorted(ends) or None,
+        }
         if self._temperature > 0:
             sampling["temperature"] = self._temperature
         with self._lock, torch.inference_mode():
@@ -58,8 +65,6 @@ class InProcess:
             made = self._model.generate(
                 **prompt.to(self._model.device), max_new_tokens=room, **sampling
             )[0, length:]
-        ends = self._model.generation_config.eos_token_id
-        ends = set(ends if isinstance(ends, list) else [ends])
         finished = int(made[-1]) in ends
         text = self._tokenizer.decode(made, skip_special_tokens=True)
         opened = self._tokenizer.decode(prompt["input_ids"][0][-8:]).rstrip().endswith("<think>")
@@ -86,3 +91,10 @@ class InProcess:
                 return text
         why = f"the chat template refuses the messages: {refusal}"
         raise DemosError(why if refusal else "the chat template leaves out part of the messages")
+
+
+def end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """The tokens that end an answer: the model's or, where it states none, the tokenizer's."""
+    stated = getattr(model.generation_config, "eos_token_id", None)
+    stated = tokenizer.eos_token_id if stated is None else stated
+    return set(stated) if isinstance(stated, list) else {stated} - {None}

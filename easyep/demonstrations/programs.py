@@ -127,7 +127,7 @@ def execute(
     """Run a command in a folder under the limits of this module."""
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": os.environ.get("HOME", "/") if command[0] in ("rustc",) else str(folder),
+        "HOME": os.environ.get("HOME", "/") if command[0] == "rustc" else str(folder),
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
         "TMPDIR": str(folder),

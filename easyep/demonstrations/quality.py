@@ -15,7 +15,6 @@ from easyep.errors import DemosError, UnknownNameError
 NEAR = 0.6  # share of common word 4-grams from which two prompts are near-duplicates
 LEAK_WORDS = 13  # the length of a common run of words that counts as contamination (GPT-3's)
 
-
 # A last line of prose, too long for a signature or a list item, that ends within a sentence.
 _BROKEN = re.compile(r"(?:^|\n)(?![*|-]|\d+\.)[^\n]{60,}[a-z,]$")
 
@@ -134,7 +133,7 @@ def texts_of(paths: Iterable[str]) -> dict[str, list[str]]:
     found = {}
     for path in paths:
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            lines = Path(path).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DemosError(f"the file {path} cannot be read: {error}") from None
         found[path] = [text for line in lines if line.strip() for text in _strings(line)]
@@ -185,18 +184,17 @@ def _alone(demo: Demo, run_programs: bool) -> list[Finding]:
 
 
 def _imbalance(demos: Sequence[Demo]) -> list[Finding]:
-    """Topics or languages that make up more than half; demonstrations that outweigh the rest."""
+    """A topic that makes up more than half; a demonstration that outweighs the rest."""
     if len(demos) < 5:
         return []
     where = demos[0].origin.rpartition(", line")[0]
     findings = []
-    for key in ("topic", "language"):
-        counts = Counter(str(d.metadata[key]) for d in demos if key in d.metadata)
-        if key == "topic" and counts:
-            name, most = counts.most_common(1)[0]
-            if len(counts) > 1 and most > len(demos) / 2:
-                what = f"{most} of {len(demos)} are of the {key} {name!r}"
-                findings.append(Finding("imbalance", where, what))
+    topics = Counter(str(d.metadata["topic"]) for d in demos if "topic" in d.metadata)
+    if len(topics) > 1:
+        name, most = topics.most_common(1)[0]
+        if most > len(demos) / 2:
+            what = f"{most} of {len(demos)} are of the topic {name!r}"
+            findings.append(Finding("imbalance", where, what))
     sizes = [len(prompt_of(d)) + len(answer_of(d)) for d in demos]
     largest = max(range(len(sizes)), key=sizes.__getitem__)
     if sizes[largest] > sum(sizes) / 2:
@@ -215,5 +213,6 @@ def _runs(words: Sequence[str], n: int) -> Iterable[tuple[str, ...]]:
 
 
 def _grams(text: str, n: int) -> set[tuple[str, ...]]:
+    """Runs of `n` words, or the whole of a shorter text; nothing of one without words."""
     words = _words(text)
-    return set(_runs(words, n)) or {tuple(words)}
+    return set(_runs(words, n)) or ({tuple(words)} if words else set())

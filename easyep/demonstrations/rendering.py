@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from easyep.allocation_limit import allocation_limit
 from easyep.artifacts import Demo, TokenSequence
 from easyep.demonstrations import conversation
 from easyep.demonstrations.conversation import Style
 from easyep.errors import DemosError, first_line
+from easyep.panics import panics_as_errors
 from easyep.time_limit import time_limit
 
 DemoOrder = Literal["random", "longest"]
@@ -17,6 +19,8 @@ DEMO_ORDERS: tuple[DemoOrder, ...] = ("random", "longest")
 _OPEN_MARK = re.compile(r"<[^<>\s]*$")
 # A template is code that comes with the model: it could go on forever. Others need milliseconds.
 LONGEST_RENDERING = 60.0
+# Tokenizers count in 32 bits.
+_LARGEST_ID = 2**32 - 1
 
 
 def render(
@@ -39,22 +43,29 @@ def render(
 
     Raises:
         DemosError: the tokenizer has no chat template, or it refuses the messages or comes to no
-            end.
+            end; the message says where the demonstration stood.
     """
-    content = demo.content
+    try:
+        return _rendered(demo.content, tokenizer, max_length, style)
+    except DemosError as error:
+        raise DemosError(f"{demo.origin}: {error}" if demo.origin else str(error)) from error
+
+
+def _rendered(
+    content: Mapping[str, Any], tokenizer: Any, max_length: int | None, style: Style
+) -> TokenSequence:
     if "input_ids" in content:
-        try:
-            ids = np.array(content["input_ids"], dtype=np.int64)
-        except OverflowError:
-            raise DemosError("'input_ids' holds a number that is no token id") from None
+        if max(content["input_ids"], default=0) > _LARGEST_ID:
+            raise DemosError("'input_ids' holds a number that is no token id")
+        ids = np.array(content["input_ids"], dtype=np.int64)
         return _cut(ids, np.arange(len(ids)) >= content.get("response_start", len(ids)), max_length)
     if "messages" in content:
         try:
-            with time_limit(LONGEST_RENDERING):
+            with time_limit(LONGEST_RENDERING), allocation_limit():
                 text, spans = _apply_template(
                     tokenizer, content["messages"], content.get("tools") or (), style
                 )
-        except TimeoutError as error:
+        except (TimeoutError, MemoryError) as error:
             raise DemosError(f"the chat template comes to no end: {error}") from None
     elif "text" in content:
         text, spans = content["text"], []
@@ -118,7 +129,13 @@ def _tokenize(tokenizer: Any, text: str, special: bool) -> tuple[Any, Any, Any]:
         )
     # A chat template has written its own special tokens.
     try:
-        encoded = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+        with panics_as_errors():
+            encoded = tokenizer(
+                text,
+                add_special_tokens=special,
+                return_offsets_mapping=True,
+                verbose=False,  # of more tokens than positions: what is too long is cut and counted
+            )
     except MemoryError:
         raise
     except Exception as error:  # its settings are somebody else's: it raises what it likes
@@ -143,7 +160,7 @@ def _apply_template(
     for told, options in conversation.forms(messages, tools, thinking):
         try:
             text, spans = _spans(tokenizer, told, options)
-        except (DemosError, TimeoutError):
+        except (DemosError, TimeoutError, MemoryError):
             raise
         except Exception as error:  # templates raise what they like
             refusal = refusal or error

@@ -77,6 +77,10 @@ class Server:
                 f"a key cannot stand in the address of a server ({without_keys(self.url)}); "
                 "--api-key-variable names an environment variable that holds it"
             )
+        if not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise ServerRefusedError(
+                "the key of the server holds what no request can, such as the end of a line"
+            )
 
     @property
     def endpoint(self) -> str:
@@ -198,13 +202,14 @@ def _parse(reply: Any) -> Answer:
         told = message.get("reasoning_content") or message.get("reasoning") or ""
         if not isinstance(content, str) or not isinstance(told, str):
             raise TypeError
-        (content + told).encode()  # half of a surrogate pair is no text
         calls = tuple(
             {**call, "function": {**call["function"]}} for call in message.get("tool_calls") or ()
         )
         refusal = message.get("refusal")
         finish = str(choice.get("finish_reason") or "stop")
-    except (KeyError, IndexError, TypeError, AttributeError, UnicodeEncodeError):
+        # Half of a surrogate pair is no text.
+        json.dumps([content, told, calls, finish], ensure_ascii=False).encode()
+    except (LookupError, TypeError, AttributeError, UnicodeEncodeError, RecursionError):
         raise UnavailableError("what came back is no chat completion") from None
     if finish == "length" and not told and "<think>" in content and "</think>" not in content:
         return Answer("", content.replace("<think>", "", 1).strip(), calls, finish)
@@ -214,17 +219,18 @@ def _parse(reply: Any) -> Answer:
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
+    told = " ".join(str(error.reason).split())  # of redirections in a circle it has three lines
     try:
         body = error.read(2000).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException):
-        return error.reason
+        return told
     try:
         value = json.loads(body)
         found = value.get("error", value.get("message", body))
         body = found.get("message", body) if isinstance(found, dict) else found
     except (ValueError, AttributeError, RecursionError):
         pass
-    return " ".join(str(body).split())[:300] or error.reason
+    return " ".join(str(body).split())[:300] or told
 
 
 def _retry_after(headers: Any) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from easyep.errors import DemosError, MissingDependencyError
+from easyep.errors import DemosError, MissingDependencyError, first_line
 
 _KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 BUILDERS = sorted({*_KINDS.values()})
@@ -120,9 +120,8 @@ def local_files(paths: Sequence[str]) -> Source:
 
 
 def _unreadable(name: str, error: Exception) -> DemosError:
-    reason = str(error).strip().partition("\n")[0]
     return DemosError(
-        f"the data set {name} cannot be read ({type(error).__name__}: {reason}); "
+        f"the data set {name} cannot be read ({type(error).__name__}: {first_line(error)}); "
         "check the name and the network, log in with `hf auth login` if it is gated, or fetch "
         "its files elsewhere and give them with --data-files"
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from easyep import loading
 from easyep.addresses import without_keys
+from easyep.architectures.spec import stated_size
 from easyep.artifacts import Selection
 from easyep.checkpoint.files import CONFIG, Checkpoint, parse_object, read_text
-from easyep.checkpoint.json_text import at
 from easyep.errors import CheckpointError, EvaluationError, MissingDependencyError
 from easyep.evaluation.quiet import calm
 from easyep.registry import unknown_name
@@ -235,7 +235,4 @@ def in_process(
 def _context(path: Path) -> int:
     """How many tokens the model reads; lm-eval cuts a server's prompts at 2,048 by default."""
     config = parse_object(read_text(path, CONFIG), CONFIG)
-    for section in ((), ("text_config",)):
-        if isinstance(found := at(config, (*section, "max_position_embeddings")), int):
-            return found
-    return 2048
+    return stated_size(config, "max_position_embeddings") or 2048

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +172,7 @@ def _planned(tasks: Tasks) -> Iterator[tuple[Asked, str | dict[str, Any]]]:
         asked = task if isinstance(task, Asked) else Asked(task)
         own, others = task_files.find([asked.task])
         for definition in own:
-            how = {**vars(asked), "task": definition["task"]}
-            yield Asked(**how), definition
+            yield replace(asked, task=definition["task"]), definition
         for name in others:
             yield asked, name
 

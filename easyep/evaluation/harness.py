@@ -19,6 +19,7 @@ from easyep.evaluation.quiet import calm
 from easyep.evaluation.suites import Asked
 from easyep.evaluation.tasks import local_tasks
 from easyep.evaluation.watched import Watched
+from easyep.panics import panics_as_errors
 from easyep.progress import SILENT, Progress
 
 # The seeds of lm-eval's own entry point.
@@ -109,7 +110,7 @@ class Harness:
         model = self.model
         self._watched.title = name
         try:
-            with calm(), _seeded(), _allowing_programs(self.unsafe):
+            with panics_as_errors(), calm(), _seeded(), _allowing_programs(self.unsafe):
                 loaded = self._manager.load([task])
                 self._set(loaded["tasks"].values(), asked)
                 # Not simple_evaluate: it spends seconds per call on describing the machine.

@@ -32,7 +32,8 @@ def save(accuracy: Accuracy, folder: Path, name: str, when: datetime | None = No
     """
     when = when or datetime.now()
     date = when.isoformat().replace(":", "-")
-    place = folder / re.sub(r"[\"<>:/\|\\?\*\[\]]+", "__", name)
+    # As lm-eval does, but for a folder that is only called "." or "..", which would be another one.
+    place = folder / re.sub(r"[\"<>:/\|\\?\*\[\]]+|^\.+$", "__", name)
     harness = accuracy.harness
     samples: Mapping[str, list[dict[str, Any]]] = harness.get("samples", {})
     config = {

@@ -11,6 +11,7 @@ import yaml
 
 from easyep import resources
 from easyep.artifacts.files import read_json
+from easyep.checkpoint.side_files import MANIFEST
 from easyep.errors import EvaluationError, MissingDependencyError
 from easyep.models import Model, aliases
 
@@ -50,7 +51,7 @@ def default_tasks(model: Model) -> list[str]:
         EvaluationError: it has none.
     """
     tasks = model.tasks
-    manifest = model.path / "easyep.json"
+    manifest = model.path / MANIFEST
     if not tasks and manifest.exists():
         source = read_json(manifest, "manifest").get("source")
         name = source.get("name") if isinstance(source, dict) else None

@@ -32,13 +32,21 @@ class InPieces(TorchFunctionMode):
 
 
 def _attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **choices: Any
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **choices: Any,
 ) -> Tensor:
     """`scaled_dot_product_attention` of [..., heads, T, D], [..., heads, S, D] and [..., S, V]."""
+    choices |= {"dropout_p": dropout_p, "is_causal": is_causal}
     whole = functional.scaled_dot_product_attention
     width, wide = value.shape[-1], key.shape[-1]
-    heads = query.shape[-3]
-    if query.device.type != "cpu" or width >= wide or not heads == key.shape[-3] == value.shape[-3]:
+    counts = {each.shape[-3] if each.ndim > 2 else 0 for each in (query, key, value)}
+    heads = counts.pop()
+    if query.device.type != "cpu" or width >= wide or counts or not heads:
         return whole(query, key, value, attn_mask, **choices)
     each = query[..., 0, :, 0].numel() * key.shape[-2] * SCORE
     count = AT_ONCE // each

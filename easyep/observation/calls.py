@@ -31,7 +31,7 @@ class Call:
     @property
     def results(self) -> list[Tensor]:
         """The tensors that came out."""
-        return [value for value in _flat(self.output) if isinstance(value, Tensor)]
+        return results_of(self.output)
 
     def again(self, source: Tensor | None = None) -> Tensor:
         """The first result of the same call, its own hooks passed over.
@@ -47,9 +47,7 @@ class Call:
             args = [changed if value is first else value for value in args]
             kwargs = {k: changed if value is first else value for k, value in kwargs.items()}
         with whole(self.module):
-            result = first_tensor(_flat(self.module.forward(*args, **kwargs)))
-        assert result is not None
-        return result
+            return results_of(self.module.forward(*args, **kwargs))[0]
 
 
 @contextmanager
@@ -73,6 +71,12 @@ def first_tensor(values: Iterable[Any]) -> Tensor | None:
     return next((value for value in values if isinstance(value, Tensor)), None)
 
 
+def results_of(output: Any) -> list[Tensor]:
+    """The tensors that came out of a module."""
+    outputs = output if isinstance(output, tuple | list) else (output,)
+    return [value for value in outputs if isinstance(value, Tensor)]
+
+
 def same_memory(one: Tensor | None, other: Tensor | None) -> bool:
     """Whether two tensors, perhaps of different shapes, are the same numbers in memory."""
     if one is None or other is None:
@@ -87,7 +91,3 @@ def same_memory(one: Tensor | None, other: Tensor | None) -> bool:
 def rows(tensor: Tensor, width: int | None = None) -> Tensor:
     """[..., H] as [T, H]; with `width`, as rows of that many numbers."""
     return tensor.reshape(-1, width or tensor.shape[-1])
-
-
-def _flat(output: Any) -> tuple[Any, ...]:
-    return tuple(output) if isinstance(output, tuple | list) else (output,)

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from easyep.artifacts import RoutedTokens, TokenSequence
 from easyep.distributed import ALONE, Group
-from easyep.errors import ObservationError
 from easyep.observation.decoder import decoder_layers, find_decoder, input_device
 from easyep.observation.denoising import Denoising
 from easyep.observation.denoising_passes import Run, denoising_passes
 from easyep.observation.device_record import DeviceRecord
 from easyep.observation.learning import ENOUGH_TOKENS
 from easyep.observation.multi_token import run_mtp
-from easyep.observation.recorder import Recorder
+from easyep.observation.recorder import Recorder, check_work
 from easyep.observation.tap import Sink
 from easyep.progress import SILENT, Progress
 
@@ -69,8 +68,6 @@ def run_in_memory(
         ObservationError: there is nothing to record, or it cannot be recorded exactly.
         PeerError: another process has failed, is gone or hangs.
     """
-    if not sequences or any(len(sequence) == 0 for sequence in sequences):
-        raise ObservationError("there are no demonstrations to run, or one has no tokens")
     parts: dict[int, list[DeviceRecord]] = {}
 
     def record(layer: int, part: DeviceRecord) -> None:
@@ -81,10 +78,7 @@ def run_in_memory(
         recorders, run = denoising_passes(model, denoising, record, stream)
     else:
         recorders, run = _causal_passes(model, mtp, record, stream)
-    if not any(recorder.moe_layers for recorder in recorders):
-        raise ObservationError(
-            f"{type(model).__name__} has no routed experts that easyep knows how to watch"
-        )
+    check_work(model, recorders, sequences)
     todo = [demo for demo in range(len(sequences)) if demo not in done]
     batches = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
     total = sum(len(sequences[demo]) for demo in todo)

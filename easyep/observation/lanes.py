@@ -44,16 +44,11 @@ class Lane:
             What it waits for now; None when it has ended.
 
         Raises:
-            BaseException: what the lane's work raised.
+            BaseException: what the lane's work raised, or that there is no room for its thread.
         """
         self._answer, self.waiting_for = answer, None
         if self._thread is None:
-            before = threading.stack_size(STACK_BYTES)
-            try:
-                self._thread = threading.Thread(target=self._run, daemon=True)
-                self._thread.start()
-            finally:
-                threading.stack_size(before)
+            self._thread = self._started()
         else:
             self._go.release()
         self._told.acquire()
@@ -70,6 +65,15 @@ class Lane:
             self._told.acquire()
         if self._thread is not None:
             self._thread.join()
+
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, daemon=True)
+        before = threading.stack_size(STACK_BYTES)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(before)
+        return thread
 
     def _run(self) -> None:
         _LANE.set(self)

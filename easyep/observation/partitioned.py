@@ -9,6 +9,7 @@ than one layer beside its share.
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,21 +55,8 @@ def partition(
     settings = _settings(config, model.dtype, group)
     on_nvme = is_on_nvme(settings)
     folder = prepare_nvme(settings, model.decoder, group.here) if on_nvme else None
-    swapper = None
-    for number in (None, *range(len(model.layers))):
-        if group.here.first:
-            _load(model, number)
-        part = model.decoder if number is None else model.layers[number]
-        inside = {id(p) for layer in model.layers for p in layer.parameters()}
-        own = {
-            name: parameter
-            for name, parameter in part.named_parameters()
-            if number is not None or id(parameter) not in inside
-        }
-        _same_everywhere(part, own, group)
-        modules = dict(part.named_modules())
-        for place in dict.fromkeys(name.rpartition(".")[0] for name in own):
-            swapper = _divide(deepspeed, modules[place], settings, swapper)
+    with closing(model.reader):
+        _load_shares(deepspeed, model, settings, group)
     if folder is not None:
         check_written(folder, model.decoder)
     for module in model.decoder.modules():
@@ -114,6 +102,27 @@ def _settings(config: Mapping[str, Any], dtype: torch.dtype, group: Group) -> di
     for kind, name in _PRECISIONS.items():
         settings[name] = {"enabled": dtype == kind}
     return settings
+
+
+def _load_shares(
+    deepspeed: Any, model: PartialModel, settings: Mapping[str, Any], group: Group
+) -> None:
+    """Load what is in no layer, then one layer after the other; each process keeps its share."""
+    swapper = None
+    for number in (None, *range(len(model.layers))):
+        if group.here.first:
+            _load(model, number)
+        part = model.decoder if number is None else model.layers[number]
+        inside = {id(p) for layer in model.layers for p in layer.parameters()}
+        own = {
+            name: parameter
+            for name, parameter in part.named_parameters()
+            if number is not None or id(parameter) not in inside
+        }
+        _same_everywhere(part, own, group)
+        modules = dict(part.named_modules())
+        for place in dict.fromkeys(name.rpartition(".")[0] for name in own):
+            swapper = _divide(deepspeed, modules[place], settings, swapper)
 
 
 def _load(model: PartialModel, number: int | None) -> None:

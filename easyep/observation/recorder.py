@@ -5,16 +5,33 @@ model, whole or layer by layer, and where its weights are, is not its concern: e
 within `batch` is recorded, several at a time too, if each has a thread of its own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
 
 from easyep.artifacts import TokenSequence
+from easyep.errors import ObservationError
 from easyep.observation.device_record import Rows
 from easyep.observation.tap import BATCH, Batch, LayerTap, Sink
 from easyep.observation.watchers import find_experts, find_second
+
+
+def check_work(
+    model: nn.Module, recorders: Iterable["Recorder"], sequences: Sequence[TokenSequence]
+) -> None:
+    """Check that there is something to record.
+
+    Raises:
+        ObservationError: there is no demonstration, one has no tokens, or no experts are watched.
+    """
+    if not sequences or any(len(sequence) == 0 for sequence in sequences):
+        raise ObservationError("there are no demonstrations to run, or one has no tokens")
+    if not any(recorder.moe_layers for recorder in recorders):
+        raise ObservationError(
+            f"{type(model).__name__} has no routed experts that easyep knows how to watch"
+        )
 
 
 class Recorder:

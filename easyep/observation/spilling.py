@@ -19,6 +19,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from easyep.atomic import writing
+from easyep.checkpoint.disk import reserve
+
 SMALLEST = 1 << 16  # bytes of a storage that is worth the trouble
 
 
@@ -66,14 +69,18 @@ class Spill:
         budget: bytes that all passes that wait may hold in main memory.
         folder: where the file goes that the rest is written to; it has no name and is gone with
             the process. None = the system's folder for such files.
+
+    Raises:
+        OutputError: that folder cannot be written to, also when a pass is to rest.
     """
 
     def __init__(self, budget: int, folder: Path | None = None) -> None:
         self.budget = budget
-        self.folder = folder
+        self.folder = folder or Path(tempfile.gettempdir())
         self.bytes_written = 0
         self.held = 0
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        with writing(self.folder):
+            self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
         self._end = 0
         self._free: dict[int, list[int]] = {}
 
@@ -104,9 +111,10 @@ class Spill:
 
     def outside(self, like: Tensor) -> Tensor:
         """A tensor of zeros of that form whose memory is a file's: the kernel may take it away."""
-        with tempfile.NamedTemporaryFile(dir=self.folder) as file:
-            size = like.numel() * like.element_size()
-            os.truncate(file.name, size)
+        size = like.numel() * like.element_size()
+        with writing(self.folder), tempfile.NamedTemporaryFile(dir=self.folder) as file:
+            reserve(file.fileno(), size)  # a full disk would kill who writes to the memory later
+            os.truncate(file.fileno(), size)
             storage = torch.UntypedStorage.from_file(file.name, shared=True, nbytes=size)
         flat = torch.empty(0, dtype=like.dtype).set_(storage)  # type: ignore[arg-type]
         return flat.view(like.shape)
@@ -119,8 +127,9 @@ class Spill:
         else:
             at, self._end = self._end, self._end + size
         view, done = _bytes(storage), 0
-        while done < size:
-            done += os.pwrite(self._file.fileno(), view[done:], at + done)
+        with writing(self.folder):
+            while done < size:
+                done += os.pwrite(self._file.fileno(), view[done:], at + done)
         self.bytes_written += size
         storage.resize_(0)
         return at
@@ -142,11 +151,6 @@ class Resting:
         self._spill = spill
         self._size = size
         self._written = list(written)
-
-    @property
-    def written(self) -> bool:
-        """Whether it lies in the file."""
-        return bool(self._written)
 
     def wake(self) -> None:
         """Back to memory."""

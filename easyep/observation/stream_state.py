@@ -19,6 +19,9 @@ from easyep.artifacts.journal import CHECKSUM, checksum
 from easyep.atomic import write_bytes, writing
 from easyep.distributed import Group
 from easyep.errors import OutputError, first_line
+from easyep.given_files import read_whole
+
+_MOST_BYTES = 1_000_000
 
 
 class Remembered(NamedTuple):
@@ -119,7 +122,7 @@ class StreamState:
     def load(self, device: torch.device) -> Remembered | None:
         """The last finished layer; None if nothing, or not all of it, is remembered."""
         with suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            about = json.loads((self._folder / "finished.json").read_bytes())
+            about = json.loads(read_whole(self._folder / "finished.json", _MOST_BYTES))
             layer, demos = about["layer"], about["demos"]
             ours = about["key"] == self._key and type(layer) is int and type(demos) is int
             if ours and all(self._whole(self._file(layer, number)) for number in range(demos)):
@@ -133,6 +136,8 @@ class StreamState:
 
     def _whole(self, path: Path) -> bool:
         """Whether a file is what was written, and can be put together again."""
+        if not path.is_file():  # a pipe in its place would be waited for
+            return False
         try:
             with safe_open(path, "pt") as file:
                 about, names = file.metadata() or {}, sorted(file.keys())
@@ -159,7 +164,8 @@ def _form(output: Any, tensors: dict[str, Tensor]) -> Any:
         return None
     if isinstance(output, Tensor):
         name = f"{len(tensors):06d}"
-        tensors[name] = output.detach().cpu().contiguous()
+        # A copy: the same numbers may be there twice, which safetensors refuses.
+        tensors[name] = output.detach().clone(memory_format=torch.contiguous_format).cpu()
         return name
     if type(output) in (list, tuple):
         return [type(output).__name__, [_form(each, tensors) for each in output]]

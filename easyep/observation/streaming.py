@@ -12,13 +12,12 @@ from torch.utils import _pytree as pytree
 
 from easyep import memory
 from easyep.artifacts import RoutedTokens, TokenSequence
-from easyep.errors import ObservationError
 from easyep.observation.attention import InPieces
 from easyep.observation.device_record import DeviceRecord
 from easyep.observation.experts import COMPUTE
 from easyep.observation.lanes import Lane, wait
 from easyep.observation.multi_token import run_mtp
-from easyep.observation.recorder import Recorder
+from easyep.observation.recorder import Recorder, check_work
 from easyep.observation.speed import Speed
 from easyep.observation.spilling import Made, Spill
 from easyep.observation.stream_state import Remembered, StreamState, everywhere
@@ -90,8 +89,6 @@ def run_streaming(
         ObservationError: there is nothing to record, or it cannot be recorded exactly.
         CheckpointError: a weight is missing or cannot be read.
     """
-    if not sequences or any(len(sequence) == 0 for sequence in sequences):
-        raise ObservationError("there are no demonstrations to run, or one has no tokens")
     parts: dict[int, dict[int, DeviceRecord | RoutedTokens]] = {}
 
     def take(layer: int, part: DeviceRecord) -> None:
@@ -100,10 +97,7 @@ def run_streaming(
         parts.setdefault(layer, {})[_OWN.get().number] = found
 
     recorder = Recorder(model.watched, take, stream=stream)
-    if not recorder.moe_layers:
-        raise ObservationError(
-            f"{type(model.model).__name__} has no routed experts that easyep knows how to watch"
-        )
+    check_work(model.model, [recorder], sequences)
     memory.give_back_large_blocks()
     before = state.load(model.device) if state is not None else None
     count = len(model.layers)  # a second set of experts in a layer has its number behind these

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from easyep.errors import ObservationError
-from easyep.observation.calls import Call, first_tensor
+from easyep.observation.calls import Call, first_tensor, results_of
 from easyep.observation.device_record import DeviceRecord, Rows
 from easyep.observation.experts import Routes, Watcher
 from easyep.observation.learning import ENOUGH_TOKENS, Pass, UnexplainedError, candidates, learn
@@ -182,11 +182,8 @@ class LayerTap:
         seen = self._seen()
         if seen.routes is None:  # no token of the batch came to these experts
             return
-        outputs = output if isinstance(output, tuple | list) else (output,)
-        given = first_tensor(outputs)
         if self._path is None:
-            assert given is not None
-            self._see(self._learn(seen, given, batch))
+            self._see(self._learn(seen, results_of(output)[0], batch))
         assert self._path is not None
         if batch.recorded:
             self._record(self._path, seen, seen.routes, batch.rows)
@@ -195,6 +192,12 @@ class LayerTap:
     def _learn(self, seen: Seen, output: Tensor, batch: Batch) -> Path:
         assert seen.routes is not None
         assert seen.block is not None
+        if not output.isfinite().all():
+            raise ObservationError(
+                f"layer {self.index} ({type(self.layer).__name__}) gives numbers that are not "
+                f"finite: its weights hold such, or {str(output.dtype).removeprefix('torch.')} is "
+                "too narrow for them (--dtype)"
+            )
         children = set(self.layer.children())
         one_pass = Pass(
             streams=seen.streams,

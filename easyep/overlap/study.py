@@ -46,8 +46,8 @@ def stability(
         seed: for the samples.
 
     Raises:
-        ArtifactError: the observations are of several models or hold no token, or the criterion
-            does not look at them.
+        ArtifactError: the observations are of several models or hold no token, the criterion does
+            not look at them, or a number is none.
         SelectionError: the router could not work with that many experts.
     """
     seen = [
@@ -55,6 +55,9 @@ def stability(
     ]
     method = _checked(seen, criterion)
     choices.one_of(TOKENS)("tokens", tokens)
+    sizes = choices.several(choices.count)("demonstrations", tuple(demonstrations))
+    choices.count("samples", samples)
+    choices.seed("seed", seed)
     if domains is not None and len(domains) != len(seen):
         raise ArtifactError(f"{len(domains)} domains were named for {len(seen)} observations")
     counts = [keep_count(each, seen[0].router, groups=groups) for each in keep]
@@ -65,7 +68,7 @@ def stability(
     total = sum(len(one.layers) for one in seen)
     with progress.task(f"Resampling by {criterion}", total, "layers") as task:
         for number, (one, named) in enumerate(zip(seen, sets, strict=True)):
-            drawn = list(samples_of(len(one.demos), demonstrations, samples, [seed, number]))
+            drawn = list(samples_of(len(one.demos), sizes, samples, [seed, number]))
             found: list[list[tuple[Kept, Kept | None]]] = [[] for _ in drawn]
             kept: dict[int, Kept] = {}
             for layer in sorted(one.layers):

@@ -17,11 +17,13 @@ from easyep.reporting.page import Section, Table
 def agreement(told: Told) -> None:
     """How much the choice depends on the domain, the criterion, the demonstrations."""
     drawn: list[Drawn] = []
+    one = told.found.selection
     seen = [each for each in told.found.observations if each.sums is None]
     if told.found.observations:
         _shown(told)
+    model = one.model if one is not None else seen[0].model if seen else None
+    seen = [each for each in seen if model is not None and each.model.same_model(model)]
     experts = seen[0].router.num_experts if seen else 1
-    one = told.found.selection
     keep = one.keep if one is not None else 0.5
     groups = one.groups if one is not None else "balanced"
     criterion = one.criterion if one is not None else "easy-ep"
@@ -33,7 +35,7 @@ def agreement(told: Told) -> None:
         drawn.append(_matrix("overlap-domains", f"domains, by {criterion}", chosen, experts))
     else:
         told.left_out["overlap between domains"] = "it needs observations of two domains or more"
-    if seen and all(_alike(each, seen[0]) for each in seen):
+    if seen and all(each.layers.keys() == seen[0].layers.keys() for each in seen):
         chosen = {name: _choose(seen, name, keep, groups) for name in names}
         drawn.append(_matrix("overlap-criteria", "criteria", chosen, experts))
     else:
@@ -49,10 +51,6 @@ def agreement(told: Told) -> None:
         )
     if drawn:
         told.sections.append(Section("Agreement of choices", figures=drawn))
-
-
-def _alike(one: Observations, other: Observations) -> bool:
-    return one.model.same_model(other.model) and one.layers.keys() == other.layers.keys()
 
 
 def _shown(told: Told) -> None:

@@ -23,9 +23,14 @@ def kept(told: Told) -> None:
         "criterion": chosen.criterion,
         "groups": chosen.groups,
     }
-    if scores is not None and not scores.model.same_model(chosen.model):
-        told.left_out["scores"] = f"they are of another model, {scores.model.name}"
-        scores = None
+    if scores is not None:
+        unscored = sorted(chosen.layers.keys() - scores.layers.keys())
+        if not scores.model.same_model(chosen.model):
+            told.left_out["scores"] = f"they are of another model, {scores.model.name}"
+            scores = None
+        elif unscored:
+            told.left_out["scores"] = f"layer {unscored[0]}, whose experts are chosen, has none"
+            scores = None
     layers = scores.layers if scores is not None else None
     drawn = [selection_figures.experts_by_layers(chosen.layers, chosen.num_experts, layers)]
     tables = []

@@ -74,8 +74,9 @@ def _throughput(found: Mapping[str, Any]) -> list[Drawn]:
         return [cost_figures.throughput(found)]
     decoded = any(each.get("decode_throughput") for each in found["fixed_batch"]["results"])
     drawn = [cost_figures.throughput(found)] if decoded else []
-    if "request_rates" in found:
-        drawn.append(rate_figure.drawn(found["request_rates"]["results"]))
+    paced = found.get("request_rates", {}).get("results", [])
+    if not all(each.get("ended") for each in paced):
+        drawn.append(rate_figure.drawn(paced))
     return drawn
 
 

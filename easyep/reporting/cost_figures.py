@@ -55,14 +55,14 @@ def memory(parts: Mapping[str, tuple[int, int]]) -> Drawn:
     )
 
 
-def throughput(found: Mapping[str, Any], rate: str = "decode_throughput") -> Drawn:
-    """Tokens per second against the batch, a colour per model and lengths.
+def throughput(found: Mapping[str, Any]) -> Drawn:
+    """Tokens per second of decoding against the batch, a colour per model and lengths.
 
     Args:
         found: what `easyep bench` wrote: measurements at a fixed batch with the roofline behind
             them, or a prediction alone.
-        rate: which of their rates.
     """
+    rate = "decode_throughput"
     fixed = found["fixed_batch"]
     if isinstance(fixed, Mapping):
         measured, roof = fixed["results"], found.get("roofline", {}).get("points", [])

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from easyep.atomic import write_bytes
+from easyep.atomic import check_file, write_bytes
 from easyep.errors import MissingDependencyError, OutputError
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ def check_drawing() -> None:
 
 
 def check_figure(path: str | os.PathLike[str]) -> None:
-    """Raises what would stop `save_figure`: no matplotlib, or a file of another format."""
+    """Raises what would stop `save_figure`: no matplotlib, another format, no place."""
     check_drawing()
+    check_file(path)
     if Path(path).suffix.lstrip(".").lower() not in FORMATS:
         endings = ", ".join(f".{name}" for name in FORMATS)
         raise OutputError(f"a figure's file ends in one of {endings}, not {path}")

@@ -3,16 +3,17 @@
 
 def unit_of(count: float) -> tuple[float, str]:
     """How many bytes the unit for so many has, and its name; in powers of ten as disks are sold."""
-    for scale, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+    for scale, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= scale:
             return scale, name
-    return 1e3, "kB"
+    return 1.0, "B"
 
 
 def size(count: float) -> str:
     """A number of bytes in its unit."""
     scale, name = unit_of(count)
-    return f"{count / scale:,.1f} {name}"
+    digits = {"TB": 2, "B": 0}.get(name, 1)
+    return f"{count / scale:,.{digits}f} {name}"
 
 
 def with_error(value: float | None, stderr: float | None, form: str, factor: float = 1) -> str:

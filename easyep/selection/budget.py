@@ -1,7 +1,5 @@
 """How many experts a layer keeps: the same number in each, which is what engines load."""
 
-import math
-
 from easyep.architectures.router import Router
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.errors import SelectionError
@@ -22,7 +20,7 @@ def keep_count(keep: float, router: Router, *, groups: str = "balanced", align: 
         raise unknown_name("group mode", groups, GROUP_MODES)
     if align < 1:
         raise SelectionError(f"align must be a positive integer, not {align}")
-    whole = math.isfinite(keep) and keep >= 1 and keep == int(keep)
+    whole = keep >= 1 and keep % 1 == 0  # infinity leaves no number
     if isinstance(keep, bool) or not (whole or 0 < keep < 1):
         raise SelectionError(
             f"keep must be a fraction in (0, 1) or a number of experts per layer, not {keep}"

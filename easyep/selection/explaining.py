@@ -129,9 +129,14 @@ def compare(
     other: Selection,
     observations: Observations | None = None,
 ) -> list[Compared]:
-    """Say of every layer how two selections differ; arguments and errors as in `explain`."""
+    """Say of every layer that both have how two selections differ.
+
+    Arguments and errors as in `explain`; SelectionError also where they have no layer in common.
+    """
     _check(scores, selection, observations)
     _check(scores, other, None)
+    if not selection.layers.keys() & other.layers.keys():
+        raise SelectionError("the two selections have no layer in common; compare others")
     compared = []
     for layer, kept in selection.layers.items():
         if layer in other.layers:
@@ -157,8 +162,8 @@ def agreement(record: RoutedTokens, kept: tuple[int, ...]) -> Agreement:
     on_kept = float(np.where(here, record.weights, 0).sum(dtype=np.float64))
     return Agreement(
         routes=float(here[taken].mean()) if taken.any() else 1.0,
-        tokens=float((here | ~taken).all(axis=1).mean()),
-        weight=on_kept / weight if weight else 0.0,
+        tokens=float((here | ~taken).all(axis=1).mean()) if len(record) else 1.0,
+        weight=on_kept / weight if weight else 1.0,
     )
 
 

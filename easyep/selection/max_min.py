@@ -32,7 +32,7 @@ def max_min(domains: Sequence[Float64], weights: Sequence[float], terms: Terms) 
     count = len(terms.protected)
     top = max(weights)
     shares = [
-        scores / (scores.sum() or 1.0) * (top / weight)
+        scores / scores.sum() * (top / weight)
         for scores, weight in zip(domains, weights, strict=True)
         if scores.any()
     ]

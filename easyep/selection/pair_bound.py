@@ -51,7 +51,7 @@ def _relaxed(costs: Float64, terms: Terms) -> float:
     best = -np.inf
     for _ in range(ROUNDS):
         image = convex @ point
-        slope = 2 * image + smallest
+        slope = 2 * image  # and the same for every expert, which choices do not see
         vertex = _cheapest(slope, terms)
         gap = float(slope @ (point - vertex))
         best = max(best, float(point @ image) + smallest * float(point.sum()) - gap)
@@ -59,7 +59,7 @@ def _relaxed(costs: Float64, terms: Terms) -> float:
         bend = float(change @ (convex @ change))
         if gap <= 0:
             break
-        point = point + (min(1.0, gap / (2 * bend)) if bend > 0 else 1.0) * change
+        point = point + gap / max(2 * bend, gap) * change
     return best
 
 

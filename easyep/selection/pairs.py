@@ -85,6 +85,7 @@ def _by_program(costs: Float64, terms: Terms) -> Flags | None:
             quota = len(group) - terms.quota - (number in group)
             columns = np.append(at[number, others], number)
             rows.append(Row(columns, np.append(np.ones(len(others)), -quota), 0.0, 0.0))
+    # Without the rows of y_ij >= p_i + p_j - 1 HiGHS takes some ten times longer.
     one, each = np.ones(1), np.array([1.0, -1.0])
     for y, i, j in zip(pairs, first, second, strict=True):
         rows.append(Row(np.array([y, i, j]), np.append(one, [-1.0, -1.0]), -1.0, np.inf))

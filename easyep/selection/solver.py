@@ -79,7 +79,8 @@ def minimise(
         constraints=constraint,
         options={"mip_rel_gap": gap, "time_limit": SECONDS},
     )
-    return None if found.x is None else np.asarray(found.x, dtype=np.float64)
+    solution: Float64 | None = found.x
+    return solution
 
 
 def quotas(terms: Terms, per_group: int) -> list[Row]:

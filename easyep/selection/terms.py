@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from easyep.architectures.router import Router
-from easyep.artifacts.files import read_json
-from easyep.artifacts.selection import layer_entries
+from easyep.artifacts.files import layer_entries, read_json
 from easyep.errors import SelectionError
 
 Named = str | os.PathLike[str]

@@ -112,6 +112,8 @@ class Study:
                 "with 'wrong_domain', or the demonstrations of other domains, a study needs at "
                 "least two domains"
             )
+        if self.wrong_domain and "own" not in self.shown:
+            raise ArtifactError("'wrong_domain' needs own among 'shown'")
         if (self.tasks is None) == (self.held_out is None):
             raise ArtifactError("a study needs either 'tasks' or 'held_out'")
         for name in ("tasks", "held_out", "demos"):

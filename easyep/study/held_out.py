@@ -10,7 +10,6 @@ it, with p the unpruned model's distribution over the next token and q the prune
   gives that very answer; it may also find another right one, so this is a lower bound.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +118,8 @@ class HeldOut:
     def _compare(self, domain: str, pruned: Iterator["Tensor"]) -> Likeness:
         import torch
 
+        from easyep.comparing.predictions import divergence
+
         sums = torch.zeros(4, dtype=torch.float64)
         right = 0
         batches = zip(self._batches(domain), self._unpruned[domain], pruned, strict=True)
@@ -143,11 +144,6 @@ class HeldOut:
         return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def divergence(p: "Tensor", q: "Tensor") -> "Tensor":
-    """KL(p || q) of each row of log-probabilities [N, V], in nats."""
-    return (p.exp() * (p - q)).sum(-1)
-
-
 def read_held_out(name: str) -> list[Demo]:
     """Demonstrations, or the questions and answers of a task of `eval/tasks`.
 
@@ -155,24 +151,17 @@ def read_held_out(name: str) -> list[Demo]:
         name: a path; one that is not there is looked up beside `eval/data`.
 
     Raises:
-        DemosError: it cannot be read.
+        DemosError: it cannot be read, or holds none.
     """
     path = Path(name)
     if not path.exists():
         path = resources.folder("eval/data").parents[1] / name
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        values: list[Any] = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError, RecursionError) as error:
-        raise DemosError(f"the held-out answers {name} cannot be read: {error}") from None
-    return [_demo(value, f"{name}, item {number}") for number, value in enumerate(values, 1)]
+    return demonstrations.read(path, _as_messages)
 
 
-def _demo(value: Any, where: str) -> Demo:
-    if isinstance(value, dict) and "question" in value and "response" in value:
-        roles = (("user", value["question"]), ("assistant", value["response"]))
-        value = {"messages": [{"role": role, "content": text} for role, text in roles]}
-    try:
-        return Demo.from_json(value, where)
-    except DemosError as error:
-        raise DemosError(f"{where}: {error}") from None
+def _as_messages(value: Any) -> Any:
+    """A question and its answer as the two turns of a conversation; anything else as it is."""
+    if not isinstance(value, dict) or not {"question", "response"} <= value.keys():
+        return value
+    roles = (("user", value["question"]), ("assistant", value["response"]))
+    return {"messages": [{"role": role, "content": text} for role, text in roles]}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from easyep.artifacts import Selection
 from easyep.criteria import needs_record
+from easyep.diffusion import check_predicts
 from easyep.errors import SelectionError
 from easyep.evaluation import tasks
 from easyep.progress import SILENT, Progress
@@ -49,6 +50,8 @@ def run(
         EasyEPError: a subclass says what is wrong.
     """
     source = Source.open(study.model)
+    if study.held_out is not None:
+        check_predicts(source)
     for domain in study.domains:
         if study.tasks is not None:
             tasks.fingerprint(study.task(domain))

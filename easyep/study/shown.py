@@ -102,7 +102,7 @@ class Shown:
 
     def _without_answers(self, domain: str) -> str:
         """A file with the domain's demonstrations up to the last answer."""
-        path = self._folder / f"{domain}-input.jsonl"
+        path = self._folder / f"{Path(domain).name}-input.jsonl"  # a domain may be a path
         if not path.exists():
             lines = []
             for demo in demonstrations.read(self._file(domain)):

@@ -1,9 +1,11 @@
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 from easyep.architectures.definitions import load_definitions, read_definitions
+from easyep.architectures.rules import compiled
 from easyep.errors import PluginError, UnsupportedModelError
 
 BASE = r"""
@@ -67,6 +69,11 @@ def test_numbers_of_rows_may_be_keys_of_the_configuration() -> None:
         (("[config]", "[config]\ngroup_best = 0"), "group_best is 0; expected 1 or more"),
         (("[config]", "[config]\ngroup_best = ['x']"), "group_best is .*; expected 1 or more"),
         (('num_layers = ["num_hidden_layers"]', ""), "needs num_layers"),
+        (('["num_experts"]', '"num_experts"'), "num_experts must be a list of strings"),
+        (('["num_experts"]', "[3]"), "num_experts must be a list of strings"),
+        (('["base"]', '"base"'), "model_types must be a list of strings"),
+        ((r"['mlp\.shared\..+']", "'x'"), "keep must be a list of strings"),
+        (("[config]", "[transformers]\nruns_mtp = 'x'\n[config]"), "runs_mtp must be a list"),
         (('kind = "per_expert"', 'kind = "row"'), "needs kind = one of per_expert, rows, table"),
         (('kind = "per_expert"', 'kind = "rows"'), "regex group"),
         ((r"(?P<expert>\d+)", r"\d+"), "regex group"),
@@ -75,6 +82,11 @@ def test_numbers_of_rows_may_be_keys_of_the_configuration() -> None:
         (("[tensors.router]", "[tensors.route]"), "describes the part 'router'"),
         ((r"name = 'mlp\.gate\.bias'", "name = 'b'\naxis = -1"), "axis must be an integer >= 0"),
         ((r"name = 'mlp\.gate\.bias'", "name = 'b'\nstride = 1"), "unknown key 'stride'"),
+        ((r"name = 'mlp\.gate\.bias'", "name = 'b'\nlabel = 'c'"), "unknown key 'label'"),
+        (
+            (r"name = 'mlp\.gate\.bias'", "name = 'b'\nrows_per_expert = 'heads'\ntail = -1"),
+            "tail must be an integer >= 0",
+        ),
         ((r"name = 'mlp\.gate\.bias'", "name = 3"), r"\[tensors.bias\] name must be a string"),
         ((r"name = 'mlp\.gate\.bias'", ""), r"\[tensors.bias\] name must be a string"),
         ((r"name = 'mlp\.gate\.bias'", "name = 'b'\naxis = 'x'"), "axis must be an integer >= 0"),
@@ -99,6 +111,13 @@ def test_mistakes_are_named(change: tuple[str, str], message: str) -> None:
     assert change[0] in BASE
     with pytest.raises(UnsupportedModelError, match=message):
         read_definitions({"base": BASE.replace(*change, 1)})
+
+
+def test_patterns_of_which_python_warns_are_refused_even_where_nobody_sees_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match="^here: Possible nested set"):
+            compiled("[[]unseen", "here")
 
 
 def test_a_model_type_belongs_to_one_family() -> None:

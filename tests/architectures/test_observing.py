@@ -21,7 +21,7 @@ def test_what_is_stated(diffusion: str, block: int | str) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"streams": "norm2"}, r"unknown key 'streams' \(valid: stream, diffusion, block\)"),
+        ({"streams": "norm2"}, r"unknown key 'streams' \(valid: block, diffusion, stream\)"),
         ({"stream": ""}, "stream must be the name of a submodule"),
         ({"stream": 3}, "stream must be the name of a submodule"),
         ({"diffusion": "whole"}, "diffusion must be one of full, blocks, canvas"),

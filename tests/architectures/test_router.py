@@ -36,6 +36,7 @@ def test_counts_that_do_not_work_name_those_that_do(
 def test_valid_counts_are_those_that_check_keep_accepts() -> None:
     assert Router(16, 2, 4, 2).valid_counts("balanced") == [8, 12, 16]
     assert Router(16, 2, 4, 2).valid_counts("flatten") == list(range(2, 17))
+    assert Router(8, 2, 2, 1).valid_counts("balanced") == [4, 6, 8]
     assert Router(16, 2).valid_counts("balanced", align=4) == [4, 8, 12, 16]
     assert Router(3, 1).valid_counts("balanced") == [1, 2, 3]
 
@@ -82,6 +83,8 @@ def test_fractions_that_are_none(fraction: float) -> None:
 def test_no_count_works() -> None:
     with pytest.raises(SelectionError, match="not a multiple of 1792"):
         DEEPSEEK.nearest_keep(0.5, "balanced", align=7 * 256)
+    with pytest.raises(SelectionError, match="cannot keep 1 of 8"):
+        Router(8, 1).nearest_keep(0.01, "balanced", align=9)
 
 
 def test_align_is_checked() -> None:

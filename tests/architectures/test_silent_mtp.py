@@ -10,7 +10,7 @@ import transformers
 from easyep.architectures import spec
 from easyep.source import Source
 from tests.tiny_models import RUNNABLE, WITH_MTP, build
-from tests.tiny_models.random_model import skip_if_newer
+from tests.tiny_models.random_model import skip_if_newer, skip_without_mtp
 from tests.tiny_models.settings import Numbers, Settings, load_settings
 
 # Tensors of MTP modules without experts, in families that have no others.
@@ -26,13 +26,12 @@ DENSE = {
 
 @pytest.mark.parametrize("family", [*(name for name in WITH_MTP if name in RUNNABLE), *DENSE])
 def test_silent_mtp_layers(family: str) -> None:
+    skip_without_mtp(family)
     settings = load_settings()[family]
     by_type = {kind: spec.get(name) for name in spec.names() for kind in spec.get(name).model_types}
     silent = by_type[settings.model_type].silent_mtp
     name = f"{settings.mtp.name}eh_proj.weight" if settings.mtp is not None else DENSE[family]
     patterns = _ignored(settings)
-    if family == "mellum" and not patterns:
-        pytest.skip("this transformers does not know Mellum's MTP layers, 5.20 is the first")
 
     def passed_over(number: int) -> bool:
         return any(re.search(p, name.format(i=number, layer=number)) for p in patterns)
@@ -43,8 +42,7 @@ def test_silent_mtp_layers(family: str) -> None:
 
 @pytest.mark.parametrize("family", [name for name in WITH_MTP if name in RUNNABLE])
 def test_whose_mtp_layers_run(family: str, tmp_path: Path) -> None:
-    if family == "mellum" and not _ignored(load_settings()[family]):
-        pytest.skip("this transformers does not know Mellum's MTP layers, 5.20 is the first")
+    skip_without_mtp(family)
     path = build(family, tmp_path / "m", mtp=1)
     config = transformers.AutoConfig.from_pretrained(path).get_text_config()
     source = Source.open(str(path))

@@ -1,5 +1,7 @@
 """JSON files, read with little memory."""
 
+import os
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -32,3 +34,22 @@ def test_the_most_that_is_read(
     else:
         with pytest.raises(ArtifactError, match="more than 3000000 bytes"):
             files.read_json(path, "artifact")
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArtifactError, match="pipe is not valid JSON"):
+        files.read_json(tmp_path / "pipe", "artifact")
+
+
+def test_a_pipe_that_somebody_writes_to_is_read() -> None:
+    """As `--scores <(program)` gives one."""
+    reader, writer = os.pipe()
+    program = threading.Timer(0.2, lambda: (os.write(writer, b'{"a": 1}'), os.close(writer)))
+    program.start()
+    try:
+        assert files.read_json(f"/dev/fd/{reader}", "artifact") == {"a": 1}
+    finally:
+        program.join()
+        os.close(reader)

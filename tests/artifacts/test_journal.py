@@ -1,5 +1,8 @@
 """What a journal kept is what comes back, or nothing."""
 
+import errno
+import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +63,16 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
     assert kept(tmp_path) == (set(), [])
 
 
+def test_a_file_system_without_locks_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: list[Path]
+) -> None:
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    assert kept(tmp_path) == ({0, 1}, [1, 2, 3])
+
+
 @pytest.mark.parametrize("place", [0.3, 0.6, 0.9, -1])
 def test_a_bit_that_turned_is_noticed(tmp_path: Path, parts: list[Path], place: float) -> None:
     for path in parts:
@@ -73,6 +86,14 @@ def test_a_bit_that_turned_is_noticed(tmp_path: Path, parts: list[Path], place: 
 def test_other_files_are_no_parts(tmp_path: Path, parts: list[Path], content: bytes) -> None:
     parts[0].write_bytes(content)
     assert kept(tmp_path) == (set(), [3])
+
+
+@pytest.mark.timeout(60, method="thread")
+def test_what_is_no_file_is_no_part(tmp_path: Path, parts: list[Path]) -> None:
+    """A pipe would be waited for."""
+    os.mkfifo(parts[0].with_name("00000007.safetensors"))
+    parts[0].with_name("00000008.safetensors").mkdir()
+    assert kept(tmp_path) == ({0, 1}, [1, 2, 3])
 
 
 def test_links_lead_nowhere(tmp_path: Path, parts: list[Path]) -> None:

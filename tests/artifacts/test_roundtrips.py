@@ -1,6 +1,7 @@
 """What is saved is read again, and what is broken says where."""
 
 import json
+import os
 import stat
 from dataclasses import replace
 
@@ -71,6 +72,7 @@ def test_observations_do_not_overwrite(tmp_path):
         ({"groups": "even"}, "groups is 'even'"),
         ({"layers": {}}, "'layers' must be an object"),
         ({"layers": {"one": [1, 2]}}, "'one' is not a number"),
+        ({"layers": {"1": [1, 2], "01": [1, 3]}}, "'01' is not a number"),
         ({"layers": {"1": [2, 1]}}, "layer 1: expert ids must be ascending"),
         ({"layers": {"1": [1, 1]}}, "ascending and distinct"),
         ({"layers": {"1": [1.0, 2]}}, "must be integers"),
@@ -99,9 +101,14 @@ def test_a_broken_selection_says_where(tmp_path, change, message):
         ({"pairs": {"1": [[1.0], [2.0, 1.0], [1.0, 1.0, 1.0]]}}, "router has 2 experts"),
         ({"peaks": {"1": [1.0, 2.0, 3.0]}}, "router has 2 experts"),
         ({"peaks": 5}, "must be an object"),
+        ({"peaks": {"2": [1.0, 2.0]}}, "'peaks' has a layer"),
         ({"mix": "median"}, "mix is 'median'"),
         ({"domains": [{"layers": {"1": [1.0, 2.0]}}]}, "objects with a weight"),
         ({"domains": [{"weight": 1, "layers": {"2": [1.0, 2.0]}}]}, "the same layers"),
+        *(
+            ({"domains": [{"weight": weight, "layers": {"1": [1.0, 2.0]}}]}, "above 0")
+            for weight in (0, -1, float("nan"), float("inf"), 10**400)
+        ),
     ],
 )
 def test_broken_scores_say_where(tmp_path, change, message):
@@ -152,6 +159,43 @@ def test_broken_observations_say_where(tmp_path):
         Observations.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "share", [-0.1, 1.1, float("nan"), pytest.param(10**400, id="no float"), "half"]
+)
+def test_mask_ratios_are_shares(tmp_path, share):
+    records.observations().save(tmp_path / "obs")
+    path = tmp_path / "obs" / "observations.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mask_ratios": [0.5, share]}))
+    with pytest.raises(ArtifactError, match="'mask_ratios' must be"):
+        Observations.load(tmp_path / "obs")
+
+
+@pytest.mark.timeout(60)
+def test_a_layer_is_not_read_from_a_pipe(tmp_path):
+    records.observations(layers=(1,)).save(tmp_path / "obs")
+    path = tmp_path / "obs" / "layer-00001.safetensors"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ArtifactError, match="not a regular file"):
+        Observations.load(tmp_path / "obs").layers[1]
+
+
+def test_half_a_character_comes_back(tmp_path):
+    """JSON can say what no file can hold otherwise."""
+    half = replace(SELECTION, criterion="\ud800")
+    half.save(tmp_path / "s.json")
+    assert Selection.load(tmp_path / "s.json") == half
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("is_response", "int64"), ("residual_shift", "bool"), ("demo", "float32")]
+)
+def test_records_must_have_the_right_types(name, wrong):
+    record = records.routed_tokens()
+    with pytest.raises(ArtifactError, match=f"{name} has the type {wrong}"):
+        replace(record, **{name: getattr(record, name).astype(wrong)})
+
+
 @pytest.mark.parametrize("name", ["weights", "residual_shift", "demo"])
 def test_records_must_have_the_right_shapes(name):
     record = records.routed_tokens()
@@ -180,3 +224,10 @@ def test_sums_must_have_the_right_shapes(name, array):
     LayerSums(right).check(8)
     with pytest.raises(ArtifactError, match=name):
         LayerSums(right | {name: array}).check(8)
+
+
+def test_tokens_of_other_numbers_of_routes_are_no_one_record():
+    parts = [records.routed_tokens(k=k) for k in (2, 3)]
+    with pytest.raises(ArtifactError, match="routed to 2 experts here and to 3 there"):
+        RoutedTokens.concatenate(parts)
+    assert len(RoutedTokens.concatenate([parts[0], parts[0]])) == 80

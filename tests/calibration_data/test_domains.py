@@ -8,6 +8,7 @@ import pytest
 
 from easyep import cli
 from easyep.demonstrations import catalogue, checks, domain_file, domains, programs, quality, read
+from tests.calibration_data import proofs
 
 DIFFICULTIES = {"easy", "medium", "hard"}
 
@@ -54,7 +55,7 @@ def test_nothing_is_doubtful(domain):
 def test_a_second_way_leads_to_the_same_answers(domain):
     name, demos = domain
     specs = [d.metadata["check"] for d in demos if "program" in d.metadata.get("check", {})]
-    results = checks.second_results(specs) if specs else []
+    results = proofs.second_results(specs) if specs else []
     for spec, result in zip(specs, results, strict=True):
         if spec["kind"] == "choice":
             assert result == spec["answer"], spec
@@ -112,12 +113,12 @@ def test_sessions_print_what_they_show(domain):
     for demo in domain[1]:
         if demo.metadata.get("check", {}).get("kind") == "session":
             setup = demo.metadata["check"]["setup"]
-            assert checks.check_session(demo.content["messages"], setup) == "", demo.origin
+            assert proofs.check_session(demo.content["messages"], setup) == "", demo.origin
 
 
 def test_tool_calls_fit_their_schemas(domain):
     for demo in domain[1]:
-        assert checks.check_calls(demo.content["messages"], demo.content.get("tools", [])) == ""
+        assert proofs.check_calls(demo.content["messages"], demo.content.get("tools", [])) == ""
 
 
 def test_nothing_of_the_evaluation_is_among_them(domain):

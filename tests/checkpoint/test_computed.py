@@ -51,6 +51,7 @@ def test_dropped_experts_are_replaced_by_the_stated_rule(seed: int, dtype: str) 
         ([[0, 12]], [0, 1, 2], "names experts 0 to 12; there are 12"),
         ([[0, -1]], [0, 1, 2], "names experts -1 to 0"),
         ([[3, 3]], [0, 1, 2], "names an expert twice in a row"),
+        ([[1, 3, 3]], [0, 1, 2], "names an expert twice in a row"),
         ([[0, 1, 2]], [0, 1], "gives each token 3 experts; 2 are kept"),
     ],
 )

@@ -11,6 +11,8 @@ import pytest
 from easyep.checkpoint.config_comparison import small_file_problems
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.rewriting import rewrite
+from easyep.checkpoint.verification import verify
+from tests.checkpoint.raw_files import deepseek_fp8
 
 Sources = Callable[[str], Path]
 
@@ -48,6 +50,31 @@ def test_what_differs_is_found(
     else:
         file.write_bytes(content)
     assert problems(pair) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "found"),
+    [
+        ("NaN", "NaN", []),
+        ("[1, NaN]", "[1, NaN]", []),
+        ("NaN", "1", ["more is 1, in the source nan"]),
+        ("1", "true", ["more is True, in the source 1"]),
+        ("1", "1.0", ["more is 1.0, in the source 1"]),
+        ("{}", "null", ["more is None, in the source {}"]),
+    ],
+)
+def test_the_configuration_is_compared_as_it_is_written(
+    choose: Callable[..., Any], tmp_path: Path, text: str, other: str, found: list[str]
+) -> None:
+    path = deepseek_fp8(tmp_path / "m")
+    config = path / "config.json"
+    config.write_text(config.read_text().replace("{", f'{{"more": {text},', 1))
+    out = rewrite(path, choose(path), tmp_path / "out").path
+    config = out / "config.json"
+    config.write_text(config.read_text().replace(f'"more": {text}', f'"more": {other}'))
+    (check,) = [each for each in verify(out, path).checks if each.name == "configuration"]
+    assert check.ok == (not found)
+    assert not found or check.detail == found[0]
 
 
 def test_large_files_are_not_held_in_memory(

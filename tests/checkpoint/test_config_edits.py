@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from easyep.architectures.spec import Router, find_architecture
-from easyep.checkpoint.config_edits import config_edits, edited_text
+from easyep.architectures.router import Router
+from easyep.architectures.spec import find_architecture
+from easyep.checkpoint.config_edits import config_edits, edited
 from easyep.checkpoint.renumbering import renaming
 from easyep.errors import LayoutError
 
@@ -58,6 +59,27 @@ def test_groups_that_do_not_matter_stay() -> None:
 
 def test_dropping_mtp_sets_its_count_to_zero() -> None:
     assert edits(DEEPSEEK, drop_mtp=True)[("num_nextn_predict_layers",)] == 0
+
+
+def test_where_no_mtp_layers_are_stated_none_are_dropped() -> None:
+    silent = {
+        "model_type": "minimax_m2",
+        "num_local_experts": 16,
+        "num_experts_per_tok": 2,
+        "num_hidden_layers": 2,
+    }
+    assert edits(silent, drop_mtp=True) == {("num_local_experts",): 8}
+
+
+def test_counts_in_a_list_stay_a_list() -> None:
+    """One number for each set of experts."""
+    vision = {
+        "model_type": "ernie4_5_moe_vl",
+        "moe_num_experts": [16, 16],
+        "moe_k": 2,
+        "num_hidden_layers": 2,
+    }
+    assert edits(vision) == {("moe_num_experts",): [8, 8]}
     none = {**DEEPSEEK, "num_nextn_predict_layers": 0}
     assert ("num_nextn_predict_layers",) not in edits(none, drop_mtp=True)
     silent = {k: v for k, v in DEEPSEEK.items() if k != "num_nextn_predict_layers"}
@@ -78,7 +100,7 @@ def test_nested_configurations_change_where_they_state_it() -> None:
 def test_the_text_differs_in_the_values_only() -> None:
     text = json.dumps({"text_config": DEEPSEEK, "model_type": "vl"}, indent=4)
     config = json.loads(text)
-    before, after = text.splitlines(), edited_text(text, edits(config)).splitlines()
+    before, after = text.splitlines(), edited(text, edits(config)).decode().splitlines()
     different = [(a.strip(), b.strip()) for a, b in zip(before, after, strict=True) if a != b]
     assert different == [
         ('"n_routed_experts": 16,', '"n_routed_experts": 8,'),
@@ -141,6 +163,7 @@ def test_settings_without_expert_numbers_stay() -> None:
         (r"-:^model\.layers\.1\.mlp\.experts\.2\..*", r"-:^model\.layers\.1\.mlp\.experts\.1\..*"),
         (r"+:model.layers.0.mlp.experts.3.up_proj$", r"+:model.layers.0.mlp.experts.1.up_proj$"),
         (r"re:.*\.layers\.0\.mlp\.experts\.2\.up_proj", None),
+        (f"model.layers.0.mlp.experts.{'9' * 5000}.up_proj", None),
         *(
             (same, same)
             for same in (r"re:.*\.experts\.\d+\..*", "re:.*experts.[0-9]+.*", r"re:experts\.[0-9]$")
@@ -162,7 +185,7 @@ def test_names_that_cannot_be_followed_are_refused(name: str) -> None:
 
 def test_families_configurations_are_json_files(tmp_path: Path) -> None:
     text = json.dumps(DEEPSEEK)
-    changed = json.loads(edited_text(text, edits(DEEPSEEK, flatten=True, drop_mtp=True)))
+    changed = json.loads(edited(text, edits(DEEPSEEK, flatten=True, drop_mtp=True)))
     assert list(changed) == list(DEEPSEEK)
     assert {key for key in changed if changed[key] != DEEPSEEK[key]} == {
         *("n_routed_experts", "num_local_experts", "n_group", "topk_group"),

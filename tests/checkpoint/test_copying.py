@@ -72,6 +72,20 @@ def test_a_disk_that_cannot_read_is_one_error(
         opened.read([Range(name, 0, 1)])
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_file_that_cannot_be_opened_is_one_error(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, ahead: bool
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    name = next(iter(checkpoint.shards))
+    with sources(checkpoint) as opened:
+        monkeypatch.setattr(os, "open", full)
+        with pytest.raises(CheckpointError, match=f"{name} cannot be read: Too many open files"):
+            opened.expect(Range(name, 0, 1)) if ahead else opened.read([Range(name, 0, 1)])
+
+
 def test_a_file_that_ends_early_is_one_error(checkpoint: Checkpoint) -> None:
     name = next(iter(checkpoint.shards))
     size = checkpoint.shards[name].size

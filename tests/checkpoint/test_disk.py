@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,17 @@ def test_an_interrupted_call_is_made_again(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("ctypes.get_errno", lambda: errno.EINTR)
     reserve(1, 10)
     assert results == []
+
+
+def test_the_system_is_told_where_to_begin_and_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int, int, int]] = []
+
+    def call(descriptor: int, begin: Any, length: Any, flags: int) -> None:
+        calls.append((descriptor, begin.value, length.value, flags))
+
+    monkeypatch.setattr(disk, "_sync_file_range", call)
+    start_writing(7, 5_000_000_000, 5_000_000_300)
+    assert calls == [(7, 5_000_000_000, 300, 2)]  # SYNC_FILE_RANGE_WRITE
 
 
 def test_written_bytes_stay(tmp_path: Path) -> None:

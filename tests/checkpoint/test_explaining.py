@@ -1,8 +1,12 @@
 """Which rule explains a name, and which names nobody may pass over."""
 
+import re
+from time import process_time
+
 import pytest
 
 from easyep.architectures.definitions import read_definitions
+from easyep.architectures.rules import NAMESPACE
 from easyep.architectures.spec import Architecture
 from easyep.checkpoint.explaining import explain
 from easyep.errors import LayoutError
@@ -42,6 +46,13 @@ def test_names_that_look_routed_in_one_of_two_series_are_refused() -> None:
         label(text, "layers.0.vision_gate.weight")
 
 
+def test_the_rules_that_there_are_are_named() -> None:
+    with pytest.raises(LayoutError) as error:
+        label(BANKS, "layers.0.mlp.experts.8.w")
+    rules = r"experts mlp\.experts\.(?P<expert>\d+)\..+, router mlp\.gate\.weight, bias mlp\.bias, "
+    assert f"made_up explains it ({rules}router mlp\\.gate\\.weight_1);" in str(error.value)
+
+
 def test_excluded_names_are_nobody_s() -> None:
     text = r"exclude = '^tower\.'" + "\n" + COMMON
     assert label(text, "tower.experts.x") is None
@@ -66,3 +77,26 @@ def test_numbers_of_neither_set_and_names_of_both_are_refused() -> None:
     both = COMMON + IN_ONE_LAYER.replace("vision_(", "(")
     with pytest.raises(LayoutError, match="explained by more than one rule .*router.*router"):
         label(both, "layers.0.mlp.gate.weight")
+
+
+@pytest.mark.parametrize("name", ["layers.0." + "expert" * 160 + ".", "e_score" * 140 + "\n."])
+def test_long_names_are_looked_at_once(name: str) -> None:
+    """A header can hold a hundred thousand names that a pattern could walk through again."""
+    of = family(COMMON)
+    begin = process_time()
+    for _ in range(300):
+        with pytest.raises(LayoutError, match="looks like routed experts"):
+            explain(of, name, 4)
+    assert process_time() - begin < 2
+
+
+@pytest.mark.parametrize(
+    ("part", "routed"),
+    [
+        *(("mlp.gate.weight", True), ("gate", True), ("moe.x", True), ("a.moe", True)),
+        *(("my_experts", True), ("a.router_b.c", True), ("a.e_score_b", True)),
+        *(("gate_proj.weight", False), ("a.agate.b", False), ("moes.a", False), ("a.b", False)),
+    ],
+)
+def test_what_looks_routed(part: str, routed: bool) -> None:
+    assert (re.compile(NAMESPACE, re.ASCII).fullmatch(part) is not None) == routed

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from easyep.checkpoint.files import Checkpoint, checked_file
+from easyep.checkpoint.files import Checkpoint, checked_file, parse_object
+from easyep.checkpoint.json_text import MAX_NESTING
 from easyep.errors import CheckpointError, ModelNotFoundError
 from easyep.resources import demo_model
 from tests.checkpoint.raw_files import tensor, write_checkpoint, write_file
@@ -50,6 +51,16 @@ def test_a_single_file(tmp_path: Path) -> None:
     opened = Checkpoint.open(tmp_path)
     assert opened.index_metadata is None
     assert list(opened.tensors) == ["a"]
+
+
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ("[", "]")])
+def test_files_are_as_deep_as_all_that_walks_through_them(opening: str, closing: str) -> None:
+    def nested(levels: int) -> str:
+        return '{"a":' + opening * (levels - 1) + "1" + closing * (levels - 1) + "}"
+
+    assert parse_object(nested(MAX_NESTING), "x") == json.loads(nested(MAX_NESTING))
+    with pytest.raises(CheckpointError, match="x is not valid JSON: values are nested too deeply"):
+        parse_object(nested(MAX_NESTING + 1), "x")
 
 
 @pytest.mark.parametrize("name", ["nothing", "file"])

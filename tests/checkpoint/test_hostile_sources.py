@@ -11,11 +11,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from easyep.artifacts.selection import Selection
 from easyep.checkpoint.files import INDEX, Checkpoint
 from easyep.checkpoint.headers import MAX_HEADER_BYTES, MAX_NAME_LENGTH
+from easyep.checkpoint.rewriting import rewrite
 from easyep.checkpoint.side_files import side_files
+from easyep.checkpoint.verification import verify
 from easyep.errors import CheckpointError, ModelNotFoundError
-from tests.checkpoint.raw_files import tensor, write_checkpoint, write_file
+from tests.checkpoint.raw_files import (
+    deepseek_fp8,
+    read_file,
+    tensor,
+    write_checkpoint,
+    write_file,
+)
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 HUGE = st.sampled_from([-1, 1, 2, 7, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, 10**400, -(10**400)])
@@ -210,6 +219,27 @@ def test_a_configuration_as_long_as_a_terabyte_is_not_read(tmp_path: Path) -> No
     os.truncate(path / "config.json", 2**40)
     with pytest.raises(CheckpointError, match=r"^config.json has \d+ bytes, more than"):
         Checkpoint.open(path)
+
+
+def test_what_only_json_can_say_is_carried_over(
+    choose: Callable[..., Selection], tmp_path: Path
+) -> None:
+    """Half a character, and numbers that are no float."""
+    expert = "model.layers.0.mlp.experts.1.up_proj"
+    path = deepseek_fp8(tmp_path / "model", ignore=["\ud800", expert])
+    for file in path.glob("*.safetensors"):
+        write_file(file, read_file(file), {"note": "\ud800"})
+    index = json.loads((path / INDEX).read_text())
+    index["metadata"] = {"note": "\ud800", "total_parameters": 10**400}
+    (path / INDEX).write_text(json.dumps(index))
+    out = rewrite(path, choose(path), tmp_path / "out", max_shard_size=60_000).path
+    assert verify(out, path).problems == []
+    pruned = Checkpoint.open(out)
+    assert pruned.config["quantization_config"]["modules_to_not_convert"][0] == "\ud800"
+    assert {shard.metadata["note"] for shard in pruned.shards.values()} == {"\ud800"}
+    metadata = pruned.index_metadata or {}
+    assert metadata["note"] == "\ud800"
+    assert 4 * 10**399 < metadata["total_parameters"] < 7 * 10**399
 
 
 def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:

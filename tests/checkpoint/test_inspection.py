@@ -10,7 +10,13 @@ import pytest
 
 from easyep.checkpoint.inspection import inspect
 from easyep.errors import SelectionError
-from tests.checkpoint.raw_files import deepseek_fp8, gpt_oss_mxfp4, read_all
+from tests.checkpoint.raw_files import (
+    deepseek_fp8,
+    gpt_oss_mxfp4,
+    read_all,
+    tensor,
+    write_checkpoint,
+)
 
 Sources = Callable[[str], Path]
 
@@ -131,6 +137,19 @@ def test_savings_of_given_fractions_and_counts(source: Sources) -> None:
         inspect(source("deepseek_v3"), [10])
     with pytest.raises(SelectionError, match="between 0 and 1"):
         inspect(source("deepseek_v3"), [1.5])
+
+
+def test_a_checkpoint_of_no_bytes(tmp_path: Path) -> None:
+    config = {"model_type": "mixtral", "num_hidden_layers": 1}
+    config |= {"num_local_experts": 2, "num_experts_per_tok": 1}
+    block = "model.layers.0.block_sparse_moe."
+    names = [f"{block}experts.{expert}.{w}.weight" for expert in (0, 1) for w in ("w1", "w2", "w3")]
+    tensors = {name: tensor("BF16", 0, 4) for name in names}
+    path = write_checkpoint(
+        tmp_path / "m", config, {**tensors, f"{block}gate.weight": tensor("BF16", 2, 0)}
+    )
+    (saving,) = inspect(path, [1]).savings
+    assert (saving.bytes, saving.fraction) == (0, 1)
 
 
 def test_sparse_files_with_headers_are_enough(source: Sources, tmp_path: Path) -> None:

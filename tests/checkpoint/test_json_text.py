@@ -1,11 +1,12 @@
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from easyep.checkpoint.json_text import parse, replaced
+from easyep.checkpoint.json_text import MAX_NESTING, check_nesting, parse, replaced
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),
@@ -35,6 +36,19 @@ def test_every_other_character_stays() -> None:
 def test_new_keys_look_like_their_neighbours() -> None:
     assert replaced('{\n  "a": 1\n}', {("b",): 2}) == '{\n  "a": 1,\n  "b": 2\n}'
     assert replaced('{"a": {}}', {("a", "b"): 2}) == '{"a": {"b": 2}}'
+    assert replaced('{"a":1,"c":3}', {("b",): 2}) == '{"a":1,"c":3, "b": 2}'
+
+
+def test_compact_text_stays_compact() -> None:
+    assert replaced('{"a":1,"b":[2],"c":3}', {("b",): [4], ("c",): 5}) == '{"a":1,"b":[4],"c":5}'
+
+
+@pytest.mark.parametrize("value", ["é", ["é"]])
+@pytest.mark.parametrize("text", ['{"a": 1}', '{\n"a": 1\n}'])
+def test_letters_stay_letters(text: str, value: Any) -> None:
+    changed = replaced(text, {("a",): value})
+    assert "é" in changed
+    assert parse(changed) == {"a": value}
 
 
 def test_new_lists_are_indented_as_deep_as_their_line() -> None:
@@ -42,10 +56,24 @@ def test_new_lists_are_indented_as_deep_as_their_line() -> None:
     assert replaced(text, {("a", "b"): ["x"]}) == text.replace(',\n      "y"', "")
 
 
+@pytest.mark.parametrize("inner", [0, [], {}, "text"])
+@pytest.mark.parametrize("wrap", [lambda each: [0, each], lambda each: {"a": "b", "c": each}])
+def test_nesting_is_counted_in_lists_and_objects(
+    inner: Any, wrap: Callable[[Any], dict[str, Any] | list[Any]]
+) -> None:
+    value = inner
+    for _ in range(MAX_NESTING):
+        value = wrap(value)
+    check_nesting(value)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        check_nesting(wrap(value))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('{"a": 1, "a": 2}', "'a' appears twice"),
+        ('{"b": 1, "a": 1, "a": 2}', "'a' appears twice"),
         ('{"a": ', "Expecting value"),
         ("[" * 100_000, "nested too deeply"),
     ],

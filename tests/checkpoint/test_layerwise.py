@@ -1,6 +1,7 @@
 """Tensors of a plan that can be written before all layers are known."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from easyep.checkpoint.layerwise import Layerwise
 from easyep.checkpoint.output_files import OutputTensor
 from easyep.checkpoint.planning import Plan, plan
 from easyep.checkpoint.rewriting import begun, rewrite
+from easyep.checkpoint.shard_file import ShardFile
+from easyep.errors import OutputError
+from tests.checkpoint.progress import Recorder
 from tests.tiny_models import WITH_MTP
 
 Sources = Callable[[str], Path]
@@ -73,6 +77,17 @@ def test_where_a_tensor_lies_depends_on_no_choice(plans: tuple[Plan, Plan]) -> N
     assert first == then
 
 
+def test_what_lies_in_a_layer_comes_with_it(source: Sources, choose: Chooser) -> None:
+    """Where nothing before it in its file is unknown: its attention, too, not only its experts."""
+    work = plan(source("mixtral"), choose(source("mixtral")))
+    (shard,) = work.shards
+    layers = Layerwise(work)
+    for index, kept in by_place(work):
+        names = {each.name for each in layers.layer(index, kept)[shard.name]}
+        mine = {each.name for each in shard.tensors if work.layout.layer_of.get(each.name) == index}
+        assert mine <= names
+
+
 def test_nothing_comes_before_its_layer(plans: tuple[Plan, Plan]) -> None:
     stand_in, final = plans
     layers = Layerwise(stand_in)
@@ -117,6 +132,41 @@ def test_written_layer_by_layer_the_files_are_the_same(
     assert layers == whole
 
 
+def test_what_was_written_early_is_not_written_again(
+    source: Sources, choose: Chooser, tmp_path: Path
+) -> None:
+    path = source("mixtral")
+    work = planned(path, choose(path))
+    early, late = Recorder(), Recorder()
+    with begun(work, tmp_path / "m", decided_by="a test") as rewriting:
+        rewriting._write = partial(rewriting._write, progress=early)
+        for index, kept in by_place(work):
+            rewriting.layer(index, kept)
+        del rewriting._write
+        rewriting.finish(work, progress=late)
+    whole = sum(shard.file_bytes for shard in work.shards)
+    assert 0 < late.done < early.done
+    assert early.done + late.done == whole
+    assert early.done == sum(total or 0 for _, total, _ in early.tasks)
+    assert late.tasks == [("writing", late.done, "bytes")]
+
+
+def test_what_is_written_early_is_read_back(
+    source: Sources, choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands there for long before all is known to be right."""
+    path = source("mixtral")
+    work = planned(path, choose(path))
+    monkeypatch.setattr(ShardFile, "_same", lambda *_: False)
+    rewrite(path, work.selection, tmp_path / "whole", max_shard_size=SHARD_BYTES)
+    index, kept = by_place(work)[0]
+    with (
+        pytest.raises(OutputError, match="does not give back what was written"),
+        begun(work, tmp_path / "m", decided_by="a test") as rewriting,
+    ):
+        rewriting.layer(index, kept)
+
+
 def test_a_layer_written_for_another_choice_is_written_again(
     source: Sources, choose: Chooser, tmp_path: Path
 ) -> None:
@@ -129,6 +179,24 @@ def test_a_layer_written_for_another_choice_is_written_again(
     rewrite(path, other.selection, tmp_path / "whole", max_shard_size=SHARD_BYTES)
     for each in (tmp_path / "whole").iterdir():
         assert (tmp_path / "m" / each.name).read_bytes() == each.read_bytes()
+
+
+def test_where_other_files_are_planned_all_begin_anew(
+    source: Sources, choose: Chooser, tmp_path: Path
+) -> None:
+    path, selection = source("mixtral"), choose(source("mixtral"))
+    work = planned(path, selection)
+    other = plan(path, selection, max_shard_size=2 * SHARD_BYTES)
+    with begun(work, tmp_path / "m", decided_by="a test") as rewriting:
+        for index, kept in by_place(work):
+            rewriting.layer(index, kept)
+        rewriting.finish(other)
+    rewrite(path, selection, tmp_path / "whole", max_shard_size=2 * SHARD_BYTES)
+    whole, layers = (
+        {each.name: each.read_bytes() for each in (tmp_path / name).iterdir()}
+        for name in ("whole", "m")
+    )
+    assert layers == whole
 
 
 def test_the_families_of_this_file_have_mtp_layers_too() -> None:

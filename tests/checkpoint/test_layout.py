@@ -101,7 +101,15 @@ Change = Callable[[dict[str, Raw]], object]
             r"gate.weight' has shape \[\]",
         ),
         (lambda t: t.pop("model.layers.1.mlp.gate.weight"), "no tensor for the part 'router'"),
-        (lambda t: t.pop(f"{EXPERT}.2.up_proj.weight"), "experts 0 and 2 do not consist .*up_proj"),
+        (
+            lambda t: t.pop(f"{EXPERT}.2.up_proj.weight"),
+            r"experts 0 and 2 do not consist .* has '.+\.mlp\.experts\.<expert>\.up_proj\.weight'",
+        ),
+        (lambda t: t.pop(f"{EXPERT}.0.up_proj.weight"), "experts 0 and 1 do not consist"),
+        (
+            lambda t: [t.pop(name) for name in list(t) if ".layers." in name],
+            "layer 0 lacks routed experts, contrary to config.json.*2 layers",
+        ),
         (
             lambda t: [t.pop(f"{EXPERT}.3.{p}_proj.weight") for p in ("gate", "up", "down")],
             "has 3 experts, the configuration says 4; expert 3 is missing",
@@ -197,6 +205,10 @@ def test_a_part_that_another_one_may_stand_for(
     architecture = find_architecture(checkpoint.config)
     layers = resolve(checkpoint, architecture).layers.values()
     parts = [set(layer.parts.values()) & {"bias", "table"} for layer in layers]
+    for layer, own in zip(layers, parts, strict=True):
+        assert [table.name.endswith("gate.tid2eid") for table in layer.tables] == [True] * (
+            "table" in own
+        )
     assert {"bias"} in parts
     assert {"table"} in parts
     for what in ("layers.0.ffn.gate.tid2eid", "layers.1.ffn.gate.bias"):

@@ -46,9 +46,11 @@ def test_layers_stand_in_order_between_what_lies_before_and_behind_them() -> Non
         unit("layer 1", 1, 200),
         unit("norm of 0", 0, 700),
         unit("router of 0", 0, 600),
+        unit("between", None, 500),
         unit("embedding", None, 100),
     ]
-    order = ["embedding", "router of 0", "norm of 0", "expert 0", "expert 1", "layer 1", "head"]
+    order = ["embedding", "router of 0", "norm of 0", "expert 0", "expert 1", "layer 1"]
+    order += ["between", "head"]
     assert names(units, 10_000, source({})) == [order]
 
 

@@ -5,9 +5,13 @@ from pathlib import Path
 import pytest
 
 from easyep.architectures.spec import find_architecture
+from easyep.checkpoint.copying import Range
 from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.headers import Tensor
 from easyep.checkpoint.layout import Layout, resolve
-from easyep.checkpoint.output_units import uneven, units_of
+from easyep.checkpoint.moe_layer import RowsTensor
+from easyep.checkpoint.output_files import OutputTensor, Unit
+from easyep.checkpoint.output_units import _joined, _sliced, uneven, units_of
 from easyep.errors import LayoutError
 from tests.checkpoint.raw_files import Raw, tensor, write_checkpoint
 from tests.checkpoint.test_layout import CONFIG, tensors
@@ -47,7 +51,27 @@ def test_tensors_of_an_expert_lie_in_the_order_of_the_first_one(tmp_path: Path) 
     units = [u for u in units_of(checkpoint, layout, kept, drop_mtp=False) if u.expert >= 0]
     parts = [[each.name.split(".")[-2] for each in unit.tensors] for unit in units]
     assert parts == [["gate_proj", "up_proj", "down_proj"]] * 4
+    first = [name for name in found if ".experts.0." in name]
+    others = {name: raw for name, raw in found.items() if name not in first}
+    turned_first = {name: found[name] for name in reversed(first)} | others
+    checkpoint, layout = opened(tmp_path / "first", turned_first)
+    units = [u for u in units_of(checkpoint, layout, kept, drop_mtp=False) if u.expert >= 0]
+    parts = [[each.name.split(".")[-2] for each in unit.tensors] for unit in units]
+    assert parts == [["down_proj", "up_proj", "gate_proj"]] * 4
     assert [(unit.layer, unit.expert) for unit in units] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_what_stores_one_matrix_stays_together_in_the_order_of_the_source() -> None:
+    def single(name: str, at: int) -> Unit:
+        return Unit(0, ("a", at), (OutputTensor(name, "U8", (1,), (Range("a", at, at + 1),)),))
+
+    places = {"x.weight_scale_inv": 9, "y.weight": 5, "x.weight": 3, "z": 6, "z_scale": 7}
+    units = _joined([single(name, at) for name, at in places.items()])
+    assert [(unit.at[1], [each.name for each in unit.tensors]) for unit in units] == [
+        (3, ["x.weight", "x.weight_scale_inv"]),
+        (5, ["y.weight"]),
+        (6, ["z", "z_scale"]),
+    ]
 
 
 def test_rows_that_fill_no_whole_bytes_are_refused(tmp_path: Path) -> None:
@@ -68,3 +92,12 @@ def test_rows_that_fill_no_whole_bytes_are_refused(tmp_path: Path) -> None:
     ]
     begin = checkpoint.tensors[router.name].begin
     assert [(each.begin - begin, each.end - begin) for each in router.ranges] == [(0, 1), (2, 3)]
+
+
+def test_rows_along_a_later_axis_fill_whole_bytes_one_by_one() -> None:
+    """Those of an expert lie in one byte together, but are not cut together."""
+    of_two = RowsTensor(Tensor("w", "a", "F4", (2, 8), 0, 8), 1, 2, 0, (0,))
+    with pytest.raises(LayoutError, match=r"'w' \(F4\) cannot be cut .* a row takes 4 bits"):
+        _sliced(of_two, {0: (0, 1)}, 4)
+    whole = RowsTensor(Tensor("w", "a", "F4", (2, 8, 2), 0, 16), 1, 2, 0, (0,))
+    assert _sliced(whole, {0: (0, 1)}, 4).shape == (2, 4, 2)

@@ -12,6 +12,7 @@ from easyep.checkpoint import planning
 from easyep.checkpoint.copying import Range, merged
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import BITS, read_shard
+from easyep.checkpoint.kept_experts import kept_experts
 from easyep.checkpoint.layout import resolve
 from easyep.checkpoint.planning import Plan, plan
 from easyep.errors import CheckpointError, OutputError, SelectionError, UnknownNameError
@@ -218,6 +219,27 @@ def test_an_uneven_selection_is_refused_as_balanced(source: Sources, choose: Cho
     with pytest.raises(SelectionError, match=r"layer 2 keeps \[3, 2, 2, 1\] experts of its 4"):
         plan(source("deepseek_v3"), uneven)
     plan(source("deepseek_v3"), replaced(uneven, groups="flatten"))
+
+
+def test_groups_are_turned_off_where_the_selection_says_so(
+    source: Sources, choose: Chooser
+) -> None:
+    good = choose(source("deepseek_v3"))
+    assert ("n_group",) not in plan(source("deepseek_v3"), good).config_edits
+    flat = plan(source("deepseek_v3"), replaced(good, groups="flatten"))
+    assert flat.config_edits["n_group",] == 1
+
+
+def test_of_two_groups_each_must_keep_the_same_number(source: Sources, choose: Chooser) -> None:
+    checkpoint = Checkpoint.open(source("deepseek_v3"))
+    layout = resolve(checkpoint, find_architecture(checkpoint.config))
+    halves = dataclasses.replace(layout.router, n_group=2, topk_group=1)
+    two = dataclasses.replace(layout, router=halves)
+    good = choose(source("deepseek_v3"))
+    assert kept_experts(two, good, "score")[2] == good.layers[2]
+    uneven = replaced(good, layers={**good.layers, 2: (0, 1, 2, 3, 4, 8, 9, 10)})
+    with pytest.raises(SelectionError, match=r"layer 2 keeps \[5, 3\] experts of its 2 groups"):
+        kept_experts(two, uneven, "score")
 
 
 @pytest.mark.parametrize("family", WITH_MTP)

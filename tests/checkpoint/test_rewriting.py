@@ -15,10 +15,13 @@ from typing import Any
 
 import pytest
 
+from easyep.architectures.spec import find_architecture
 from easyep.artifacts.selection import Selection
-from easyep.checkpoint import rewriting
+from easyep.checkpoint import planning, rewriting
+from easyep.checkpoint.files import Checkpoint
+from easyep.checkpoint.layout import resolve
 from easyep.checkpoint.planning import Plan, plan
-from easyep.checkpoint.rewriting import Rewritten, rewrite
+from easyep.checkpoint.rewriting import Rewritten, begun, rewrite
 from easyep.checkpoint.verification import verify
 from easyep.errors import CheckpointError, OutputError
 from tests.checkpoint.progress import Recorder
@@ -142,6 +145,13 @@ def test_total_parameters_is_kept_up(source: Sources, choose: Chooser, tmp_path:
     metadata = json.loads((path / "model.safetensors.index.json").read_text())["metadata"]
     assert metadata["total_parameters"] == metadata["total_size"] // 4
     assert metadata["other"] == "stays"
+    # Formats that pack two numbers in one, and an index that says something else.
+    for stated, expected in ((2 * count, metadata["total_size"] // 2), ("many", None)):
+        index["metadata"]["total_parameters"] = stated
+        (built / "model.safetensors.index.json").write_text(json.dumps(index))
+        path = rewrite(built, choose(built), tmp_path / f"of {stated}").path
+        found = json.loads((path / "model.safetensors.index.json").read_text())["metadata"]
+        assert found["total_parameters"] == (expected or metadata["total_parameters"])
 
 
 def test_a_single_file_stays_one_if_it_fits(choose: Chooser, tmp_path: Path) -> None:
@@ -236,14 +246,60 @@ def test_the_source_is_only_read(source: Sources, choose: Chooser, tmp_path: Pat
     assert state() == before
 
 
-def test_files_follow_the_umask(source: Sources, choose: Chooser, tmp_path: Path) -> None:
-    old = os.umask(0o027)
+@pytest.mark.parametrize("umask", [0o027, 0])
+def test_files_follow_the_umask(
+    source: Sources, choose: Chooser, tmp_path: Path, umask: int
+) -> None:
+    old = os.umask(umask)
     try:
         path = rewrite(source("mixtral"), choose(source("mixtral")), tmp_path / "out").path
     finally:
         os.umask(old)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o750
-    assert {stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()} == {0o640}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o777 & ~umask
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()} == {0o666 & ~umask}
+
+
+def open_files() -> set[Path]:
+    """What this process has open."""
+    return {link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+
+
+def test_no_file_stays_open(source: Sources, choose: Chooser, tmp_path: Path) -> None:
+    path, before = source("mixtral"), open_files()
+    rewrite(path, choose(path), tmp_path / "out")
+    assert open_files() == before
+    with pytest.raises(RuntimeError):
+        rewrite(path, choose(path), tmp_path / "other", progress=Recorder(1, RuntimeError("x")))
+    assert open_files() == before
+    work, other = (plan(path, choose(path, seed=seed)) for seed in (0, 1))
+    with begun(work, tmp_path / "early", decided_by="a test") as rewriting:
+        for index, kept in work.kept_experts.items():
+            rewriting.layer(index, kept)
+        rewriting.finish(other)
+    assert open_files() == before
+
+
+def test_of_itself_a_rewrite_does_not_warn(
+    source: Sources, choose: Chooser, tmp_path: Path
+) -> None:
+    path = source("deepseek_v3")
+    kept = rewrite(path, choose(path), tmp_path / "kept")
+    dropped = rewrite(path, choose(path), tmp_path / "dropped", mtp="drop")
+    assert kept.warnings == dropped.warnings == ()
+    mtp = resolve(checkpoint := Checkpoint.open(path), find_architecture(checkpoint.config))
+    assert (kept.dropped_mtp, dropped.dropped_mtp) == ((), mtp.mtp_layers)
+    assert mtp.mtp_layers
+
+
+def test_a_layout_that_is_known_is_not_found_again(
+    source: Sources, choose: Chooser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Checkpoint.open(source("mixtral"))
+    layout = resolve(checkpoint, find_architecture(checkpoint.config))
+    monkeypatch.setattr(planning, "resolve", None)
+    selection = choose(source("mixtral"))
+    rewritten = rewrite(checkpoint, selection, tmp_path / "out", layout=layout)
+    assert read_all(rewritten.path) == expected_tensors(source("mixtral"), selection)
 
 
 def weight_bytes(rewritten: Rewritten) -> int:

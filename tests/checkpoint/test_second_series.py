@@ -1,6 +1,7 @@
 """MTP layers under names of their own, and a second set of experts in the same layers."""
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 
 from easyep.architectures.definitions import read_definitions
+from easyep.architectures.router import Router
 from easyep.architectures.spec import Architecture, find_architecture
 from easyep.artifacts import Selection
 from easyep.checkpoint import planning
+from easyep.checkpoint.copied import Copied
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.kept_experts import kept_experts
 from easyep.checkpoint.layout import Layout, resolve
+from easyep.checkpoint.renumbering import renaming
 from easyep.checkpoint.rewriting import rewrite
 from easyep.checkpoint.verification import verify
 from easyep.errors import LayoutError, SelectionError, UnsupportedModelError
@@ -116,6 +120,22 @@ def test_mtp_layers_are_numbered_behind_the_last(tmp_path: Path, family: Any) ->
     assert layout.is_mtp("mtp.fc.weight")
     assert layout.is_mtp("mtp.layers.0.mlp.gate.weight")
     assert not layout.is_mtp("model.layers.1.mlp.gate.weight")
+    assert layout.layer_of["mtp.layers.0.mlp.gate.weight"] == 2
+    assert layout.layer_of["model.layers.1.mlp.gate.weight"] == 1
+
+
+def test_how_many_mtp_layers_there_are_is_stated_where_their_names_are_their_own(
+    tmp_path: Path, family: Any
+) -> None:
+    """Without such a key it is what the numbers of the layers say."""
+    source = with_mtp(tmp_path / "m")
+    several = replace(source, config={**source.config, "mtp": 3})
+    assert resolve(several, family(MTP)).mtp_depth == 3
+    assert resolve(replace(source, config={**CONFIG, "mtp": 0}), family(MTP)).mtp_depth == 1
+    none = {name: found for name, found in source.tensors.items() if "mtp." not in name}
+    assert resolve(replace(several, tensors=none), family(MTP)).mtp_depth == 0
+    unstated = family(MTP.replace('mtp_layers = ["mtp"]', ""))
+    assert resolve(several, unstated).mtp_depth == 1
 
 
 @pytest.mark.parametrize("mtp", ["score", "follow", "drop"])
@@ -167,6 +187,34 @@ def test_two_sets_of_experts_in_one_series_of_numbers(tmp_path: Path, family: An
         expected = np.stack([bias[0, list(text)], bias[1, list(vision)]])
         assert after[prefix + "bias"] == ("F32", (2, 2), expected.tobytes())
     assert len(after) == 2 * (4 + 3)
+    numbers = [int(name.split(".")[5]) for name in after if ".experts." in name]
+    assert numbers == [0, 1, 2, 3] * 2  # as they lie in the file
+
+
+def test_names_of_both_sets_are_renumbered(family: Any) -> None:
+    rename = renaming(family(BANKS), Router(4, 1, num_layers=2), {0: (0, 2), 2: (1, 3), 3: (0, 1)})
+    assert rename("model.layers.0.mlp.experts.2.up_proj") == "model.layers.0.mlp.experts.1.up_proj"
+    assert rename("model.layers.0.mlp.experts.7.up_proj") == "model.layers.0.mlp.experts.3.up_proj"
+    assert rename("model.layers.1.mlp.experts.4.up_proj") == "model.layers.1.mlp.experts.2.up_proj"
+    assert rename("model.layers.0.mlp.experts.4.up_proj") is None
+
+
+def test_rows_of_both_sets_are_made_again_where_a_copy_is_proved(
+    tmp_path: Path, family: Any
+) -> None:
+    family(BANKS)
+    source = with_banks(tmp_path / "m")
+    chosen = selection(source, {0: (0, 2), 1: (1, 3), 2: (2, 3), 3: (0, 1)})
+    rewrite(source, chosen, tmp_path / "out")
+    (shard,) = planning.plan(source, chosen).shards
+    data = (tmp_path / "out" / shard.name).read_bytes()
+    copied = {shard.name: Copied(sha256(data).hexdigest(), shard.tensors)}
+    assert verify(tmp_path / "out", tmp_path / "m", copied=copied).ok
+    bias = Checkpoint.open(tmp_path / "out").tensors["model.layers.1.mlp.bias"]
+    changed = data[: bias.begin] + bytes([data[bias.begin] ^ 1]) + data[bias.begin + 1 :]
+    (tmp_path / "out" / shard.name).write_bytes(changed)
+    problems = "; ".join(verify(tmp_path / "out", tmp_path / "m", copied=copied).problems)
+    assert f"tensor {bias.name!r} differs from the source" in problems
 
 
 def test_a_selection_without_the_second_set_is_refused(tmp_path: Path, family: Any) -> None:
@@ -196,6 +244,36 @@ def test_a_layer_without_its_second_set_is_refused(tmp_path: Path, family: Any) 
     gone = {n: t for n, t in source.tensors.items() if "layers.1.mlp.gate.weight_1" not in n}
     with pytest.raises(LayoutError, match="has no tensor for the part 'router'"):
         resolve(replace(source, tensors=gone), family(BANKS))
+    numbers = tuple(f"experts.{number}." for number in range(4, 8))
+    gone = {
+        name: found
+        for name, found in gone.items()
+        if "layers.1." not in name or not any(number in name for number in numbers)
+    }
+    with pytest.raises(LayoutError, match="^layer 1 lacks its vision experts$"):
+        resolve(replace(source, tensors=gone), family(BANKS))
+
+
+def test_one_rule_of_a_part_that_is_not_optional_asks_for_the_part(
+    tmp_path: Path, family: Any
+) -> None:
+    either = """
+    [tensors.scale]
+    kind = "rows"
+    part = "scale"
+    name = 'mlp\\.scale'
+    optional = true
+    [tensors.scales]
+    kind = "rows"
+    part = "scale"
+    name = 'mlp\\.scales'
+    """
+    source = with_mtp(tmp_path / "m")
+    none = {name: found for name, found in source.tensors.items() if "mtp." not in name}
+    with pytest.raises(LayoutError, match="no tensor for the part 'scale'"):
+        resolve(replace(source, tensors=none), family(COMMON + either))
+    both = COMMON + either.replace("mlp\\.scales'", "mlp\\.scales'\n    optional = true")
+    assert resolve(replace(source, tensors=none), family(both)).moe_layers == (0, 1)
 
 
 def test_shards_hold_a_layers_two_sets_together(tmp_path: Path, family: Any) -> None:

@@ -3,7 +3,9 @@
 import hashlib
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from easyep.checkpoint import blocks, shard_file, shard_writing
 from easyep.checkpoint.copying import Sources
 from easyep.checkpoint.planning import Plan, plan
+from easyep.checkpoint.shard_file import ShardFile
 from easyep.checkpoint.shard_writing import ShardWriter
 from easyep.errors import CheckpointError, OutputError
 from tests.checkpoint.conftest import Chooser
@@ -93,8 +96,13 @@ def test_files_are_the_same_a_few_tensors_at_a_time(work: Plan, tmp_path: Path, 
     written.check(expected(work))
 
 
-def test_room_is_reserved_before_the_first_byte(work: Plan, tmp_path: Path) -> None:
+def test_room_is_reserved_before_the_first_byte(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(shard_file, "reserve", lambda descriptor, size: asked.append(size))
     written = Written(work, tmp_path / "out")
+    assert asked == [len(data) for data in expected(work).values()]
     assert {path.name for path in written.folder.iterdir()} == {s.name for s in work.shards}
     with pytest.raises(OutputError, match="exists"):
         ShardWriter(
@@ -141,6 +149,154 @@ def test_only_the_kept_ranges_are_asked_from_the_disk(
     ahead = [size for _, size, advice in advised if advice == os.POSIX_FADV_WILLNEED]
     assert sum(ahead) == work.bytes_after
     assert sum(advice == os.POSIX_FADV_RANDOM for *_, advice in advised) > 0
+
+
+def test_the_disk_is_asked_for_some_blocks_and_no_more(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three blocks behind the one that is read now."""
+    monkeypatch.setattr(shard_file, "AHEAD_BYTES", 3000)
+    asked: list[int] = []
+    monkeypatch.setattr(Sources, "expect", lambda _, part: asked.append(part.end - part.begin))
+    shard = max(work.shards, key=lambda each: each.nbytes)
+    file = ShardFile(shard, tmp_path / "file", work.checkpoint, tmp_path, read_back=False)
+    file.reserve()
+    file.expect(shard.tensors)
+    buffer = memoryview(bytearray(1000))
+    for number in range(1, 4):
+        assert file.copy(buffer) == 1000
+        assert sum(asked) == (3 + number) * 1000 - len(shard.header)
+    file.close()
+
+
+def test_the_disk_writes_while_more_is_copied(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_file, "WRITE_BACK_BYTES", 2000)
+    spans: dict[int, list[tuple[int, int]]] = {}
+    monkeypatch.setattr(
+        shard_file, "start_writing", lambda fd, *span: spans.setdefault(fd, []).append(span)
+    )
+    shard = max(work.shards, key=lambda each: each.nbytes)
+    file = ShardFile(shard, tmp_path / "file", work.checkpoint, tmp_path, read_back=False)
+    file.reserve()
+    file.expect(shard.tensors)
+    buffer = memoryview(bytearray(1000))
+    while file.copy(buffer):
+        pass
+    file.close()
+    (found,) = spans.values()
+    assert found == [(at, at + 2000) for at in range(0, shard.file_bytes - 1999, 2000)]
+
+
+def test_what_is_told_to_be_finished_is_on_disk(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[str] = set()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    written = Written(work, tmp_path / "out")
+
+    def finished(name: str, size: int, sha256: str) -> None:
+        assert name in synced
+        assert (written.folder / name).stat().st_size == size
+
+    written.writer._finished = finished
+    written.writer.write({shard.name: shard.tensors for shard in work.shards}, written)
+    assert all(file._descriptor < 0 for file in written.writer._files.values())  # closed at once
+    assert not any(file._sources._open for file in written.writer._files.values())
+    written.writer.close()
+    assert synced == {shard.name for shard in work.shards}
+
+
+@pytest.mark.parametrize(
+    ("cores", "files", "threads"),
+    [(1, 1, 2), (1, 3, 4), (3, 3, 4), (5, 3, 5), (99, 3, 6), (99, 7, 8)],
+)
+def test_there_are_some_threads_for_each_file_and_not_too_many(
+    work: Plan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    files: int,
+    threads: int,
+) -> None:
+    started: list[int] = []
+    pool = shard_writing.ThreadPoolExecutor
+
+    def made(workers: int) -> Any:
+        started.append(workers)
+        return pool(workers)
+
+    monkeypatch.setattr(shard_writing, "ThreadPoolExecutor", made)
+    monkeypatch.setattr(shard_writing, "cores", lambda: cores)
+    written = Written(work, tmp_path / "out")
+    assert len(work.shards) >= files
+    some = {shard.name: shard.tensors for shard in work.shards[:files]}
+    written.writer.write(some, written)
+    written.writer.close()
+    assert started == [threads]
+
+
+def test_so_many_files_are_written_side_by_side_and_no_more(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_writing, "AT_A_TIME", 3)
+    monkeypatch.setattr(shard_writing, "cores", lambda: 8)
+    written = Written(work, tmp_path / "out")
+    seen: list[int] = []
+
+    class Counting:
+        def advance(self, amount: int = 1) -> None:
+            seen.append(len(written.writer._open))
+
+    written.writer.write({shard.name: shard.tensors for shard in work.shards}, Counting())
+    written.writer.close()
+    assert max(seen) == 3
+    assert written.finished.keys() == {shard.name for shard in work.shards}
+
+
+def test_a_block_that_is_copied_leaves_the_hash_to_the_thread_that_computes_it(
+    work: Plan, tmp_path: Path
+) -> None:
+    """Two threads would hash blocks in any order."""
+    written = Written(work, tmp_path / "out")
+    shard = max(work.shards, key=lambda each: each.nbytes)
+    file = written.writer._files[shard.name]
+    file.expect(shard.tensors)
+    file.hashing = True
+    written.writer._copy(file)
+    assert file.hashing
+    assert len(file.copied) == 1
+    written.writer.close()
+
+
+def test_room_for_blocks_is_used_again(work: Plan, tmp_path: Path) -> None:
+    written = Written(work, tmp_path / "out")
+    shard = max(work.shards, key=lambda each: len(each.tensors))
+    file = written.writer._files[shard.name]
+    for tensor in shard.tensors[:6]:
+        written.writer.write({shard.name: [tensor]}, written)
+        assert len(file.free) == shard_file.WAITING
+    written.writer.close()
+
+
+def test_an_interruption_while_threads_work_ends_them(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shard_writing, "wait", interrupted)
+    written = Written(work, tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        written.writer.write({shard.name: shard.tensors for shard in work.shards}, written)
+    written.writer.close()
 
 
 def test_nothing_to_write_is_nothing_done(work: Plan, tmp_path: Path) -> None:
@@ -202,3 +358,35 @@ def test_a_disk_that_takes_a_few_bytes_at_a_time(
     written.writer.close()
     files = expected(work)
     written.check({name: files[name] for name in some})
+
+
+def test_where_one_thread_cannot_start_the_others_do_not_write_on(
+    work: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = Event()
+    submit, stop = ThreadPoolExecutor.submit, ShardWriter._stop
+    asked: list[Callable[[], None]] = []
+
+    def submitting(pool: ThreadPoolExecutor, step: Callable[[], None]) -> Any:
+        asked.append(step)
+        if len(asked) == 2:
+            raise RuntimeError("can't start new thread")
+
+        def late() -> None:
+            stopped.wait(5)
+            step()
+
+        return submit(pool, late)
+
+    def stopping(writer: ShardWriter, error: BaseException) -> None:
+        stop(writer, error)
+        stopped.set()
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submitting)
+    monkeypatch.setattr(ShardWriter, "_stop", stopping)
+    written = Written(work, tmp_path / "out")
+    with pytest.raises(RuntimeError, match="can't start"):
+        written.writer.write({shard.name: shard.tensors for shard in work.shards}, written)
+    written.writer.close()
+    assert written.bytes == 0
+    assert not written.finished

@@ -12,7 +12,7 @@ from easyep.artifacts.selection import Selection
 from easyep.checkpoint import small_writing
 from easyep.checkpoint.copying import BUFFER_BYTES
 from easyep.checkpoint.rewriting import rewrite
-from easyep.checkpoint.small_writing import check_extra, copy_small, write_small
+from easyep.checkpoint.small_writing import as_json, check_extra, copy_small, write_small
 from easyep.errors import CheckpointError, OutputError
 from tests.checkpoint.raw_files import deepseek_fp8
 
@@ -27,8 +27,9 @@ def test_a_copy_is_whole_and_its_hash_that_of_the_source(tmp_path: Path, size: i
     sha256 = copy_small(tmp_path / "a", copied, tmp_path)
     assert copied.read_bytes() == data
     assert sha256 == hashlib.sha256(data).hexdigest()
-    assert write_small(tmp_path / "new" / "c", data, tmp_path) == sha256
-    assert (tmp_path / "new" / "c").read_bytes() == data
+    written = tmp_path / "new" / "er" / "c"
+    assert write_small(written, data, tmp_path) == sha256
+    assert written.read_bytes() == data
 
 
 def test_files_are_on_disk_before_anything_goes_on(
@@ -86,3 +87,8 @@ def test_further_files_replace_none_of_easyep_s() -> None:
     check_extra({"notes.md": b""}, {"config.json"})
     with pytest.raises(OutputError, match=r"'config.json' is written by the rewriter itself"):
         check_extra({"notes.md": b"", "config.json": b""}, {"config.json"})
+
+
+def test_json_is_written_with_its_letters() -> None:
+    assert as_json({"a": "é", "b": [1]}) == '{\n  "a": "é",\n  "b": [\n    1\n  ]\n}\n'.encode()
+    assert as_json({"a": "\ud800"}) == b'{\n  "a": "\\ud800"\n}\n'

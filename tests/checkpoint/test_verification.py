@@ -14,6 +14,7 @@ import pytest
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint import proofreading
 from easyep.checkpoint.rewriting import rewrite
+from easyep.checkpoint.side_files import side_files
 from easyep.checkpoint.verification import verify
 from easyep.errors import CheckpointError, ModelNotFoundError
 from tests.checkpoint.damage import Pruned
@@ -205,6 +206,7 @@ def test_without_a_manifest(pruned: Pruned) -> None:
         (lambda m: m.update(mtp="x"), "'mtp' must be one of score, follow, drop"),
         (lambda m: m.update(source={}), "'model' must be an object"),
         (lambda m: m["checksums"].update({"../x": "0"}), "'../x' is not the name of a file"),
+        (lambda m: m["checksums"].update({"\ud800": "0"}), "\\ud800 cannot be read"),
     ],
 )
 def test_broken_manifests(
@@ -212,6 +214,37 @@ def test_broken_manifests(
 ) -> None:
     pruned.edit("easyep.json", change)
     assert any(message in problem for problem in pruned.verify().problems)
+
+
+def test_what_a_file_says_at_length_is_cut(pruned: Pruned) -> None:
+    pruned.edit("config.json", lambda config: config.update({"\ud800": "x" * 10**6}))
+    (problem,) = [each for each in pruned.verify().problems if each.startswith("configuration")]
+    assert problem.startswith("configuration: \\ud800 is 'xxx")
+    assert "[...]" in problem
+    assert len(problem) < 5000
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(
+    pruned: Pruned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if Path(path).name in ("code", "lost+found"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    (tmp_path / "m" / "lost+found").mkdir(parents=True)
+    assert not side_files(tmp_path / "m")
+    (tmp_path / "m" / "code").mkdir()
+    with pytest.raises(CheckpointError, match="code cannot be read: Permission denied"):
+        side_files(tmp_path / "m")
+    (pruned.path / "code").mkdir()
+    (pruned.path / "lost+found").mkdir()
+    assert [each for each in pruned.verify().problems if "Permission denied" in each] == [
+        f"surplus files: {pruned.path / 'code'} cannot be read: Permission denied"
+    ]
 
 
 def test_the_wrong_source(pruned: Pruned, source: Sources) -> None:

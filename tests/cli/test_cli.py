@@ -100,6 +100,12 @@ def test_inspect(capsys):
     assert "nearest counts that work: 8" in err
 
 
+def test_a_whole_number_is_a_number_of_experts(capsys):
+    _, out, _ = run(capsys, "inspect", "demo", "--keep", "24", "--json")
+    assert json.loads(out)["savings"][0]["keep"] == 24
+    assert run(capsys, "inspect", "demo", "--keep", "24.0", "--json") == (0, out, "")
+
+
 def test_dry_run_writes_nothing(capsys, tmp_path):
     code, out, _ = run(capsys, "prune", *SMALL, "--output", tmp_path / "out", "--dry-run")
     assert code == 0
@@ -242,6 +248,13 @@ def test_faults_of_easyep_are_told_as_such(capsys, monkeypatch):
     assert "Traceback" in run(capsys, "verify", "x", "--debug")[2]
 
 
+def test_what_the_system_refuses_is_no_fault_of_easyep(capsys):
+    name = "x" * 300
+    code, _, err = run(capsys, "run", name)
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"{name}: File name too long (--debug shows where" in err
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -258,6 +271,8 @@ def test_faults_of_easyep_are_told_as_such(capsys, monkeypatch):
         ["bench", "demo", "--dtype", "int8"],
         ["bench", "demo", "--lengths", "12"],
         ["bench", "demo", "--extra-body", "[1]"],
+        ["bench", "demo", "--extra-body", "[" * 90_000],
+        ["bench", "demo", "--against-base-url", "http://localhost:8001"],
         ["prune", "--unknown"],
         ["prune", "--model", "demo", "--keep", "0.5", "--output", "o"],
         *(
@@ -279,6 +294,7 @@ def test_the_list_of_commands_says_what_each_says_itself():
 
 def test_a_misspelt_command_is_recognised(capsys):
     assert "did you mean 'prune'" in run(capsys, "prone")[2]
+    assert "did you mean 'show'" in run(capsys, "demos", "shaw")[2]
 
 
 @pytest.mark.parametrize("message", [[], ["2 weight files are kept"]])
@@ -293,11 +309,14 @@ def test_interrupted(capsys, monkeypatch, message):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize("words", [["models"], ["models", "--json"]])
+@pytest.mark.parametrize(
+    "words",
+    [["list", "models"], ["list", "models", "--json"], ["demos", "table"], ["completion", "fish"]],
+)
 def test_a_result_that_cannot_be_printed_is_told(words):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "easyep", "list", *words],
+            [sys.executable, "-m", "easyep", *words],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

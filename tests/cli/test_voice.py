@@ -58,6 +58,12 @@ def test_a_log_that_cannot_be_written(capsys, tmp_path):
     assert "choose another --log-file" in err
 
 
+def test_a_log_on_a_full_disk_ends_and_the_command_does_not(capsys):
+    code, out, err = run(capsys, "list", "models", "--verbose", "--log-file", "/dev/full")
+    assert (code, "deepseek-r1" in out) == (0, True)
+    assert err == "the log ends here, since it cannot be written: No space left on device\n"
+
+
 @pytest.mark.parametrize("words", LEAVES, ids=" ".join)
 def test_every_command_ends_with_the_same_codes(capsys, monkeypatch, words):
     assert run(capsys, *words, "--help")[0] == 0

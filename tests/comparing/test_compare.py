@@ -1,6 +1,7 @@
 """Two models on the same text, against plain float64 and against each other."""
 
 import json
+import shutil
 from dataclasses import replace
 from math import exp, log
 
@@ -13,7 +14,7 @@ from easyep import demonstrations
 from easyep.checkpoint.files import Checkpoint
 from easyep.comparing.predictions import counted
 from easyep.demonstrations import domain_file
-from easyep.errors import EvaluationError, OutputError, SelectionError
+from easyep.errors import ArtifactError, EasyEPError, EvaluationError, OutputError, SelectionError
 from easyep.loading import load_model, load_tokenizer
 from easyep.resources import demo_model
 from tests.cli.test_cli import run
@@ -125,18 +126,47 @@ def test_text_without_answers_counts_whole(tmp_path):
 def test_what_cannot_be_compared(tmp_path, pruned, monkeypatch):
     with pytest.raises(EvaluationError, match="one of them"):
         easyep.compare("demo", domain="math")
-    with pytest.raises(EvaluationError, match="valid are"):
-        easyep.compare("demo", "demo", domain="math", tokens="some")
+    for wrong in ({"tokens": "some"}, {"batch_size": 0}, {"max_new_tokens": "5"}):
+        (name,) = wrong
+        with pytest.raises(EasyEPError, match=name):
+            easyep.compare("demo", "demo", domain="math", **wrong)
     other = build("qwen3_moe", tmp_path / "m")
     with pytest.raises(EvaluationError, match="512 and 56|vocabular"):
         easyep.compare("demo", other, domain="math", n_demos=1, **FLOAT)
+    (tmp_path / "all.jsonl").write_text('{"text": "A word or two."}\n')
+    with pytest.raises(EvaluationError, match="rename all.jsonl"):
+        easyep.compare("demo", "demo", domain="math", demos=tmp_path / "all.jsonl", **FLOAT)
+    diffusion = build("diffusion_gemma", tmp_path / "d")
+    with pytest.raises(EvaluationError, match="is a diffusion model"):
+        easyep.compare(diffusion, "demo", domain="math", **FLOAT)
     few = choose_at_random(demo_model(), 16)
     uneven = replace(few, layers={layer: tuple(range(16)) for layer in few.layers})
-    with pytest.raises(SelectionError):
-        easyep.compare("demo", selection=uneven, domain="math", n_demos=1, **FLOAT)
+    foreign = replace(few, model=replace(few.model, weights_sha256="0" * 64))
+    with monkeypatch.context() as nothing_is_loaded:
+        nothing_is_loaded.setattr("easyep.loading.load_model", None)
+        for wrong, error in ((uneven, SelectionError), (foreign, ArtifactError)):
+            with pytest.raises(error):
+                easyep.compare("demo", selection=wrong, domain="math", n_demos=1, **FLOAT)
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("U", (), {"free": 1})())
     with pytest.raises(OutputError, match="TMPDIR"):
         easyep.compare("demo", pruned.path, domain="math", **FLOAT)
+
+
+@pytest.mark.parametrize("shown", [None, 5, [["a"], {}], {"a": 1}])
+def test_a_manifest_of_another_hand(tmp_path, shown):
+    copy = shutil.copytree(demo_model(), tmp_path / "copy")
+    (copy / "easyep.json").write_text(json.dumps({"observations": [{"demos_sha256": shown}, 3]}))
+    found = easyep.compare("demo", copy, domain="math", n_demos=1, max_new_tokens=0, **FLOAT)
+    assert found.domains[0].held_out is True
+
+
+def test_a_file_may_have_any_name(tmp_path):
+    names = ["..jsonl", "...jsonl"]
+    for name in names:
+        (tmp_path / name).write_text('{"text": "A word or two."}\n')
+    demos = [tmp_path / name for name in names]
+    found = easyep.compare("demo", "demo", demos=demos, max_new_tokens=0, **FLOAT)
+    assert [one.domain for one in found.domains] == [".", "..", "all"]
 
 
 def test_the_command(capsys, pruned, tmp_path):

@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
     def _meet(self, step):
         if step == "drop":
             self.connection.close()
-        elif str(step).startswith("http"):
+        elif str(step).startswith(("http", "ftp")):
             self._send(302, b"", {"Location": step})
         elif step == "hang":
             time.sleep(2)

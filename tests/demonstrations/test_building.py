@@ -161,6 +161,9 @@ def test_no_more_is_read_than_needed():
         ({"count": 0}, "count must be a positive integer"),
         ({"metadata": ["a"]}, "metadata must be a mapping"),
         ({"tools": 1}, "tools"),
+        ({"subset": 2024}, "subset must be a text, not 2024"),
+        ({"revision": 1.0}, "revision must be a text, not 1.0"),
+        ({"split": None}, "split must be a text"),
         ({"filter": ["a"]}, "filter"),
         ({"data_files": 1}, "data_files must be a path"),
         ({"data_files": [None]}, "data_files must be a path"),
@@ -193,11 +196,26 @@ def test_what_goes_wrong_is_said():
         list(building.build(recipe(metadata={"a": hostile}), rows=[{"question": "q"}]))
 
 
+def test_a_template_that_takes_all_memory():
+    large = recipe(metadata={"a": "{{ 'a' * 10**10 }}"})
+    with pytest.raises((ArtifactError, DemosError), match="takes more than 2 GB of memory"):
+        list(building.build(large, rows=[{"question": "q"}]))
+
+
 def test_a_template_without_an_end(monkeypatch):
     monkeypatch.setattr(building, "LONGEST_ROW", 0.2)
     endless = "{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2
     with pytest.raises(DemosError, match="takes more than 0.2 seconds"):
         list(building.build(recipe(metadata={"a": endless}), rows=[{"question": "q"}]))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("where", [{"metadata": {"a": "{{ 9**(9**9) }}"}}, {"filter": "9**(9**9)"}])
+def test_a_number_without_an_end(where, monkeypatch):
+    """Jinja computes what is constant when it reads the template."""
+    monkeypatch.setattr(building, "LONGEST_ROW", 0.2)
+    with pytest.raises((ArtifactError, DemosError), match="takes more than 0.2 seconds"):
+        list(building.build(recipe(**where), rows=[{"question": "q"}]))
 
 
 def test_files_of_kinds_that_can_hold_code_are_refused():

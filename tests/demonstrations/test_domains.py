@@ -2,7 +2,13 @@
 
 import pytest
 
-from easyep.demonstrations import domain_file, domains, file_or_domain, parse_weighted
+from easyep.demonstrations import (
+    domain_file,
+    domains,
+    file_or_domain,
+    parse_domain,
+    parse_weighted,
+)
 from easyep.errors import DemosError, UnknownNameError
 
 
@@ -44,3 +50,10 @@ def test_weights(text, expected):
 def test_weights_are_positive_numbers(weight):
     with pytest.raises(DemosError, match="positive number"):
         parse_weighted(f"math:{weight}")
+
+
+@pytest.mark.parametrize("weight", ["abc", "0,5", "", "0.5:2", "-1"])
+def test_no_domain_has_a_colon_in_its_name(weight):
+    assert parse_domain("math:0.5") == ("math", 0.5)
+    with pytest.raises(DemosError, match="the weight of 'math' must be a positive number"):
+        parse_domain(f"math:{weight}")

@@ -1,7 +1,10 @@
 """Final answers and their values."""
 
+import time
+
 import pytest
 
+from easyep.demonstrations import equality
 from easyep.demonstrations.equality import final_answer, parse, same_value
 from easyep.errors import DemosError
 
@@ -39,6 +42,7 @@ def test_where_the_answer_stands(response, expected):
         (r"\ln 2 + \ln 3", "log(6)"),
         ("(1, -2)", r"\left(1, -2\right)"),
         ("x^2+2x+1", "(x+1)^2"),
+        ("2^{x} 2", "2^{x+1}"),
         (r"5\text{ cm}", "5"),
         ("0.3333333", "1/3"),
         (r"\cos\left(\frac{\pi}{3}\right)", "1/2"),
@@ -61,8 +65,23 @@ def test_values_that_differ(one, other):
 @pytest.mark.parametrize(
     "hostile",
     ["__import__('os').system('x')", "9**9**9", "2^{99999999}", r"\binom{99999999}{5555}",
-     "().__class__", "lambda: 1", "1" * 1000, "(" * 300],
+     "().__class__", "lambda: 1", "1" * 1000, "(" * 300, "((9^{4000})^{4000})^{4000}",
+     "(1.5^{4000})^{4000}"],
 )  # fmt: skip
 def test_nothing_is_executed_and_nothing_runs_away(hostile):
     with pytest.raises(DemosError):
         parse(hostile)
+
+
+def test_a_comparison_without_an_end_ends(monkeypatch):
+    assert not same_value("1", "2")  # sympy is imported
+    monkeypatch.setattr(equality, "LONGEST_COMPARISON", 0.5)
+    begin = time.monotonic()
+    assert not same_value("(x+1)^{4000}", "(x+2)^{4000}")
+    assert time.monotonic() - begin < 30
+
+
+def test_white_space_costs_nothing():
+    begin = time.monotonic()
+    assert final_answer("answer" + "\n" * 3000) == "answer"
+    assert time.monotonic() - begin < 5

@@ -3,6 +3,7 @@
 import json
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -86,6 +87,13 @@ def test_programs_of_the_model_run_with_leave_only(api, tmp_path):
     assert made.counts == {"kept": 1, "wrong": 1}
 
 
+def test_a_check_that_cannot_be_done_is_named(api, tmp_path):
+    (demo,) = prompts("q", check={"kind": "math", "answer": 4})
+    demos = [replace(demo, origin="mine.jsonl, line 7")]
+    with pytest.raises(DemosError, match=r"mine\.jsonl, line 7: a check of kind 'math'"):
+        generating.generate(demos, server(api()).answer, tmp_path / "j", check=True)
+
+
 def test_it_goes_on_where_it_ended(api, tmp_path):
     demos = prompts("a", "b", "c")
     first = api(b=["garbage"] * 9)
@@ -102,6 +110,34 @@ def test_it_goes_on_where_it_ended(api, tmp_path):
     assert not third.requests
     other = generating.generate(demos, server(third).answer, tmp_path / "j", settings="another")
     assert len(third.requests) == len(other.lines) == 3
+
+
+def test_an_answer_of_any_signs_is_not_asked_for_again(api, tmp_path):
+    content = "one\u2028two\u2029three\x85four\x0bfive\x1esix"
+    started = api(q=[{"content": content}])
+    for _ in range(2):
+        made = generating.generate(prompts("q"), server(started).answer, tmp_path / "j")
+        assert made.lines[0]["messages"][-1]["content"] == content
+    assert len(started.requests) == 1
+
+
+def test_half_of_a_sign_in_the_journal_is_asked_for_again(api, tmp_path):
+    for asked in (1, 2):
+        started = api()
+        made = generating.generate(prompts("q"), server(started).answer, tmp_path / "j")
+        assert (len(started.requests), made.counts) == (1, {"kept": 1})
+        if asked == 1:
+            text = (tmp_path / "j").read_text()
+            (tmp_path / "j").write_text(text.replace("answer: q", "\\ud800"))
+
+
+def test_half_of_a_sign_is_no_answer(api, tmp_path):
+    call = {"function": {"name": "f", "arguments": '{"a": "\ud800"}'}}
+    started = api(q=[{"tool_calls": [call]}, {"content": "x", "finish": "\udfff"}])
+    made = generating.generate(
+        prompts("q", "r"), server(started, retries=2).answer, tmp_path / "j", concurrency=1
+    )
+    assert [line["messages"][-1]["content"] for line in made.lines] == ["answer: q", "answer: r"]
 
 
 def test_requests_run_at_once_but_not_too_many(api, tmp_path):

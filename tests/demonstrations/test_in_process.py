@@ -50,6 +50,16 @@ def ask(family, messages, tools) -> tuple[str, InProcess]:
     return tokenizer.decode(model.asked), asked
 
 
+def test_where_the_model_states_no_end_the_tokenizer_s_is_one():
+    model, tokenizer = load_model(demo_model()), load_tokenizer(demo_model())
+    asked = InProcess(model, tokenizer, max_tokens=60, temperature=0, seed=0)
+    question = [{"role": "user", "content": "What is 12 + 7?"}]
+    expected = asked.answer(question, [])
+    assert expected.finish == "stop"
+    model.generation_config.eos_token_id = None
+    assert asked.answer(question, []) == expected
+
+
 @pytest.mark.parametrize(("turns", "tools"), [(ASKED, []), (CALLED, [TOOL])])
 def test_the_model_is_asked_what_calibration_shows_it(family, turns, tools):
     prompt = prompt_messages(Demo({"messages": turns}))

@@ -6,7 +6,7 @@ import pytest
 
 from easyep import cli
 from easyep.artifacts import Demo
-from easyep.demonstrations import quality
+from easyep.demonstrations import quality, read
 from easyep.errors import DemosError
 
 LONG = "the quick brown fox jumps over the lazy dog while seven wise owls look on from the old oak"
@@ -106,10 +106,22 @@ def test_imbalance():
     assert kinds(*large) == ["imbalance"]
 
 
+def test_prompts_without_words_are_no_duplicates(tmp_path):
+    file = tmp_path / "a.jsonl"
+    lines = [{"input_ids": [1, 2]}, {"input_ids": [3]}, {"prompt": "?!", "response": "a"}]
+    lines += [{"prompt": "...", "response": "b"}, {"prompt": "why", "response": "c"}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert quality.near_duplicates(read(file)) == []
+    file.write_text('{"prompt": "why?", "response": "a"}\n' * 2)
+    assert len(quality.near_duplicates(read(file))) == 1
+
+
 def test_texts_of_files(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"q": "one", "o": ["two", {"x": "three"}], "n": 4}\nplain\n')
+    (tmp_path / "a.jsonl").write_text(
+        '{"q": "one", "o": ["two", {"x": "three\u2028four"}], "n": 4}\nplain\n', encoding="utf-8"
+    )
     found = quality.texts_of([str(tmp_path / "a.jsonl")])
-    assert sorted(*found.values()) == ["one", "plain", "three", "two"]
+    assert sorted(*found.values()) == ["one", "plain", "three\u2028four", "two"]
     with pytest.raises(DemosError, match="cannot be read"):
         quality.texts_of([str(tmp_path / "b")])
 

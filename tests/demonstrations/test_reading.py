@@ -1,11 +1,12 @@
 """JSONL files, good and bad."""
 
 import json
+import os
 
 import pytest
 
 from easyep.artifacts import Demo
-from easyep.demonstrations import read
+from easyep.demonstrations import read, reading
 from easyep.errors import DemosError
 
 GOOD = [
@@ -55,6 +56,7 @@ def test_a_byte_order_mark_is_no_content(tmp_path):
         ('{"messages": [{"role": "user"}]}', r"message 1 \(user\) has no 'content'"),
         ('{"messages": []}', "is empty"),
         ('{"text": ""}', "is empty"),
+        ('{"text": "\\ud800"}', "not valid Unicode"),
         ('{"input_ids": [1, -2]}', "non-negative"),
         ('{"input_ids": [1, true]}', "non-negative"),
         ('{"input_ids": [1, 2], "response_start": 3}', "from 0 to 2"),
@@ -85,3 +87,17 @@ def test_text_parts_are_joined():
     for content in (5, [{"type": "image_url", "image_url": "x"}], {"text": "a"}):
         with pytest.raises(DemosError, match="'content' of message 1 must be text"):
             Demo.from_json({"messages": [{"role": "user", "content": content}]})
+
+
+@pytest.mark.timeout(60)
+def test_pipes_and_lines_without_an_end(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DemosError, match="pipe is empty"):
+        read(tmp_path / "pipe")
+    monkeypatch.setattr(reading, "LONGEST_LINE", 1000)
+    with pytest.raises(DemosError, match="/dev/zero, line 1 has more than 1000 characters"):
+        read("/dev/zero")
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps({"text": "a" * 500}) + "\n" + json.dumps({"text": "a" * 1000}))
+    with pytest.raises(DemosError, match="line 2 has more than 1000 characters"):
+        read(path)

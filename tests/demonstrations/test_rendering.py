@@ -1,5 +1,7 @@
 """What the model reads of a demonstration, and which of it is the response."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,8 @@ def test_text_that_no_tokenizer_can_read(tokenizer):
         render(Demo({"text": "a\ud800"}), tokenizer)
     with pytest.raises(DemosError, match="no token id"):
         render(Demo({"input_ids": [2**70]}), tokenizer)
+    with pytest.raises(DemosError, match="no token id"):  # which the tokenizer could not show
+        render(Demo({"input_ids": [2**32]}), tokenizer)
 
 
 def test_prompt_and_response(tokenizer):
@@ -113,6 +117,20 @@ def test_what_is_too_long_is_cut_and_counted(tokenizer):
     assert short.input_ids.tolist() == whole.input_ids[:10].tolist()
 
 
+def test_the_tokenizer_says_nothing_of_what_is_too_long(tokenizer, caplog):
+    tokenizer.model_max_length = 5
+    transformers = logging.getLogger("transformers")
+    transformers.addHandler(caplog.handler)
+    caplog.set_level(logging.WARNING, logger="transformers")
+    try:
+        assert len(render(Demo({"messages": TURNS}), tokenizer)) > 5
+        assert not caplog.records
+        tokenizer("so many words that it says something")
+        assert "longer than" in caplog.text
+    finally:
+        transformers.removeHandler(caplog.handler)
+
+
 def test_a_tokenizer_without_a_template(tokenizer):
     tokenizer.chat_template = None
     with pytest.raises(DemosError, match="no chat template"):
@@ -121,7 +139,9 @@ def test_a_tokenizer_without_a_template(tokenizer):
 
 def test_a_template_that_refuses(tokenizer):
     tokenizer.chat_template = "{{ raise_exception('no system role here') }}"
-    with pytest.raises(DemosError, match="no system role here"):
+    with pytest.raises(DemosError, match=r"^mine\.jsonl, line 2: .*no system role here"):
+        render(Demo({"messages": TURNS}, origin="mine.jsonl, line 2"), tokenizer)
+    with pytest.raises(DemosError, match="^the chat template"):
         render(Demo({"messages": TURNS}), tokenizer)
 
 
@@ -160,9 +180,18 @@ def test_none_is_too_few():
         choose(sequences(1), 0)
 
 
-def test_a_template_without_an_end(tokenizer, monkeypatch):
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "template", ["{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2, "{{ 9**(9**9) }}"]
+)
+def test_a_template_without_an_end(tokenizer, template, monkeypatch):
     monkeypatch.setattr(rendering, "LONGEST_RENDERING", 0.2)
-    loop = "{% for a in range(99999) %}"
-    tokenizer.chat_template = loop * 2 + "{% endfor %}" * 2
+    tokenizer.chat_template = template
     with pytest.raises(DemosError, match="comes to no end: it takes more than 0.2 seconds"):
+        render(Demo({"messages": TURNS}), tokenizer)
+
+
+def test_a_template_that_takes_all_memory(tokenizer):
+    tokenizer.chat_template = "{{ 'a' * 10**10 }}"
+    with pytest.raises(DemosError, match="comes to no end: it takes more than 2 GB of memory"):
         render(Demo({"messages": TURNS}), tokenizer)

@@ -3,13 +3,14 @@
 import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from easyep.demonstrations import generating
 from easyep.demonstrations import server as server_module
 from easyep.demonstrations.server import Server
-from easyep.errors import DemosError
+from easyep.errors import DemosError, ServerRefusedError
 from tests.demonstrations.local_api import prompts, server
 
 QUESTION = [{"role": "user", "content": "q"}]
@@ -53,6 +54,40 @@ def test_an_answer_without_end_is_asked_for_again(api):
     asked = Server(started.url, "m", timeout=0.3, first_wait=0.01, retries=2)
     assert asked.answer(QUESTION, []).content == "answer: q"
     assert len(started.requests) == 3
+
+
+def test_a_server_leads_to_nothing_but_http(api):
+    with socket.create_server(("127.0.0.1", 0)) as ftp:  # which would never say a word
+        ftp.settimeout(0.2)
+        asked = server(api(q=[f"ftp://127.0.0.1:{ftp.getsockname()[1]}/x"]), retries=0)
+        with pytest.raises(DemosError, match="unknown url type: ftp"):
+            asked.answer(QUESTION, [])
+        with pytest.raises(TimeoutError):
+            ftp.accept()
+
+
+def test_a_server_that_leads_in_a_circle_is_told_in_one_line():
+    class Circle(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(302)
+            self.send_header("Location", "/round")
+            self.end_headers()
+
+        def do_POST(self):
+            self.do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Circle) as started:
+        thread = threading.Thread(target=started.serve_forever, daemon=True)
+        thread.start()
+        asked = Server(f"http://127.0.0.1:{started.server_port}/v1", "m", timeout=10, retries=0)
+        with pytest.raises(DemosError, match="HTTP 302.*infinite loop") as told:
+            asked.answer(QUESTION, [])
+        started.shutdown()
+        thread.join()
+    assert "\n" not in str(told.value)
 
 
 def test_a_greeting_of_tls_without_end_ends():
@@ -109,6 +144,13 @@ def test_the_request(api):
     assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
     assert body["messages"][2]["tool_call_id"] == body["messages"][1]["tool_calls"][0]["id"]
     assert turns[2] == {"role": "tool", "content": "1"}
+
+
+@pytest.mark.parametrize("key", ["abc\r", "abc\n", "\u20ac"])
+def test_a_key_that_cannot_be_sent(key):
+    with pytest.raises(ServerRefusedError, match="such as the end of a line") as told:
+        Server("http://127.0.0.1:9", "m", api_key=key)
+    assert "abc" not in str(told.value)
 
 
 def test_the_key_is_for_that_server_alone(api):

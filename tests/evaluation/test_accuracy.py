@@ -12,9 +12,10 @@ import pytest
 
 import easyep
 from easyep.checkpoint.files import Checkpoint
-from easyep.errors import EvaluationError, MissingDependencyError
+from easyep.errors import EvaluationError, MissingDependencyError, UnknownNameError
 from easyep.evaluation.accuracy import Accuracy, results_of
 from easyep.evaluation.evaluating import evaluate_checkpoint
+from easyep.evaluation.saving import save
 from easyep.evaluation.tasks import default_tasks
 from easyep.models import resolve
 from easyep.resources import demo_model
@@ -106,6 +107,11 @@ def test_wrong_usage(capsys):
     code, _, err = run(capsys, "eval", "demo", "--backend", "local-completions", "--quiet")
     assert code == 1
     assert "base_url=http" in err
+
+
+def test_a_style_that_is_none():
+    with pytest.raises(UnknownNameError, match="unknown style 'thinkin': did you mean 'thinking'"):
+        easyep.evaluate("demo", ["easyep_demo_math"], style="thinkin")
 
 
 def test_finished_tasks_are_not_measured_again(tmp_path, monkeypatch):
@@ -220,3 +226,13 @@ def test_the_stock_harness_gives_the_same_in_the_same_form(root, capsys, pruned,
         [json.loads(line) for line in file.read_text().splitlines()] for file in (theirs, mine)
     )
     assert mine == theirs
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("org/model", "org__model"), ("..", "__"), (".", "__"), ("m-1.5", "m-1.5")]
+)
+def test_a_models_results_lie_in_a_folder_of_its_own(tmp_path, name, folder):
+    settings = {"backend": "hf", "model_args": {}, "lm_eval": "0.4"}
+    found = save(Accuracy((), settings, {"config": {}}), tmp_path / "out", name)
+    assert found.parent == tmp_path / "out" / folder
+    assert json.loads(found.read_text())["model_name_sanitized"] == folder

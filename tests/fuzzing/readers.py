@@ -149,8 +149,8 @@ def _reply(folder: Path, content: bytes) -> None:
         answer = asked.answer([{"role": "user", "content": "2+2?"}], [])
     demo = next(iter(read(put(folder, "demos.jsonl", json.dumps(DEMOS[0]).encode()))))
     line = generating._line(demo, generating.prompt_messages(demo), answer)
-    generating._state(answer, line, check=False)
-    json.dumps(line).encode()
+    generating._state(demo, answer, line, check=False)
+    json.dumps(line, ensure_ascii=False).encode()  # as it is written
 
 
 def _stream(folder: Path, content: bytes) -> None:
@@ -173,7 +173,7 @@ def _answers(folder: Path, content: bytes) -> None:
     demo = next(iter(read(put(folder, "demos.jsonl", json.dumps(DEMOS[0]).encode()))))
     for answer in generating._Journal(put(folder, "x.answers", content)).answers.values():
         line = generating._line(demo, generating.prompt_messages(demo), answer)
-        generating._state(answer, line, check=False)
+        generating._state(demo, answer, line, check=False)
 
 
 def _state(folder: Path, content: bytes) -> None:

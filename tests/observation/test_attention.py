@@ -53,3 +53,24 @@ def test_other_attention_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         found = functional.scaled_dot_product_attention(query, key, value, **given)
         assert torch.equal(torch.ones(2) + 1, torch.full((2,), 2.0))
     assert torch.equal(found, whole)
+
+
+def test_attention_without_heads_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "AT_ONCE", 1)
+    query, value = torch.randn(5, 8), torch.randn(5, 4)
+    whole = functional.scaled_dot_product_attention(query, query, value)
+    with InPieces():
+        assert torch.equal(functional.scaled_dot_product_attention(query, query, value), whole)
+
+
+@pytest.mark.parametrize("at_once", [1, 2 * TOKENS**2 * attention.SCORE])
+def test_choices_may_be_given_by_their_places(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "AT_ONCE", at_once)
+    query, key = (torch.randn(2, HEADS, TOKENS, 24) for _ in "qk")
+    value = torch.randn(2, HEADS, TOKENS, 16)
+    whole = functional.scaled_dot_product_attention(query, key, value, None, 0.0, True)
+    with InPieces():
+        found = functional.scaled_dot_product_attention(query, key, value, None, 0.0, True)
+    torch.testing.assert_close(found, whole)

@@ -62,6 +62,21 @@ def test_a_lane_that_never_ran_can_be_stopped() -> None:
     Lane(lambda: None).stop()
 
 
+def test_a_lane_whose_thread_cannot_start_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lane = Lane(lambda: None)
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", no_room)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            lane.resume()
+    stopping = threading.Thread(target=lane.stop, daemon=True)
+    stopping.start()
+    stopping.join(timeout=10)
+    assert not stopping.is_alive()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 def test_a_lane_that_waits_has_no_idle_threads() -> None:
     def threads() -> int:

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from easyep.errors import ObservationError
+from easyep.observation.adapters import module_list
 from easyep.observation.decoder import find_decoder, input_device, input_embeddings
 from easyep.observation.in_memory import observe_in_memory
 from tests.observation.test_recorder import sequence
@@ -109,7 +110,9 @@ def model_with(block: type[nn.Module]) -> Any:
 
 
 @pytest.mark.parametrize("block", [LoopOverExperts, SortedTokens])
-def test_routes_and_weights_are_found(block):
+@pytest.mark.parametrize("at_once", [1, 7, 256])
+def test_routes_and_weights_are_found(block, at_once, monkeypatch):
+    monkeypatch.setattr(module_list, "AT_ONCE", at_once)
     model = model_with(block)
     demo = sequence(15, 32)
     demo.input_ids[:] = np.r_[demo.input_ids[:5], 7, 7, 7, demo.input_ids[8:]]

@@ -37,6 +37,7 @@ def divided(
         group, source = join(60), Source.open(path)
         empty = PartialModel(source.checkpoint, source.layout, dtype=dtype)
         model = partition(empty, torch.device("cpu"), group, config)
+        assert not empty.reader._files  # closed
         parts: dict[int, list[RoutedTokens]] = {}
 
         def keep(numbers: Any, found: Any) -> None:

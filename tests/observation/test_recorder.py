@@ -131,6 +131,17 @@ def test_a_layer_that_cannot_be_explained_is_refused(tmp_path: Path):
         observe_in_memory(model, [sequence(8, 64)])
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_told(tmp_path: Path, number: float):
+    model = load_model(build("mixtral", tmp_path / "m"), dtype="float32", device="cpu")
+    with torch.no_grad():
+        model.model.layers[1].self_attn.o_proj.weight[0] = number
+    with pytest.raises(
+        ObservationError, match=r"layer 1 \(Mixtral.* not finite.* float32 .*--dtype"
+    ):
+        observe_in_memory(model, [sequence(8, 64)])
+
+
 def test_a_model_without_routed_experts_is_refused():
     config = LlamaConfig(
         vocab_size=32,

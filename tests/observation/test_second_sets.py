@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,3 +112,14 @@ def test_experts_for_images_are_said_to_be_unreached(mode, tmp_path: Path):
     selection = easyep.select(easyep.score(observations), keep=0.5)
     for layer in source.layout.second_layers:
         assert list(selection.layers[layer]) == list(range(selection.keep))
+
+
+def test_second_sets_are_chosen_by_weights_too(tmp_path: Path):
+    model = build("ernie4_5_vl_moe", tmp_path / "model")
+    choices: dict[str, Any] = {"criterion": "router-norm", "keep": 0.5, "protect": ["4:7"]}
+    done = easyep.prune(model, output=tmp_path / "pruned", **choices)
+    layout = Source.open(model).layout
+    assert layout.second_layers == (4, 5)
+    assert sorted(done.selection.layers) == sorted(layout.layers)
+    assert 7 in done.selection.layers[4]
+    assert done.verification.ok

@@ -1,12 +1,18 @@
 """What passes hold while they wait may lie in a file."""
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from easyep.errors import OutputError
 from easyep.observation import spilling
 from easyep.observation.weights.partial import PartialModel
+from tests.faults.disks import may_mount, small_disk
 from tests.observation.test_streaming import FAMILIES, SEQUENCES, assert_equal, partial, streamed
 from tests.tiny_models import build
 
@@ -29,7 +35,6 @@ def test_only_what_a_pass_has_made_and_holds_is_taken_from_it(tmp_path: Path) ->
     expected = output.clone(), inputs.clone()
     with spilling.Spill(0, tmp_path) as spill:
         resting = spill.rest(made)
-        assert resting.written
         assert (inputs.untyped_storage().nbytes(), part.untyped_storage().nbytes()) == (0, 0)
         assert spill.bytes_written == 4 * (100 * 200 + 100 * 300)
         resting.wake()
@@ -52,6 +57,50 @@ def test_memory_of_a_file(tmp_path: Path) -> None:
     outside += 1
     assert torch.equal(outside, like)
     assert list(tmp_path.iterdir()) == []
+
+
+_FILL = """
+import sys, torch
+from pathlib import Path
+from easyep.errors import OutputError
+from easyep.observation.spilling import Spill
+try:
+    Spill(0, Path(sys.argv[1])).outside(torch.empty(1_000_000)).fill_(1.0)
+except OutputError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_memory_of_a_file_on_a_full_disk_is_refused_before_it_is_used(tmp_path: Path) -> None:
+    if not may_mount(tmp_path):
+        pytest.skip("this process may not mount")
+    with small_disk(tmp_path, 1 << 20):
+        done = subprocess.run(
+            [sys.executable, "-c", _FILL, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert done.stderr.strip() == f"cannot write {tmp_path}: {os.strerror(errno.ENOSPC)}"
+
+
+def test_a_folder_that_is_not_there_or_full_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OutputError, match="cannot write .*gone"):
+        spilling.Spill(0, tmp_path / "gone")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with spilling.Made() as made:
+        held = torch.ones(200, 300) + 1
+    with spilling.Spill(0, tmp_path) as spill:
+        monkeypatch.setattr(os, "pwrite", full)
+        with pytest.raises(OutputError, match="No space left"):
+            spill.rest(made)
+    assert held.shape == (200, 300)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,6 +1,5 @@
 """Streamed and in-memory observations agree."""
 
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers.models.mellum.modeling_mellum import MellumPreTrainedModel
 
 from easyep.architectures import spec
 from easyep.artifacts import RoutedTokens, TokenSequence
@@ -29,6 +26,7 @@ from easyep.observation.weights.partial import PartialModel
 from easyep.source import Source
 from tests.checkpoint.test_quantised_logits import BLOCK, quantised, to_fp8, to_mxfp4
 from tests.tiny_models import build
+from tests.tiny_models.random_model import skip_without_mtp
 
 SEQUENCES = [
     TokenSequence(
@@ -88,8 +86,7 @@ def test_records_agree_with_those_of_the_whole_model(
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("family", "depth"), [("deepseek_v3", 1), ("glm4_moe", 2), ("mellum", 1)])
 def test_mtp_layers(tmp_path: Path, family: str, depth: int, dtype: str) -> None:
-    if family == "mellum" and not MellumPreTrainedModel._keys_to_ignore_on_load_unexpected:
-        pytest.skip("this transformers does not know Mellum's MTP layers, 5.20 is the first")
+    skip_without_mtp(family)
     path = build(family, tmp_path / "m", mtp=depth, dtype=dtype)
     assert_agree(path, with_mtp=True)
     found = streamed(partial(path, with_mtp=True))
@@ -314,84 +311,3 @@ def test_the_longest_demonstration_tells_a_layers_way(
     )
     streamed(partial(tiny), [SEQUENCES[2], *SEQUENCES])
     assert seen == [ENOUGH_TOKENS] * 3  # only one is as long as that
-
-
-def test_one_changed_byte_of_the_state_is_found(tmp_path: Path) -> None:
-    state, cpu = StreamState(tmp_path), torch.device("cpu")
-    state.add(3, 0, (torch.ones(4, dtype=torch.bfloat16), None))
-    state.finish(3, 1)
-    assert state.load(cpu) is not None
-    path = tmp_path / "layer-00003" / "000000.safetensors"
-    content = path.read_bytes()
-    for place in (len(content) - 1, content.index(b"form"), content.index(b"crc32") + 10):
-        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        assert state.load(cpu) is None
-
-
-@pytest.mark.parametrize("content", [b"", b"x" * 100])
-def test_a_damaged_state_is_no_state(tmp_path: Path, content: bytes) -> None:
-    state, cpu = StreamState(tmp_path), torch.device("cpu")
-    state.add(3, 0, (torch.ones(2), None))
-    assert state.load(cpu) is None
-    state.finish(3, 1)
-    found = state.load(cpu)
-    assert found is not None
-    assert found.layer == 3
-    assert [*map(str, found.output(0))] == [str(torch.ones(2)), "None"]
-    assert StreamState(tmp_path, "another run").load(cpu) is None
-    output = tmp_path / "layer-00003" / "000000.safetensors"
-    written = output.read_bytes()
-    for place in (len(written) - 1, len(written) // 2):  # a number, and something of the header
-        output.write_bytes(written[:place] + bytes([written[place] ^ 1]) + written[place + 1 :])
-        assert state.load(cpu) is None
-    for file in (output, tmp_path / "finished.json"):
-        file.write_bytes(content)
-        assert state.load(cpu) is None
-
-
-@pytest.mark.parametrize(
-    "form",
-    [
-        "5",
-        '["set", []]',
-        '["tuple", 5]',
-        "[" * 5000,
-        '"nothing of that name"',
-        '[1, {"type": "collections.defaultdict", "context": "x", "children_spec": []}]',
-        '{"__enum__": true, "fqn": "antigravity:x"}',
-    ],
-)
-def test_the_form_of_an_output_runs_nothing(tmp_path: Path, form: str) -> None:
-    """A work directory can be another's."""
-    state = StreamState(tmp_path)
-    output = torch.ones(2)
-    state.add(3, 0, output)
-    state.finish(3, 1)
-    path = tmp_path / "layer-00003" / "000000.safetensors"
-    with safe_open(path, "pt") as file:
-        about = {**file.metadata(), "form": form}
-    save_file({"000000": output}, path, metadata=about)
-    assert state.load(torch.device("cpu")) is None
-    assert "antigravity" not in sys.modules
-
-
-def test_the_form_of_an_output_is_kept(tmp_path: Path) -> None:
-    state = StreamState(tmp_path)
-    half = torch.tensor(0.5, dtype=torch.bfloat16)
-    state.add(0, 0, ([half, None], {"key": (half.clone(), {})}))
-    state.finish(0, 1)
-    found = state.load(torch.device("cpu"))
-    assert found is not None
-    assert found.output(0) == ([half, None], {"key": (half, {})})
-    assert found.output(0)[0][0].dtype == torch.bfloat16
-
-
-def test_what_cannot_be_remembered_leaves_the_layer_before(tmp_path: Path) -> None:
-    state = StreamState(tmp_path)
-    for layer, output in ((0, torch.ones(1)), (1, {"cache": object()})):
-        state.add(layer, 0, output)
-        state.finish(layer, 1)
-    found = state.load(torch.device("cpu"))
-    assert found is not None
-    assert found.layer == 0
-    assert torch.equal(found.output(0), torch.ones(1))

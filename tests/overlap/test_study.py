@@ -109,3 +109,6 @@ def test_what_cannot_be_studied():
         easyep.stability([one, replace(one, layers={1: one.layers[1]})])
     with pytest.raises(ArtifactError, match="2 domains were named for 1"):
         easyep.stability([one], domains=["a", "b"])
+    for wrong in ({"seed": -1}, {"samples": 2.5}, {"demonstrations": [2, 0]}):
+        with pytest.raises(ArtifactError, match=next(iter(wrong))):
+            easyep.stability([one], **wrong)

@@ -10,6 +10,7 @@ import pytest
 import easyep
 from easyep.errors import ArtifactError, MissingDependencyError
 from easyep.reporting import cost_figures, rate_figure
+from tests import records
 from tests.cli.test_cli import run
 
 LIKENESS = {"agreement_spread": None, "kl_spread": None, "loss": 1.0, "loss_spread": None}
@@ -168,6 +169,16 @@ def test_request_rates_are_drawn_without_a_batch(made, tmp_path):
     assert "no result has decoded at a fixed batch" in done.left_out["throughput against batch"]
 
 
+def test_rates_at_which_nothing_was_answered_are_not_drawn(tmp_path):
+    point = {**RATES["request_rates"]["results"][0], "ended": "memory"}
+    (tmp_path / "rates.json").write_text(
+        json.dumps({**RATES, "request_rates": {"results": [point]}})
+    )
+    done = easyep.report(tmp_path / "rates.json", output=tmp_path / "r.html")
+    assert done.figures == ()
+    assert "damaged" not in done.path.read_text()
+
+
 def test_one_checkpoint_makes_a_report(made, tmp_path):
     shutil.copytree(made / "pruned", tmp_path / "again")
     done = easyep.report(made / "pruned", tmp_path / "again", output=tmp_path / "r.html")
@@ -192,6 +203,9 @@ def test_the_page_is_called_after_the_folder(made, capsys, tmp_path, monkeypatch
     assert "Accuracy and KL" in out
     assert "study.html written" in err
     assert (tmp_path / "study.html").read_text().startswith("<!doctype html>")
+    shutil.copytree(made / "pruned", tmp_path / "Model-2.5-32B")
+    assert run(capsys, "report", tmp_path / "Model-2.5-32B")[0] == 0
+    assert (tmp_path / "Model-2.5-32B.html").exists()
 
 
 def test_damaged_files_are_named_and_left_aside(made, tmp_path):
@@ -213,9 +227,29 @@ def test_damaged_files_are_named_and_left_aside(made, tmp_path):
         assert re.search(rf"{name}\.json</dt><dd>[^<]*{why}", text), name
 
 
+def test_what_is_of_another_model_does_not_stop_a_report(made, tmp_path):
+    records.observations(experts=8).save(tmp_path / "other" / "observations" / "theirs")
+    sources = [made / "pruned", made / "work", tmp_path / "other"]
+    done = easyep.report(*sources, output=tmp_path / "r.html")
+    assert "Overlap between criteria" in done.figures
+    assert "<td>made-up</td>" in done.path.read_text()
+
+
+def test_scores_that_lack_a_layer_are_left_out(made, tmp_path):
+    shutil.copytree(made / "work", tmp_path / "work")
+    scores = json.loads((made / "work" / "scores.json").read_text())
+    del scores["layers"]["2"], scores["peaks"]["2"]
+    (tmp_path / "work" / "scores.json").write_text(json.dumps(scores))
+    done = easyep.report(tmp_path / "work", output=tmp_path / "r.html")
+    assert done.figures[0] == "Kept experts by layer"
+    assert done.left_out["scores"] == "layer 2, whose experts are chosen, has none"
+
+
 def test_what_cannot_be_reported(tmp_path, made, monkeypatch):
     with pytest.raises(ArtifactError, match="does not exist"):
         easyep.report(tmp_path / "nothing", output=tmp_path / "r.html")
+    with pytest.raises(ArtifactError, match="cannot be read: File name too long"):
+        easyep.report("x" * 300, output=tmp_path / "r.html")
     with pytest.raises(ArtifactError, match="nothing of easyep's was found"):
         easyep.report(tmp_path, output=tmp_path / "r.html")
     monkeypatch.setattr("easyep.reporting.drawing.find_spec", lambda name: None)

@@ -22,6 +22,8 @@ def test_numbers_without_end(keep: float) -> None:
 def test_more_than_there_are_is_not_rounded_down() -> None:
     with pytest.raises(SelectionError, match="only 64"):
         keep_count(66, Router(64, 4), align=5)
+    with pytest.raises(SelectionError, match="only 64"):
+        keep_count(10**400, Router(64, 4))
     with pytest.raises(SelectionError, match="only 60"):
         keep_count(64, Router(60, 4), align=5)
     with pytest.raises(SelectionError, match="not a multiple of 5; the nearest .*: 60"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from easyep import scoring, selection
+from easyep.artifacts import RoutedTokens
 from easyep.errors import SelectionError
 from tests import records
 
@@ -35,6 +36,15 @@ def test_margins_within_groups():
     assert (layer.margin.kept, layer.margin.dropped) == (6, 5)
     (layer,) = selection.explain(scores, selection.select(scores, 4, groups="flatten"))
     assert (layer.margin.kept, layer.margin.dropped) == (6, 5)
+
+
+def test_across_groups_the_margin_is_of_the_whole_layer():
+    """In each half of the layer the decision was closer than across both."""
+    scores = records.scores({0: [9, 8, 1, 1, 4, 3, 1, 1]}, **GROUPED)
+    chosen = selection.select(scores, 2, groups="flatten", protect="4", forbid="1")
+    assert chosen.layers[0] == (0, 4)
+    (layer,) = selection.explain(scores, chosen)
+    assert (layer.margin.kept, layer.margin.dropped) == (4, 1)
 
 
 def test_protection_shows_as_a_margin_below_0():
@@ -157,6 +167,14 @@ def test_of_equal_scores_the_margin_names_the_highest_kept_and_the_lowest_droppe
     assert (layer.margin.kept, layer.margin.dropped, layer.margin.relative) == (1, 2, 0)
 
 
+def test_selections_of_other_layers_cannot_be_compared():
+    scores = records.scores({0: [1, 2, 3, 4], 1: [4, 3, 2, 1]})
+    chosen = selection.select(scores, 2)
+    first, second = (replace(chosen, layers={i: chosen.layers[i]}) for i in (0, 1))
+    with pytest.raises(SelectionError, match="no layer in common"):
+        selection.compare(scores, first, second)
+
+
 def test_layers_that_only_one_selection_has_are_not_compared():
     scores = records.scores({0: [1, 2, 3, 4], 2: [4, 3, 2, 1]})
     chosen = selection.select(scores, 2)
@@ -186,7 +204,9 @@ def test_a_record_without_routes_loses_nothing():
     record = records.routed_tokens(tokens=2, experts=4, k=2)
     record.weights[:] = 0
     found = selection.agreement(record, (1, 3))
-    assert (found.routes, found.tokens, found.weight) == (1, 1, 0)
+    assert (found.routes, found.tokens, found.weight) == (1, 1, 1)
+    found = selection.agreement(RoutedTokens.none(2), (1, 3))
+    assert (found.routes, found.tokens, found.weight) == (1, 1, 1)
 
 
 def test_what_is_decided_within_groups_is_not_decided_across_them():

@@ -97,6 +97,14 @@ def test_a_weight_says_how_much_less_a_domain_may_keep():
     assert max_min(domains, [1, 2], terms(4, 2)) == (1, 2)
 
 
+@pytest.mark.parametrize("weight", [1e-6, 1e-3])
+def test_a_domain_with_next_to_no_weight_changes_nothing(weight):
+    """Its shares are made large beside those of the other, which stay as they are."""
+    domains = [np.array([4.0, 3, 2, 1]), np.array([1.0, 2, 3, 4])]
+    assert max_min(domains, [1, weight], terms(4, 2)) == (0, 1)
+    assert max_min(domains[::-1], [weight, 1], terms(4, 2)) == (0, 1)
+
+
 @pytest.mark.parametrize("experts", [8, 64, 65])
 def test_the_least_share_is_held_while_the_sum_grows(monkeypatch, experts):
     """Exactly up to a size, and beyond it within a millionth."""

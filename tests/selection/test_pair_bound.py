@@ -50,9 +50,11 @@ def test_the_relaxed_program_is_solved(of, seed):
 
 
 @pytest.mark.parametrize("of", CASES, ids=range(len(CASES)))
-def test_of_all_caps_the_best_bound_is_taken(of):
+@pytest.mark.parametrize("alone", [1, 20])
+def test_of_all_caps_the_best_bound_is_taken(of, alone):
     """Costs above a cap are cut down to it, but for those of single experts."""
     costs = random_costs(len(of.protected), 3)
+    costs += np.diag((alone - 1) * costs.diagonal())
     single = costs.diagonal().copy()
     bounds = []
     for cap in np.quantile(costs, CAPS):
@@ -61,8 +63,15 @@ def test_of_all_caps_the_best_bound_is_taken(of):
     assert lower_bound(costs, of) == pytest.approx(max(0.0, *bounds), rel=2e-3)
 
 
-def test_on_a_line_one_step_leads_to_the_least_value(monkeypatch):
+@pytest.mark.parametrize("scale", [0.1, 1, 10])
+def test_on_a_line_one_step_leads_to_the_least_value(monkeypatch, scale):
     """One of two experts is dropped: the relaxed program is a parabola between the two."""
     monkeypatch.setattr(pair_bound, "ROUNDS", 2)
-    costs, of = np.array([[3.0, 0.5], [0.5, 2.0]]), terms(2, 1)
+    costs, of = scale * np.array([[3.0, 0.5], [0.5, 2.0]]), terms(2, 1)
     assert _relaxed(costs, of) == pytest.approx(least_relaxed(costs, of), rel=1e-9)
+
+
+def test_where_nothing_bends_a_step_leads_to_the_end(monkeypatch):
+    """Costs that are sums of two experts' own: the parabola is a straight line."""
+    monkeypatch.setattr(pair_bound, "ROUNDS", 2)
+    assert _relaxed(np.array([[4.0, 3.0], [3.0, 2.0]]), terms(2, 1)) == 2

@@ -153,6 +153,8 @@ def test_few_pairs_that_stand_out_do_not_spoil_the_bound():
     kept = least_costly(costs, of)
     assert unavoidable(costs, kept, of) > 0.9
     assert pair_bound._relaxed(costs, of) < 0.7 * cost(costs, kept)  # without a cap
+    np.fill_diagonal(costs, costs.diagonal() + 20)  # what an expert costs alone is not cut down
+    assert unavoidable(costs, least_costly(costs, of), of) > 0.9
 
 
 @pytest.mark.parametrize("found", [None, "worse", "better"])
@@ -241,3 +243,15 @@ def test_what_is_unavoidable_is_the_bound_as_a_share_of_the_cost():
     share = unavoidable(costs, kept, of)
     assert share == pytest.approx(lower_bound(costs, of) / cost(costs, kept))
     assert 0.1 < share < 1
+
+
+def test_rounding_makes_no_more_than_everything_unavoidable(monkeypatch):
+    costs = random_costs(6, 0)
+    spent = cost(costs, (0, 1, 2))
+    monkeypatch.setattr(pairs, "lower_bound", lambda *_: spent * (1 + 1e-12))
+    assert unavoidable(costs, (0, 1, 2), terms(6, 3)) == 1
+
+
+def test_among_equals_the_search_s_answer_is_taken(monkeypatch):
+    monkeypatch.setattr(pairs, "_by_program", lambda *_: np.arange(6) >= 3)
+    assert least_costly(np.ones((6, 6)), terms(6, 3)) == (3, 4, 5)

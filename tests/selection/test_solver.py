@@ -22,6 +22,12 @@ def test_whole_numbers_rows_and_bounds():
     assert minimise(cost, [row, above], low, high, 2) == pytest.approx([3, 0])
 
 
+def test_a_variable_may_stand_in_no_row():
+    row = Row(np.array([0]), np.ones(1), 1.0, np.inf)
+    found = minimise(np.array([1.0, -1.0]), [row], np.zeros(2), np.full(2, 5.0), 2)
+    assert found == pytest.approx([1, 5])
+
+
 def test_what_has_no_solution_is_none():
     row = Row(np.array([0]), np.ones(1), 2.0, 2.0)
     assert minimise(np.ones(1), [row], np.zeros(1), np.ones(1), 1) is None
@@ -52,3 +58,5 @@ def test_without_scipy_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(solver, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"easyep\[solver\]"):
         check_solver()
+    with pytest.raises(MissingDependencyError, match=r"easyep\[solver\]"):
+        minimise(np.ones(1), [], np.zeros(1), np.ones(1), 1)

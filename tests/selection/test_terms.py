@@ -1,6 +1,7 @@
 """Experts that somebody named."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -71,9 +72,19 @@ def test_files_name_layers_and_experts_that_there_are(tmp_path):
     file.write_text('{"3": [-1]}')
     with pytest.raises(SelectionError, match="there is no expert -1"):
         named_experts(file, [3], 8)
-    file.write_text('{"3": [true]}')
-    with pytest.raises(SelectionError, match="must be integers"):
+    for experts in ("[true]", "[0, 1.0]"):
+        file.write_text(f'{{"3": {experts}}}')
+        with pytest.raises(SelectionError, match="must be integers"):
+            named_experts(file, [3], 8)
+    file.write_text("[")
+    with pytest.raises(ArtifactError, match="^experts: .* is not valid JSON"):
         named_experts(file, [3], 8)
+
+
+@pytest.mark.parametrize(("length", "shown"), [(200, "x" * 200), (201, "x" * 200 + "...")])
+def test_of_a_long_entry_the_beginning_is_told(length, shown):
+    with pytest.raises(SelectionError, match=f"^'{re.escape(shown)}' names no experts"):
+        named_experts("x" * length, [3], 8)
 
 
 def test_what_is_named_is_checked_before_there_are_scores():
@@ -81,6 +92,8 @@ def test_what_is_named_is_checked_before_there_are_scores():
     check_named("super-experts", (), [3, 4], router, keep=4, groups="balanced")
     check_named(["super-experts", "0"], "7", [3, 4], router, keep=4, groups="balanced")
     with pytest.raises(SelectionError, match="group 0 .*3 experts are protected, 2 are kept"):
+        check_named("3:0-2", (), [3, 4], router, keep=4, groups="balanced")
+    with pytest.raises(SelectionError, match="protect fewer; or choose groups 'flatten'$"):
         check_named("3:0-2", (), [3, 4], router, keep=4, groups="balanced")
     check_named("3:0-2", (), [3, 4], router, keep=4, groups="flatten")
     with pytest.raises(SelectionError, match="there is no layer 9"):

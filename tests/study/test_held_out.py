@@ -12,7 +12,7 @@ from easyep.errors import DemosError, UnsupportedModelError
 from easyep.selection import select
 from easyep.source import Source
 from easyep.study.dropping import dropped
-from easyep.study.held_out import HeldOut, divergence, read_held_out
+from easyep.study.held_out import HeldOut, read_held_out
 
 PLAN = study.Study(
     study="held out",
@@ -121,19 +121,23 @@ def test_experts_that_are_not_called_with_choices_are_refused(source, scores):
         pass
 
 
-def test_divergence_of_known_distributions():
-    p = torch.tensor([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3]]).log()
-    q = torch.tensor([[0.25, 0.25, 0.5], [1 / 3, 1 / 3, 1 / 3]]).log()
-    # 0.5 ln 2 + 0.25 ln 0.5
-    torch.testing.assert_close(divergence(p, q), torch.tensor([0.25 * np.log(2.0), 0.0]).float())
-
-
 def test_held_out_answers_can_be_demonstrations(tmp_path):
     file = tmp_path / "own.jsonl"
     file.write_text(json.dumps({"prompt": "a", "response": "b"}) + "\n")
     assert read_held_out(str(file))[0].content["response"] == "b"
     file.write_text('{"question": "a"}\n')
-    with pytest.raises(DemosError, match="item 1"):
+    with pytest.raises(DemosError, match="line 1"):
         read_held_out(str(file))
-    with pytest.raises(DemosError, match="cannot be read"):
+    with pytest.raises(DemosError, match="does not exist"):
         read_held_out(str(tmp_path / "none.jsonl"))
+    file.write_text("")
+    with pytest.raises(DemosError, match="is empty"):
+        read_held_out(str(file))
+
+
+def test_held_out_answers_may_hold_any_sign(tmp_path):
+    file = tmp_path / "own.jsonl"
+    item = {"question": "a\u2028b\x85", "response": "c\u2029"}
+    file.write_text(json.dumps(item, ensure_ascii=False) + "\n", encoding="utf-8")
+    (demo,) = read_held_out(str(file))
+    assert [m["content"] for m in demo.content["messages"]] == [*item.values()]

@@ -1,14 +1,17 @@
 """Many pruned models, compared."""
 
 import json
+import shutil
 from dataclasses import replace
 from importlib import import_module
 
 import pytest
 
 from easyep import study
-from easyep.errors import ArtifactError, UnknownNameError
+from easyep.demonstrations import domain_file
+from easyep.errors import ArtifactError, EvaluationError, UnknownNameError
 from tests.cli.test_cli import run
+from tests.tiny_models import build
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # lm-eval and what it imports
 
@@ -119,6 +122,35 @@ def test_what_is_no_study():
         study.Study.from_mapping({**SMALL, "reroute": [True, False]})
     with pytest.raises(ArtifactError, match="foreign among 'shown'"):
         study.Study.from_mapping({**SMALL, "foreign": "x.jsonl"})
+    with pytest.raises(ArtifactError, match="'wrong_domain' needs own"):
+        study.Study.from_mapping({**SMALL, "wrong_domain": True, "shown": ["mixed"]})
+
+
+def test_diffusion_models_have_no_next_token(tmp_path):
+    model = build("diffusion_gemma", tmp_path / "m")
+    held_out = {k: v for k, v in SMALL.items() if k != "tasks"} | {"held_out": "{domain}.jsonl"}
+    with pytest.raises(EvaluationError, match="is a diffusion model"):
+        study.run(study.Study.from_mapping({**held_out, "model": str(model)}))
+
+
+def test_domains_that_are_paths_get_no_files_beside_them(tmp_path):
+    for name in ("facts", "math"):
+        shutil.copy(domain_file(name, "demo"), tmp_path)
+    planned = study.Study.from_mapping(
+        {
+            "study": "paths",
+            "model": "demo",
+            "domains": [str(tmp_path / name) for name in ("facts", "math")],
+            "demos": "{domain}.jsonl",
+            "held_out": "{domain}.jsonl",
+            "shown": ["input"],
+            "n_demos": [1],
+            "limit": 1,
+            "device": "cpu",
+        }
+    )
+    assert len(study.run(planned)) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["facts.jsonl", "math.jsonl"]
 
 
 STUDIES = ["criteria", "demonstrations", "domains", "kinds", "rerouting"]

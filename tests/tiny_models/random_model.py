@@ -4,11 +4,13 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from easyep.architectures.releases import is_older
 from easyep.errors import UnsupportedModelError
 from easyep.loading import check_release
 from tests.tiny_models.settings import EXPERT_IDS, Numbers, Settings
@@ -52,6 +54,12 @@ def skip_if_newer(family: Settings) -> None:
         check_release({"model_type": family.build})
     except UnsupportedModelError as error:
         pytest.skip(str(error).partition(";")[0])
+
+
+def skip_without_mtp(family: str) -> None:
+    """Skip a test of MTP layers that only a later transformers knows."""
+    if family == "mellum" and is_older(version("transformers"), "5.20"):
+        pytest.skip("this transformers does not know Mellum's MTP layers, 5.20 is the first")
 
 
 def saved_files(model: Any, source: str) -> tuple[dict[str, Any], dict[str, Any], str | None]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from easyep.errors import EvaluationError, MemoryExhaustedError
+from easyep.errors import EvaluationError, MemoryExhaustedError, tells_of_memory
 from easyep.evaluation.engines.in_process import LoadedModel
 from easyep.evaluation.engines.settings import EngineSettings
 from easyep.evaluation.throughput.timing import RequestTiming
@@ -70,7 +70,7 @@ class ContinuousBatchSession:
 
 
 def _error(reason: str) -> EvaluationError:
-    if "out of memory" in reason.lower() or "can't allocate" in reason:
+    if tells_of_memory(reason):
         return MemoryExhaustedError(reason)
     return EvaluationError(
         "transformers' continuous batching cannot run this model: "

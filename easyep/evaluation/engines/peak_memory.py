@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from easyep import memory
-from easyep.errors import MemoryExhaustedError
+from easyep.errors import MemoryExhaustedError, tells_of_memory
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -42,7 +42,7 @@ class PeakMemory:
         try:
             yield
         except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate" not in str(error):
+            if not isinstance(error, torch.OutOfMemoryError) and not tells_of_memory(str(error)):
                 raise
             # The frames of the error hold the tensors that are to be freed.
             error.__traceback__ = None

@@ -3,14 +3,18 @@
 import asyncio
 import json
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from easyep import loading
 from easyep.addresses import without_keys
 from easyep.errors import EvaluationError, MissingDependencyError, first_line
 from easyep.evaluation.engines.settings import EngineSettings, open_entries
 from easyep.evaluation.throughput.timing import RequestTiming
+
+T = TypeVar("T")
 
 # Answers to a request that the server cannot understand: prompts of token ids, mostly.
 _NOT_UNDERSTOOD = (400, 422, 500)
@@ -58,7 +62,7 @@ class ServerSession:
         if settings.api_key and self._shown == self._base:  # else the address brings a key
             self._headers["Authorization"] = f"Bearer {settings.api_key}"
         self._tokenizer: Any = None
-        self._model = settings.served_model_name or asyncio.run(self._first_model())
+        self._model = settings.served_model_name or _finished(self._first_model())
         # Token ids first: they are as long as was asked for. One token more than one, to see that
         # the server does stream.
         try:
@@ -139,7 +143,7 @@ class ServerSession:
                         task.cancel()
                     await asyncio.gather(*tasks, return_exceptions=True)
 
-        return asyncio.run(together())
+        return _finished(together())
 
     async def _one(self, client: Any, prompt: Any, output_len: int) -> RequestTiming:
         body = {
@@ -167,13 +171,11 @@ class ServerSession:
                         times.append(time.perf_counter())
                     if not left:
                         raise EvaluationError(f"{self._shown} streams an answer without an end")
-        except (self._aiohttp.ClientError, ConnectionError) as error:
+        except (self._aiohttp.ClientError, OSError) as error:
             raise EvaluationError(
                 f"{self._shown} broke off an answer ({type(error).__name__}: "
                 f"{without_keys(str(error))})"
             ) from None
-        except TimeoutError:
-            raise EvaluationError(f"{self._shown} sent nothing for ten minutes") from None
         except (ValueError, self._aiohttp.http_exceptions.HttpProcessingError):
             raise EvaluationError(f"{self._shown} streams a line without an end") from None
         return RequestTiming(sent, told.arrivals(times, output_len, self._shown))
@@ -194,6 +196,16 @@ class ServerSession:
             raise EvaluationError(
                 f"{self._shown}/models names no model; give --served-model-name"
             ) from None
+
+
+def _finished(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` comes to; in a thread of its own where a loop runs already, as in notebooks."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 class _NotUnderstoodError(EvaluationError):

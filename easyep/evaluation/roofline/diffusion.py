@@ -12,6 +12,7 @@ on a larger batch gains nothing ("How Efficient Are Diffusion Language Models?",
 """
 
 from dataclasses import dataclass
+from math import inf
 
 from easyep.errors import EvaluationError
 from easyep.evaluation.roofline.decoder import Decoder
@@ -35,11 +36,8 @@ class Decoding:
     tokens_per_step: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.block < 0 or self.tokens_per_step <= 0:
-            raise EvaluationError(
-                f"a pass over {self.block} tokens cannot settle {self.tokens_per_step:g}"
-            )
-        if self.block and self.tokens_per_step > self.block:
+        most = self.block or inf
+        if self.block < 0 or not 0 < self.tokens_per_step <= most:
             raise EvaluationError(
                 f"a pass over {self.block} tokens cannot settle {self.tokens_per_step:g}"
             )

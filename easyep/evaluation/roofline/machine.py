@@ -58,7 +58,7 @@ def machine(name: str) -> Machine:
         EvaluationError: there are none of them.
     """
     kind, count = name.lower(), 1
-    several = re.fullmatch(r"(.+)x(\d+)", kind)
+    several = re.fullmatch(r"(.+)x(\d{1,6})", kind)
     if kind not in _table() and several:
         kind, count = several[1], int(several[2])
     if kind not in _table():

@@ -9,8 +9,8 @@ from typing import Any
 from easyep import models
 from easyep.architectures.spec import find_architecture
 from easyep.artifacts import Observations
-from easyep.checkpoint.files import parse_object, read_text
-from easyep.errors import CheckpointError, ModelNotFoundError
+from easyep.checkpoint.files import CONFIG, parse_object, read_text
+from easyep.errors import EvaluationError, ModelNotFoundError
 from easyep.evaluation.roofline import machine as machines
 from easyep.evaluation.roofline.decoder import Decoder
 from easyep.evaluation.roofline.machine import Machine
@@ -157,6 +157,12 @@ def predict(
     traffic = uniform(decoder.moe_layers, decoder.experts, decoder.top_k)
     if observations:
         traffic = recorded([Observations.load(each) for each in observations])
+        layers, experts = traffic.shares.shape
+        if (layers, experts) != (decoder.moe_layers, decoder.experts):
+            raise EvaluationError(
+                f"the observations are of a model with {layers} layers of {experts} experts, and "
+                f"{name} has {decoder.moe_layers} of {decoder.experts}"
+            )
     counts = {decoder.experts: None}
     for each in keep:
         if isinstance(each, int):
@@ -200,6 +206,7 @@ def read_config(model: PathLike) -> tuple[str, dict[str, Any]]:
 
     Raises:
         ModelNotFoundError: there is no such file.
+        CheckpointError: it cannot be read.
         EasyEPError: as `models.resolve`, for a name.
     """
     name = os.fspath(model)
@@ -207,12 +214,10 @@ def read_config(model: PathLike) -> tuple[str, dict[str, Any]]:
     if path.suffix == ".json":
         if not path.is_file():
             raise ModelNotFoundError(f"the configuration {name} does not exist")
-        try:
-            return name, parse_object(path.read_text(encoding="utf-8"), path.name)
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{name} cannot be read: {error}") from None
+        file = Path(os.path.realpath(path))  # a link is followed, it was named
+        return name, parse_object(read_text(file.parent, file.name), path.name)
     folder = models.resolve(name).path
-    return name, parse_object(read_text(folder, "config.json"), "config.json")
+    return name, parse_object(read_text(folder, CONFIG), CONFIG)
 
 
 def _fits(decoder: Decoder, budget: float, one: PredictedPoint, copies: float) -> bool:

@@ -66,8 +66,11 @@ def recorded(observations: Sequence[Observations]) -> Traffic:
     """The traffic that was observed, several observations' tokens put together.
 
     Raises:
-        EvaluationError: the records are sums, or of different layers.
+        EvaluationError: they are of different models, or hold no token.
+        ArtifactError: a record was not kept, only sums.
     """
+    if any(not each.model.same_model(observations[0].model) for each in observations):
+        raise EvaluationError("the observations are of different models")
     counts: dict[int, np.ndarray] = {}
     tokens: dict[int, int] = {}
     for each in observations:

@@ -1,7 +1,6 @@
 """`easyep.bench`: how fast a model is, alone or beside another."""
 
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from easyep import loading, models
+from easyep.architectures.spec import stated_size
 from easyep.checkpoint.files import Checkpoint, parse_object, read_text
 from easyep.errors import CheckpointError, EasyEPError, EvaluationError
 from easyep.evaluation.engines import EngineSettings, engine
@@ -25,6 +25,7 @@ from easyep.evaluation.throughput.workload import (
     default_lengths,
 )
 from easyep.placing import usable_device
+from easyep.processor import processor
 from easyep.progress import SILENT, Progress
 
 PathLike = str | os.PathLike[str]
@@ -84,7 +85,8 @@ def bench(
     found = [models.resolve(name).path for name in names]
     longest = [_positions(path) for path in found]
     limit = min((each for each in longest if each is not None), default=None)
-    chosen_lengths = list(lengths or default_lengths(_has_accelerator(settings), limit))
+    asked = lengths or default_lengths(_has_accelerator(settings), limit)
+    chosen_lengths = list(dict.fromkeys(asked))  # each is one result
     _check_lengths(chosen_lengths, limit)
     workloads = list(_workloads(chosen_lengths, batch_sizes, request_rates, num_prompts))
     needed = replace(
@@ -131,7 +133,7 @@ def bench(
             "date": started,
             "models": {name: _identity(path) for name, path in zip(names, found, strict=True)},
             "backend": backend,
-            "processor": processor(),
+            "processor": f"{processor()}, {os.cpu_count()} cores",
             "load_average": os.getloadavg()[0],
             "num_iters": num_iters,
             "num_iters_warmup": num_iters_warmup,
@@ -148,16 +150,6 @@ def _identity(path: Path) -> dict[str, str] | None:
         return Checkpoint.open(path).identity("").to_json()
     except EasyEPError:
         return None
-
-
-def processor() -> str:
-    """What the machine says its processor is."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        named = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        named = platform.processor()
-    return f"{named}, {os.cpu_count()} cores"
 
 
 def _workloads(
@@ -235,19 +227,13 @@ def _check_lengths(lengths: Sequence[tuple[int, int]], limit: int | None) -> Non
 def _positions(path: Path) -> int | None:
     """The positions that the model's configuration states."""
     config = parse_object(read_text(path, "config.json"), "config.json")
-    inner = config.get("text_config")
-    for section in (config, inner if isinstance(inner, dict) else {}):
-        value = section.get("max_position_embeddings")
-        if type(value) is int and value > 0:
-            return value
-    return None
+    return stated_size(config, "max_position_embeddings")
 
 
 def _vocabulary(path: Path, trust_remote_code: bool) -> list[int]:
     """Token ids that both models know: all but the special ones, such as an end of sequence."""
     config = parse_object(read_text(path, "config.json"), "config.json")
-    inner = config.get("text_config")
-    size = config.get("vocab_size") or (inner or {}).get("vocab_size")
+    size = stated_size(config, "vocab_size")
     special: set[int] = set()
     if any((path / name).is_file() for name in _TOKENIZERS):
         tokenizer = loading.load_tokenizer(path, trust_remote_code=trust_remote_code)

@@ -18,6 +18,8 @@ from easyep.errors import ObservationError
 from easyep.observation.calls import Call, first_tensor, rows
 from easyep.observation.experts import Routes, Tap
 
+AT_ONCE = 256  # tokens whose outputs stand in float64 beside each other
+
 
 class ModuleListWatcher:
     """An `nn.ModuleList` named `experts`."""
@@ -86,33 +88,35 @@ def _routes(
             token = tokens[turn.get(key, 0) % len(tokens)]
             turn[key] = turn.get(key, 0) + 1
             found[token].append((expert, output))
-    k = max((len(routes) for routes in found), default=0)
-    ids = torch.full((len(inputs), max(k, 1)), -1, dtype=torch.long)
-    outputs = torch.zeros(len(inputs), max(k, 1), inputs.shape[-1], dtype=torch.float64)
-    for token, routes in enumerate(found):
-        for slot, (expert, output) in enumerate(routes):
-            ids[token, slot] = expert
-            outputs[token, slot] = output.double().cpu()
-    weights = _weights(outputs, routed.double().cpu(), given)
-    return Routes(
-        ids.to(inputs.device),
-        weights.float().to(inputs.device),
-        torch.linalg.vector_norm(outputs, dim=-1).float().to(inputs.device),
-        routed,
-    )
-
-
-def _weights(outputs: Tensor, routed: Tensor, given: Tensor) -> Tensor:
-    """g [T, k] with sum g e = r, for e [T, k, H] and r [T, H]; 0 where e is zero."""
-    solution = torch.linalg.lstsq(outputs.transpose(1, 2), routed[..., None], driver="gelsd")
-    weights: Tensor = solution.solution[..., 0]
-    error = torch.linalg.vector_norm((weights[..., None] * outputs).sum(1) - routed)
+    k = max(1, *map(len, found))
+    ids = torch.full((len(inputs), k), -1, dtype=torch.long)
+    weights, norms = torch.zeros(ids.shape), torch.zeros(ids.shape)
+    error = 0.0
+    for first in range(0, len(inputs), AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        outputs = torch.zeros(len(found[some]), k, inputs.shape[-1], dtype=torch.float64)
+        for token, routes in enumerate(found[some]):
+            for slot, (expert, output) in enumerate(routes):
+                ids[first + token, slot] = expert
+                outputs[token, slot] = output.double().cpu()
+        wanted = routed[some].double().cpu()
+        solution = _weights(outputs, wanted)
+        weights[some], norms[some] = solution, torch.linalg.vector_norm(outputs, dim=-1)
+        error += float(((solution[..., None] * outputs).sum(1) - wanted).square().sum())
     tolerance = max(1e-4, 4 * torch.finfo(given.dtype).eps)
-    if error > tolerance * torch.linalg.vector_norm(given.double()):
+    if error**0.5 > tolerance * torch.linalg.vector_norm(given.double()):
         raise ObservationError(
             "the block's output is not a weighted sum of its experts' outputs; easyep cannot "
             "observe this model's own code"
         )
+    here = inputs.device
+    return Routes(ids.to(here), weights.to(here), norms.to(here), routed)
+
+
+def _weights(outputs: Tensor, routed: Tensor) -> Tensor:
+    """The g [T, k] that bring sum g e next to r, for e [T, k, H] and r [T, H]; 0 where e is 0."""
+    solution = torch.linalg.lstsq(outputs.transpose(1, 2), routed[..., None], driver="gelsd")
+    weights: Tensor = solution.solution[..., 0]
     return weights
 
 

@@ -24,6 +24,9 @@ def block_fp8(weight: Tensor, scale: Tensor, block: tuple[int, int], dtype: torc
         weight: float8 [..., R, C].
         scale: [..., ceil(R / block[0]), ceil(C / block[1])], floats, or bytes that are exponents.
         block: rows and columns of a block.
+
+    Returns:
+        [..., R, C].
     """
     rows, columns = weight.shape[-2:]
     factors = scales(scale)
@@ -79,9 +82,12 @@ def nvfp4(packed: Tensor, scale: Tensor, second: Tensor, dtype: torch.dtype) -> 
         packed: 8-bit [..., R, C / 2].
         scale: float8 [..., R, C / 16].
         second: float32, one number or one for each leading index.
+
+    Returns:
+        [..., R, C].
     """
-    second = second.float().reshape(second.shape + (1,) * (scale.ndim - second.ndim))
-    return _scaled_groups(_e2m1(packed), scale.float() * second, dtype)
+    factors = scale.float() * _leading(second.float(), scale.ndim)
+    return _scaled_groups(_e2m1(packed), factors, dtype)
 
 
 def int4(packed: Tensor, scale: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
@@ -91,15 +97,39 @@ def int4(packed: Tensor, scale: Tensor, shape: tuple[int, int], dtype: torch.dty
         packed: int32 [R, ceil(C / 8)].
         scale: [R, groups]; each group has C / groups columns.
         shape: R and C.
+
+    Returns:
+        [R, C].
+
+    Raises:
+        ValueError: so many words hold integers of another size.
     """
+    if packed.shape[-1] != -(-shape[1] // 8):
+        raise ValueError(f"rows of {packed.shape[-1]} words are not {shape[1]} integers of 4 bits")
     shifts = torch.arange(0, 32, 4, dtype=torch.int32, device=packed.device)
     codes = (packed[..., None] >> shifts).bitwise_and_(15).reshape(shape[0], -1)[:, : shape[1]]
     return _scaled_groups((codes - 8).float(), scale.float(), dtype)
 
 
 def row_fp8(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """8-bit floats with a scale for each row, or one for all: value = code * scale."""
-    return weight.float().mul_(scale.float()).to(dtype)
+    """8-bit floats with a scale for each row, or one for all: value = code * scale.
+
+    Args:
+        weight: [..., R, C].
+        scale: [..., R, 1] or [..., R]; one number for each leading index, or for all.
+
+    Returns:
+        [..., R, C].
+
+    Raises:
+        RuntimeError: so many scales do not fit.
+    """
+    return weight.float().mul_(_leading(scale.float(), weight.ndim)).to(dtype)
+
+
+def _leading(scale: Tensor, ndim: int) -> Tensor:
+    """Scales whose axes are the first ones of `ndim`; without this the last ones would be meant."""
+    return scale.reshape(scale.shape + (1,) * (ndim - scale.ndim))
 
 
 def _e2m1(packed: Tensor) -> Tensor:

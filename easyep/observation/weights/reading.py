@@ -34,8 +34,11 @@ DTYPES = {
 
 # Stored tensors that are part of a weight; longest endings first. Scales of activations are not:
 # the model is computed with the weights as they are, in a floating-point type.
-PARTS = ("_scale_inv", "_global_scale", "_scale_2", "_packed", "_scale", "_shape", "_blocks")
-IGNORED = ("input_scale", "input_global_scale", "_activation_scale", "weight_zero_point")
+PARTS = (
+    *("_scale_inv", "_global_scale", "_scale_2", "_packed", "_scale", "_shape", "_blocks"),
+    "_zero_point",
+)
+IGNORED = ("input_scale", "input_global_scale", "_activation_scale")
 
 
 @dataclass(frozen=True)
@@ -140,15 +143,18 @@ class WeightReader:
 
     def _dequantised(self, stored: Stored, raw: Mapping[str, Tensor]) -> Tensor:
         try:
-            return self._numbers(stored.name, raw)
+            return self._numbers(raw)
         except (ValueError, RuntimeError) as error:
             kinds = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in stored.parts.values())
             raise UnsupportedModelError(
                 f"the weight {stored.name!r} cannot be dequantised ({kinds}): {error}"
             ) from None
 
-    def _numbers(self, name: str, raw: Mapping[str, Tensor]) -> Tensor:
-        kinds = set(raw)
+    def _numbers(self, raw: Mapping[str, Tensor]) -> Tensor:
+        """Raises ValueError or RuntimeError where the parts are of no form that is known."""
+        if "_zero_point" in raw and raw["_zero_point"].float().any():
+            raise ValueError("its zero points are not all 0")
+        kinds = raw.keys() - {"_zero_point"}
         plain = raw.get("")
         if plain is not None and kinds == {""}:
             if plain.dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.uint8):
@@ -232,6 +238,8 @@ class WeightReader:
 def _stated_block(config: Mapping[str, Any]) -> tuple[int, int] | None:
     settings = config.get("quantization_config")
     block = settings.get("weight_block_size") if isinstance(settings, Mapping) else None
-    if isinstance(block, list) and len(block) == 2 and all(type(each) is int for each in block):
-        return block[0], block[1]
+    if isinstance(block, list) and len(block) == 2:
+        rows, columns = block
+        if type(rows) is type(columns) is int and min(rows, columns) > 0:
+            return rows, columns
     return None

@@ -1,5 +1,6 @@
 """A server is measured as it behaves, and one that misbehaves is told of."""
 
+import asyncio
 import base64
 import socket
 import threading
@@ -97,6 +98,13 @@ def test_no_more_are_under_way_than_may_be(server):
 def test_length_is_believed_where_usage_is_not_told(server):
     server.usage = False
     assert [each.tokens for each in opened(server).generate(PROMPTS, 3)] == [3] * 4
+
+
+def test_in_a_notebook_where_a_loop_runs_already(server):
+    async def cell():
+        return opened(server).generate(PROMPTS, 3)
+
+    assert [each.tokens for each in asyncio.run(cell())] == [3] * 4
 
 
 def test_events_with_several_tokens(server):

@@ -15,6 +15,7 @@ from easyep.evaluation.roofline.probe import probe
 from easyep.evaluation.roofline.reading import read_decoder
 from easyep.evaluation.roofline.step import decode, largest_batch, prefill
 from easyep.evaluation.roofline.traffic import Traffic, recorded, uniform
+from tests import records
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +159,16 @@ def test_recorded_routing_predicts_more_than_uniform(math_observations, tmp_path
         assert one.decode_throughput > other.decode_throughput
 
 
+def test_recorded_routing_is_that_of_the_model(math_observations, tmp_path):
+    other = records.observations(experts=8, layers=(0, 1))
+    other.save(tmp_path / "other")
+    math_observations.save(tmp_path / "obs")
+    with pytest.raises(EvaluationError, match="a model with 2 layers of 8 experts, and demo has 4"):
+        predict("demo", "h100", observations=[tmp_path / "other"])
+    with pytest.raises(EvaluationError, match="of different models"):
+        predict("demo", "h100", observations=[tmp_path / "obs", tmp_path / "other"])
+
+
 def test_machines():
     eight = machine("H200x8")
     assert (eight.devices, eight.memory, eight.bandwidth) == (8, 8 * 141e9, 8 * 4.8e12)
@@ -169,6 +180,8 @@ def test_machines():
         machine("h2000")
     with pytest.raises(EvaluationError, match="at least one"):
         machine("h200x0")
+    with pytest.raises(UnknownNameError):
+        machine("h200x" + "9" * 400)  # more than a number can hold
 
 
 def test_the_probe_finds_what_a_computer_can_have():

@@ -21,7 +21,7 @@ def test_prompts_have_no_special_tokens(tmp_path):
 def test_the_largest_batch_is_found_and_predicted_within_a_budget():
     found = easyep.bench(
         "demo",
-        lengths=[(8, 4)],
+        lengths=[(8, 4), (8, 4)],  # the same is measured once
         batch_sizes=[1],
         num_iters=1,
         memory_budget=20_000_000,
