@@ -1,5 +1,7 @@
 """Code that has no end is ended; other code is left alone."""
 
+import contextlib
+import gc
 import re
 import signal
 import subprocess
@@ -39,12 +41,27 @@ def test_single_steps_without_an_end_are_ended(step: Callable[[], object]) -> No
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
 
 
-def test_in_another_thread_too() -> None:
+def stubborn() -> None:
+    with time_limit(0.05):
+        with contextlib.suppress(TimeoutError):
+            while True:
+                pass
+        while True:
+            pass
+
+
+def test_who_swallows_it_hears_it_again() -> None:
+    with pytest.raises(TimeoutError, match=r"more than 0.05 seconds"):
+        stubborn()
+
+
+@pytest.mark.parametrize("task", [endless, stubborn])
+def test_in_another_thread_too(task: Callable[[], None]) -> None:
     told: list[Exception] = []
 
     def listening() -> None:
         try:
-            endless()
+            task()
         except TimeoutError as error:
             told.append(error)
 
@@ -53,6 +70,45 @@ def test_in_another_thread_too() -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert len(told) == 1
+
+
+def test_waiting_is_ended_in_the_main_thread() -> None:
+    begin = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"more than 0.1 seconds"), time_limit(0.1):
+        time.sleep(60)
+    assert time.monotonic() - begin < 30
+
+
+def test_nothing_is_raised_where_python_clears_away() -> None:
+    """It would be printed there, and forgotten: pytest makes it a failure."""
+
+    def spin() -> None:
+        until = time.monotonic() + 0.01
+        while time.monotonic() < until:
+            pass
+
+    def slow(phase: str, info: dict[str, int]) -> None:
+        spin()
+
+    class Slow:
+        def __del__(self) -> None:
+            spin()
+
+    gc.callbacks.append(slow)
+    try:
+        for _ in range(5):
+            with pytest.raises(TimeoutError), time_limit(0.05):
+                while True:
+                    gc.collect(0)
+                    Slow()
+                    spin()
+    finally:
+        gc.callbacks.remove(slow)
+
+
+def test_another_error_of_time_stays_what_it_is() -> None:
+    with pytest.raises(TimeoutError, match="of a socket"), time_limit(10):
+        raise TimeoutError("of a socket")
 
 
 def test_what_ends_in_time_is_left_alone() -> None:

@@ -17,7 +17,8 @@ from easyep.demonstrations.server import Answer
 from easyep.errors import DemosError, EasyEPError, OutputError, ServerRefusedError
 from easyep.progress import SILENT, Progress
 
-Ask = Callable[[Sequence[Mapping[str, Any]], Sequence[Any]], Answer]
+# Messages, tools, and an event that is set where nobody wants the answer any more.
+Ask = Callable[[Sequence[Mapping[str, Any]], Sequence[Any], threading.Event], Answer]
 _Job = tuple[str, Sequence[Mapping[str, Any]], Sequence[Any]]
 KEPT = "kept"
 # Why an answer is left out. What failed is asked again when the command is repeated.
@@ -146,13 +147,13 @@ def _answers(
             except queue.Empty:
                 return
             try:
-                done.put((key, ask(prompt, tools)))
+                done.put((key, ask(prompt, tools, stopped)))
             except BaseException as error:
                 done.put((key, error))
 
     # Daemons: who interrupts the command does not wait for answers that are under way.
     for _ in range(min(concurrency, len(jobs))):
-        threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=work, name="asking", daemon=True).start()
     try:
         for _ in jobs:
             yield done.get()

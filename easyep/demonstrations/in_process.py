@@ -34,8 +34,18 @@ class InProcess:
         self._lock = threading.Lock()
         self.tools_as_text = False
 
-    def answer(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> Answer:
+    def answer(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any],
+        stopped: threading.Event | None = None,
+    ) -> Answer:
         """Ask.
+
+        Args:
+            messages: the conversation so far.
+            tools: what the model may call, as in the chat completions API.
+            stopped: set where nobody wants the answer any more; it ends with the next token.
 
         Raises:
             DemosError: the chat template refuses the messages, or they are too long.
@@ -60,6 +70,10 @@ class InProcess:
         }
         if self._temperature > 0:
             sampling["temperature"] = self._temperature
+        if stopped is not None:
+            sampling["stopping_criteria"] = [
+                lambda ids, _: torch.full(ids.shape[:1], stopped.is_set(), device=ids.device)
+            ]
         with self._lock, torch.inference_mode():
             torch.manual_seed(self._seed)
             made = self._model.generate(

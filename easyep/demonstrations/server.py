@@ -3,7 +3,7 @@
 import http.client
 import json
 import random
-import time
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -88,8 +88,18 @@ class Server:
         base = self.url.rstrip("/").removesuffix("/chat/completions")
         return f"{base if base.endswith('/v1') else base + '/v1'}/chat/completions"
 
-    def answer(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> Answer:
-        """Ask, again and again if need be.
+    def answer(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any],
+        stopped: threading.Event | None = None,
+    ) -> Answer:
+        """Ask, again and again if need be, but not once nobody wants the answer any more.
+
+        Args:
+            messages: the conversation so far.
+            tools: what the model may call, as in the chat completions API.
+            stopped: set where nobody wants the answer any more.
 
         Raises:
             ServerRefusedError: it would refuse every other request, too.
@@ -98,17 +108,17 @@ class Server:
         request = {"model": self.model, "messages": _with_ids(messages), **self.sampling}
         if tools:
             request["tools"] = list(tools)
-        wait = self.first_wait
+        stopped, wait = stopped or threading.Event(), self.first_wait
         for attempt in range(self.retries + 1):
             try:
                 return _parse(self._post(request))
             except UnavailableError as error:
-                if attempt == self.retries:
-                    said = f"{self.endpoint} did not answer in {attempt + 1} attempts"
-                    raise DemosError(f"{without_keys(said)}: {error}") from None
                 asked = wait if error.wait is None else max(wait, error.wait)
                 # Clients that failed together should not come back together.
-                time.sleep(min(asked * random.uniform(1, 1.25), _LONGEST_WAIT))
+                pause = min(asked * random.uniform(1, 1.25), _LONGEST_WAIT)
+                if attempt == self.retries or stopped.wait(pause):
+                    said = f"{self.endpoint} did not answer in {attempt + 1} attempts"
+                    raise DemosError(f"{without_keys(said)}: {error}") from None
                 wait *= 2
         raise AssertionError("not reached")
 

@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         elif str(step).startswith(("http", "ftp")):
             self._send(302, b"", {"Location": step})
         elif step == "hang":
-            time.sleep(2)
+            self.server.over.wait(2)
         elif step == "garbage":
             self._send(200, b"<html>not json")
         elif step == "shape":
@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Length", "100")
             self.end_headers()
-            time.sleep(2)
+            self.server.over.wait(2)
         elif isinstance(step, int):
             self._send(step, b'{"error": {"message": "no luck"}}', {"Retry-After": "0"})
         else:

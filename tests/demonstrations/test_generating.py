@@ -1,6 +1,7 @@
 """Many answers of a model: asked for at once, resumed, sorted out, written."""
 
 import json
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,19 @@ def test_a_server_that_would_refuse_every_request_is_asked_no_more(api, tmp_path
     with pytest.raises(ServerRefusedError, match=f"HTTP {code}: no luck"):
         generating.generate(demos, server(started).answer, tmp_path / "j", concurrency=1)
     assert len(started.requests) < 5
+
+
+def test_what_waits_for_another_attempt_stops_too(api, tmp_path):
+    started = api(first=[503], second=[401])
+    patient = Server(started.url, "m", timeout=5, first_wait=60)
+    with pytest.raises(ServerRefusedError):
+        demos = prompts("first", "second")
+        generating.generate(demos, patient.answer, tmp_path / "j", concurrency=2)
+    for thread in threading.enumerate():
+        if thread.name == "asking":
+            thread.join(10)
+            assert not thread.is_alive()
+    assert len(started.requests) == 2
 
 
 @pytest.mark.parametrize(

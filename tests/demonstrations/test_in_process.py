@@ -1,6 +1,7 @@
 """Answers of a model that is loaded here, through chat templates of six families."""
 
 import json
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -58,6 +59,19 @@ def test_where_the_model_states_no_end_the_tokenizer_s_is_one():
     assert expected.finish == "stop"
     model.generation_config.eos_token_id = None
     assert asked.answer(question, []) == expected
+
+
+def test_an_answer_that_nobody_wants_any_more_ends():
+    model, tokenizer = load_model(demo_model()), load_tokenizer(demo_model())
+    asked = InProcess(model, tokenizer, max_tokens=60, temperature=0, seed=0)
+    stopped = threading.Event()
+    question = [{"role": "user", "content": "What is 12 + 7?"}]
+    whole = asked.answer(question, [], stopped)
+    assert whole.finish == "stop"
+    stopped.set()
+    begun = asked.answer(question, [], stopped)
+    assert begun.finish == "length"
+    assert whole.content.startswith(begun.content)
 
 
 @pytest.mark.parametrize(("turns", "tools"), [(ASKED, []), (CALLED, [TOOL])])

@@ -83,11 +83,11 @@ def test_a_refused_request_is_told_with_its_reason(server, prompts, tmp_path):
 def test_a_server_that_dies_and_comes_back(server, own, prompts, tmp_path):
     demos, journal, asked = read(prompts), tmp_path / "journal", []
 
-    def dying(messages, tools):
+    def dying(messages, tools, stopped):
         asked.append(messages)
         if len(asked) == 4:
             server.kill()
-        return ask(server, retries=1)(messages, tools)
+        return ask(server, retries=1)(messages, tools, stopped)
 
     made = generating.generate(demos, dying, journal, concurrency=1)
     assert made.counts == {"kept": 3, "failed": 5}

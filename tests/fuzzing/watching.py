@@ -23,6 +23,7 @@ _CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.
 
 _inside: list[Path] = []
 _found: list[str] = []
+_others: set[int] = set()  # threads that an earlier test has left
 
 
 class HangError(BaseException):
@@ -34,7 +35,7 @@ class MisdeedError(AssertionError):
 
 
 def _listen(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _inside:
+    if not _inside or threading.get_ident() in _others:
         return
     if event in _FORBIDDEN:
         _found.append(f"{event} {arguments[:2]}")
@@ -79,8 +80,11 @@ def watched(folder: Path) -> Iterator[None]:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     handler = signal.signal(signal.SIGPROF, ring)
     done = threading.Event()
-    threading.Thread(target=_ring_late, args=(done,), daemon=True).start()
     _found.clear()
+    _others.clear()
+    _others.update(thread.ident or 0 for thread in threading.enumerate())
+    _others.discard(threading.get_ident())
+    threading.Thread(target=_ring_late, args=(done,), daemon=True).start()
     _inside.append(folder.resolve())
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, limits[1]))
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
