@@ -94,14 +94,18 @@ def test_nothing_is_raised_where_python_clears_away() -> None:
         def __del__(self) -> None:
             spin()
 
+    def untidy() -> None:
+        with time_limit(0.05):
+            while True:
+                gc.collect(0)
+                Slow()
+                spin()
+
     gc.callbacks.append(slow)
     try:
         for _ in range(5):
-            with pytest.raises(TimeoutError), time_limit(0.05):
-                while True:
-                    gc.collect(0)
-                    Slow()
-                    spin()
+            with pytest.raises(TimeoutError):
+                untidy()
     finally:
         gc.callbacks.remove(slow)
 
