@@ -25,7 +25,7 @@ def test_what_has_no_end_is_ended() -> None:
     begin = time.monotonic()
     with pytest.raises(TimeoutError, match=r"more than 0.05 seconds"):
         endless()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
 
 
 @pytest.mark.timeout(120)
@@ -67,7 +67,7 @@ def test_in_another_thread_too(task: Callable[[], None]) -> None:
 
     thread = threading.Thread(target=listening, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert len(told) == 1
 

@@ -24,7 +24,7 @@ class Struck:
 def destroy(number: int) -> None:
     struck = Struck(number)
     del struck
-    time.sleep(10)
+    time.sleep(60)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_in_a_destructor(number: int, terminated: bool) -> None:
     begin, before = time.monotonic(), signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), listening() as signals:
         destroy(number)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
     assert bool(signals) == terminated
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         elif str(step).startswith(("http", "ftp")):
             self._send(302, b"", {"Location": step})
         elif step == "hang":
-            self.server.over.wait(2)
+            self.server.over.wait(60)
         elif step == "garbage":
             self._send(200, b"<html>not json")
         elif step == "shape":
@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Length", "100")
             self.end_headers()
-            self.server.over.wait(2)
+            self.server.over.wait(60)
         elif isinstance(step, int):
             self._send(step, b'{"error": {"message": "no luck"}}', {"Retry-After": "0"})
         else:
@@ -114,8 +114,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(part)
 
 
-def server(api, **options) -> Server:
-    return Server(api.url, "m", timeout=0.5, first_wait=0.01, **options)
+def server(api, timeout=30.0, **options) -> Server:
+    return Server(api.url, "m", timeout=timeout, first_wait=0.01, **options)
 
 
 def prompts(*questions, **metadata) -> list[Demo]:

@@ -173,14 +173,14 @@ def test_who_interrupts_does_not_wait(api, tmp_path):
                 raise KeyboardInterrupt
 
     started = api(slow=["hang"])
-    patient = Server(started.url, "m", timeout=60)
+    patient = Server(started.url, "m", timeout=120)
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         generating.generate(
             prompts("slow", "fast", "later"), patient.answer, tmp_path / "j",
             concurrency=2, progress=Impatient(),
         )  # fmt: skip
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 30
     assert "answer: fast" in (tmp_path / "j").read_text()
 
 
