@@ -13,9 +13,15 @@ from easyep.demonstrations import programs
 from easyep.demonstrations.equality import final_answer, same_value
 from easyep.errors import DemosError
 from easyep.registry import unknown_name
+from easyep.time_limit import time_limit
 
+# Seconds for the pattern of a spec, which may have no end in sight.
+_LONGEST_SEARCH = 10.0
 # What is raised by a spec that holds something else than its kind takes.
-_NOT_SO = (TypeError, ValueError, AttributeError, re.error, ArithmeticError, RecursionError)
+_NOT_SO = (
+    *(TypeError, ValueError, AttributeError, re.error),
+    *(ArithmeticError, RecursionError, TimeoutError),
+)
 
 
 def check(answer: str, spec: Mapping[str, Any]) -> str:
@@ -63,7 +69,9 @@ def _exact(answer: str, spec: Mapping[str, Any]) -> str:
 
 
 def _regex(answer: str, spec: Mapping[str, Any]) -> str:
-    return "" if re.search(spec["pattern"], answer, re.S) else f"no match of {spec['pattern']!r}"
+    with time_limit(_LONGEST_SEARCH):
+        found = re.search(spec["pattern"], answer, re.S)
+    return "" if found else f"no match of {spec['pattern']!r}"
 
 
 def _program(answer: str, spec: Mapping[str, Any]) -> str:

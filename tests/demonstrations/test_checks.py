@@ -64,3 +64,9 @@ def test_a_check_that_is_none():
     for pattern in ("(", "a{99999999999999999999}", "(" * 5000, 5):
         with pytest.raises(DemosError, match="'regex' cannot be done so"):
             checks.check("a", {"kind": "regex", "pattern": pattern})
+
+
+def test_a_pattern_that_never_comes_to_an_end(monkeypatch):
+    monkeypatch.setattr(checks, "_LONGEST_SEARCH", 0.2)
+    with pytest.raises(DemosError, match=r"'regex' cannot be done so: it takes more than 0\.2 sec"):
+        checks.check("a" * 40 + "b", {"kind": "regex", "pattern": "^(a+)+$"})
