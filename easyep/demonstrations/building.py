@@ -190,7 +190,7 @@ class _Templates:
         self._recipe = recipe
         try:
             # What is constant in a template is computed at once.
-            with time_limit(LONGEST_ROW), allocation_limit():
+            with allocation_limit(), time_limit(LONGEST_ROW):
                 compile_ = self._environment.from_string
                 self._filter = (
                     self._environment.compile_expression(recipe.filter, undefined_to_none=False)
@@ -213,7 +213,7 @@ class _Templates:
         """The line of a row; None if it does not pass the filter or a text of it is empty."""
         values = {**row, "row": row}
         try:
-            with time_limit(LONGEST_ROW), allocation_limit():
+            with allocation_limit(), time_limit(LONGEST_ROW):
                 line = self._line(values)
         except self._errors as error:
             columns = ", ".join(map(str, row))

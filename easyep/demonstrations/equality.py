@@ -71,7 +71,7 @@ def same_value(one: str, other: str) -> bool:
         return True
     _sympy()  # its first import takes time of its own
     try:
-        with time_limit(LONGEST_COMPARISON), allocation_limit():
+        with allocation_limit(), time_limit(LONGEST_COMPARISON):
             return _equal(parse(one), parse(other), "." in one or "." in other)
     except (DemosError, TimeoutError, MemoryError):
         return False

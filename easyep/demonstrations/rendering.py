@@ -61,7 +61,7 @@ def _rendered(
         return _cut(ids, np.arange(len(ids)) >= content.get("response_start", len(ids)), max_length)
     if "messages" in content:
         try:
-            with time_limit(LONGEST_RENDERING), allocation_limit():
+            with allocation_limit(), time_limit(LONGEST_RENDERING):
                 text, spans = _apply_template(
                     tokenizer, content["messages"], content.get("tools") or (), style
                 )
