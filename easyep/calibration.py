@@ -3,25 +3,20 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from easyep import demonstrations, loading
 from easyep.architectures.spec import stated_size
 from easyep.artifacts import Observations, TokenSequence
-from easyep.deepspeed_settings import read_deepspeed_settings
-from easyep.distributed import Group, join
+from easyep.distributed import join
 from easyep.errors import DemosError
 from easyep.observing import help_observe, observe_runs
-from easyep.placing import usable_device
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
-from easyep.runners import choose_runner
-from easyep.runs import Run
+from easyep.runners import runner_class
+from easyep.runners.choosing import choose_runner
 from easyep.source import Source
 from easyep.streams import LayerFinished
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -145,63 +140,20 @@ def calibrate(
     """
     group = join(recipe.peer_timeout)
     shown = list(demonstrations_of(recipe, source))
-    runner = group.agree(choose_runner(recipe, source))
-    model = _Model(recipe, source, runner, group)
-    runs = [
-        Run(recipe, source, domain.name, tuple(sequences), tuple(criteria), runner)
-        for domain, sequences in shown
-    ]
+    kind = runner_class(group.agree(choose_runner(recipe, source).name))
+    runner = kind(recipe, source, group)
+    runs = [runner.run(domain.name, sequences, criteria) for domain, sequences in shown]
     if not group.here.first:
-        help_observe(runs, model.get, group)
+        help_observe(runs, runner)
         group.leave_the_rest_to_the_first()
     return observe_runs(
         runs,
-        model.get,
-        group=group,
+        runner,
         work_dir=work_dir,
         output=output,
         on_layer_finished=on_layer_finished,
         progress=progress,
     )
-
-
-class _Model:
-    """The model, loaded when it is first needed."""
-
-    def __init__(self, recipe: Recipe, source: Source, runner: str, group: Group) -> None:
-        self._recipe = recipe
-        self._source = source
-        self._runner = runner
-        self._group = group
-        self._loaded: PreTrainedModel | None = None
-
-    def get(self) -> "PreTrainedModel":
-        if self._loaded is None and self._runner == "deepspeed":
-            self._loaded = self._partitioned()
-        if self._loaded is None:
-            self._loaded = loading.load_model(
-                self._source.model.path,
-                dtype=self._recipe.dtype,
-                device=self._recipe.device,
-                max_memory=self._recipe.max_memory,
-                trust_remote_code=self._recipe.trust_remote_code,
-            )
-        return self._loaded
-
-    def _partitioned(self) -> "PreTrainedModel":
-        from easyep.observation.partitioned import partition
-        from easyep.observation.weights.partial import PartialModel
-
-        recipe, source = self._recipe, self._source
-        config = read_deepspeed_settings(recipe.deepspeed_config)
-        empty = PartialModel(
-            source.checkpoint,
-            source.layout,
-            dtype=recipe.dtype,
-            trust_remote_code=recipe.trust_remote_code,
-        )
-        with self._group.computing():
-            return partition(empty, usable_device(recipe.device), self._group, config)
 
 
 class _Tokenizer:

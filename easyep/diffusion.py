@@ -11,8 +11,7 @@ def mask_ratios(recipe: Recipe, source: Source) -> tuple[float, ...]:
     """The shares of a recipe, or the usual ones; empty for a model that is no diffusion model.
 
     Raises:
-        UnsupportedModelError: shares are asked for where nothing is hidden; or the runner cannot
-            run a diffusion model.
+        UnsupportedModelError: shares are asked for where nothing is hidden.
     """
     if source.architecture.observation.diffusion is None:
         if recipe.mask_ratio:
@@ -21,11 +20,6 @@ def mask_ratios(recipe: Recipe, source: Source) -> tuple[float, ...]:
                 "leave --mask-ratio out (it is for LLaDA-MoE, LLaDA2 and DiffusionGemma)"
             )
         return ()
-    if recipe.runner not in ("auto", "memory"):
-        raise UnsupportedModelError(
-            f"diffusion models are observed from memory, not with --runner {recipe.runner}; "
-            "choose --runner memory"
-        )
     return recipe.mask_ratio or RATIOS
 
 

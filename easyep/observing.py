@@ -1,52 +1,42 @@
 """Observations of domains: what is saved is not redone, what was begun is gone on with."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from easyep.artifacts import Observations, ObservedDemo, RoutedTokens
 from easyep.artifacts.journal import Journal, journal
 from easyep.atomic import writing
-from easyep.distributed import ALONE, Group
-from easyep.errors import ArtifactError, ObservationError, OutputError, UnsupportedModelError
-from easyep.loading import load_tokenizer
+from easyep.errors import ArtifactError, ObservationError, OutputError
 from easyep.progress import SILENT, Progress
 from easyep.records import FullStore, RecordPlan, SumStore
+from easyep.runners import Runner
 from easyep.runs import Run
-from easyep.shares import tell_how
-from easyep.streams import LayerFinished, stream
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from easyep.observation.denoising import Denoising
-    from easyep.observation.in_memory import Keep
+from easyep.streams import LayerFinished
 
 
 def observe_runs(
     runs: Sequence[Run],
-    model: "Callable[[], PreTrainedModel]",
+    runner: Runner,
     *,
-    group: Group = ALONE,
     work_dir: Path | None = None,
     output: Path | None = None,
     on_layer_finished: LayerFinished | None = None,
     progress: Progress = SILENT,
 ) -> list[Observations]:
-    """Observe domains: those that are streamed in one pass, others one after the other.
+    """Observe domains: by layers all in one pass, else one after the other.
 
     In the first process of a group; the others `help_observe`.
 
     Args:
-        runs: what, one for each domain, all by the same runner.
-        model: loads the model; called only if something has to be run whole.
-        group: the processes that run it together.
+        runs: what, one for each domain, all by this runner.
+        runner: runs the model.
         work_dir, output: where the observations are saved, as in `calibrate`.
-        on_layer_finished: is told of the layers that streaming finishes, as in `streams.stream`;
-            not called where what some runs observed is saved already.
+        on_layer_finished: is told of finished layers, as in `streams.stream`; not called where
+            what some runs observed is saved already.
 
     Raises:
         EasyEPError: a subclass says what could not be observed or saved.
@@ -61,24 +51,31 @@ def observe_runs(
         else:
             begun[number] = place
     told = on_layer_finished if len(begun) == len(runs) else None
-    together = all(runs[number].runner == "stream" for number in begun)
-    passes = [list(begun)] if together and begun else [[number] for number in begun]
-    for numbers in group.agree(passes):
+    passes = [list(begun)] if runner.by_layers and begun else [[number] for number in begun]
+    for numbers in runner.group.agree(passes):
         chosen, places = [runs[number] for number in numbers], [begun[n] for n in numbers]
-        observed = _observe(chosen, places, model, group, told, progress)
+        observed = _observe(chosen, places, runner, told, progress)
         found.update(zip(numbers, observed, strict=True))
     return [found[number] for number in range(len(runs))]
 
 
-def help_observe(runs: Sequence[Run], model: "Callable[[], PreTrainedModel]", group: Group) -> None:
+def help_observe(runs: Sequence[Run], runner: Runner) -> None:
     """What the other processes do while the first does `observe_runs`."""
     passes: list[list[int]] = []
-    for numbers in group.agree(passes):
-        chosen = [runs[number] for number in numbers]
-        if chosen[0].runner == "stream":
-            stream(chosen, [], None, group=group)
-        else:
-            _run_whole(chosen[0], _keep_nothing, group.agree([]), model(), group, SILENT)
+    for numbers in runner.group.agree(passes):
+        runner.help([runs[number] for number in numbers])
+
+
+def tell_how(run: Run, runner: Runner, progress: Progress) -> None:
+    """Say how many processes take part, and which layers their way leaves out."""
+    processes = runner.group.here.size
+    if processes > 1:
+        progress.say(f"{processes} processes run, each its share of {runner.shared}")
+    for layer in run.passed_over:
+        progress.say(
+            f"the multi-token-prediction layer {layer} is not observed by the runner "
+            f"{run.runner}; it follows the last layer's choice"
+        )
 
 
 @dataclass(frozen=True)
@@ -111,13 +108,12 @@ class _Place:
 def _observe(
     runs: Sequence[Run],
     places: Sequence[_Place],
-    model: "Callable[[], PreTrainedModel]",
-    group: Group,
+    runner: Runner,
     on_layer_finished: LayerFinished | None,
     progress: Progress,
 ) -> list[Observations]:
     """Run, and save, what is not saved yet."""
-    tell_how(runs[0], group.here, progress)
+    tell_how(runs[0], runner, progress)
     with ExitStack() as stack:
         journals: list[Journal | None] = []
         stores: list[FullStore | SumStore] = []
@@ -133,20 +129,10 @@ def _observe(
             progress.say(_announcement(run.domain, place.plan))
             if kept is not None and not kept.is_empty():
                 progress.say(f"{run.domain}: goes on from what an earlier run recorded")
-        if runs[0].runner == "stream":
-            state = journals[0].file("state") if journals[0] is not None else None
-            dtype = stream(
-                runs,
-                stores,
-                state,
-                group=group,
-                on_layer_finished=on_layer_finished,
-                progress=progress,
-            )
-        else:
-            (run,), (store,) = runs, stores
-            done = group.agree(sorted(store.done))
-            dtype = _run_whole(run, store.add, done, model(), group, progress)
+        state = journals[0].file("state") if journals[0] is not None else None
+        dtype = runner.observe(
+            runs, stores, state, on_layer_finished=on_layer_finished, progress=progress
+        )
         observed = []
         for run, store, place, kept in zip(runs, stores, places, journals, strict=True):
             _add_unreached(run, store, progress)
@@ -216,64 +202,6 @@ def _announcement(domain: str, plan: RecordPlan) -> str:
     if plan.full:
         return f"{domain}: {size}"
     return f"{domain}: {size} and is not kept, only sums for {', '.join(plan.criteria)}"
-
-
-def _keep_nothing(demos: Sequence[int], parts: Mapping[int, Any]) -> None:
-    """Where the records of a process go that is not the first: they are with that one."""
-
-
-def _run_whole(
-    run: Run,
-    keep: "Keep",
-    done: Sequence[int],
-    model: "PreTrainedModel",
-    group: Group,
-    progress: Progress,
-) -> str:
-    """Run the model from memory; the type that it computed in."""
-    from easyep.observation.in_memory import run_in_memory
-    from easyep.observation.multi_token import load_mtp
-
-    with group.computing():
-        run_in_memory(
-            model,
-            run.sequences,
-            keep,
-            done=done,
-            mtp=load_mtp(model) if run.mtp_layers else None,
-            stream=run.source.architecture.observation.stream,
-            batch_size=run.recipe.batch_size,
-            denoising=_denoising(run, model),
-            group=group,
-            title=f"Observing {run.domain}",
-            progress=progress,
-        )
-    return str(model.dtype).removeprefix("torch.")
-
-
-def _denoising(run: Run, model: "PreTrainedModel") -> "Denoising | None":
-    """How a diffusion model is run.
-
-    Raises:
-        UnsupportedModelError: nothing says which token hides another.
-    """
-    from easyep.observation.denoising import Denoising
-
-    notes, config = run.source.architecture.observation, run.source.checkpoint.config
-    if notes.diffusion is None:
-        return None
-    block = notes.block if isinstance(notes.block, int) else int(config[notes.block])
-    token = config.get("mask_token_id")
-    if token is None and notes.diffusion != "canvas":
-        path, trust = run.source.model.path, run.recipe.trust_remote_code
-        token = load_tokenizer(path, trust_remote_code=trust).mask_token_id
-        if token is None:
-            raise UnsupportedModelError(
-                f"{path} does not say which token hides another: config.json has no mask_token_id "
-                "and the tokenizer no mask token; add one of them"
-            )
-    vocabulary = model.config.get_text_config().vocab_size
-    return Denoising(notes.diffusion, run.mask_ratios, token, vocabulary, block)
 
 
 def _check_layers(run: Run, layers: Mapping[int, Any]) -> None:

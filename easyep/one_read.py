@@ -19,7 +19,7 @@ from easyep.deciding import decide_layer
 from easyep.launcher import rank
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
-from easyep.runners import choose_runner
+from easyep.runners.choosing import choose_runner
 from easyep.selection import SUPER_EXPERTS
 from easyep.source import Source
 
@@ -28,7 +28,7 @@ NOT_STREAMED = "the model is not streamed"
 
 def hindrance(recipe: Recipe, source: Source) -> str:
     """Why layers cannot be written while others are still to be run; empty where they can."""
-    if not needs_record(recipe.criterion) or choose_runner(recipe, source) != "stream":
+    if not needs_record(recipe.criterion) or not choose_runner(recipe, source).by_layers:
         return NOT_STREAMED
     if scores_pairs(recipe.criterion):
         return f"the criterion {recipe.criterion!r} takes long to choose experts"

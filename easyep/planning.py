@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from easyep import calibration, memory, models
+from easyep import calibration, models
 from easyep.architectures.engines import check_serving
 from easyep.architectures.router import Router
 from easyep.artifacts import Selection
@@ -20,13 +20,12 @@ from easyep.launcher import rank
 from easyep.mixing import pairs_in_max_min
 from easyep.placing import usable_device
 from easyep.recipe import Recipe
-from easyep.runners import choose_runner, weight_bytes
-from easyep.runs import Run
+from easyep.runners import Share
+from easyep.runners.choosing import choose_runner
 from easyep.selection import check_named, check_solver, keep_count
-from easyep.shares import Share, share
 from easyep.source import Source
-from easyep.stream_plan import BASE, check_device, plan_stream, room_for
-from easyep.stream_probe import Forecast, forecast, probe
+from easyep.stream_probe import Forecast
+from easyep.weighing import weight_bytes
 
 PathLike = str | os.PathLike[str]
 
@@ -94,28 +93,26 @@ def _plan(recipe: Recipe, source: Source, output: PathLike | None) -> Planned:
     demos = {}
     runs = []
     needed = needs_record(recipe.criterion)
-    runner = choose_runner(recipe, source) if needed else ""
-    shown = calibration.demonstrations_of(recipe, source) if needed else ()
-    for domain, sequences in shown:
-        demos[domain.name] = {"demos": len(sequences), "tokens": sum(map(len, sequences))}
-        runs.append(Run(recipe, source, domain.name, tuple(sequences), (), runner))
-    expected = stream = None
+    runner = choose_runner(recipe, source)(recipe, source, group) if needed else None
+    expected = part = None
     here = not source.model.is_outline
-    if runner == "stream" and here:  # it measures how weights are read
-        measured = probe(runs[0])
-        room = room_for(recipe) - max(BASE, memory.taken())
-        stream = plan_stream(runs, room)
-        check_device(stream, recipe)
-        expected = forecast(runs, stream, measured, group.here)
+    if runner is not None:
+        for domain, sequences in calibration.demonstrations_of(recipe, source):
+            demos[domain.name] = {"demos": len(sequences), "tokens": sum(map(len, sequences))}
+            runs.append(runner.run(domain.name, sequences))
+        if here:
+            expected = runner.forecast(runs)
+            processes = group.here.size
+            part = runner.share(processes, expected) if processes > 1 else None
     return Planned(
         source.router,
         planned.keep,
         planned,
         demos,
-        runner,
+        runner.name if runner is not None else "",
         weight_bytes(source.checkpoint, recipe.dtype),
         expected,
-        share(source, recipe.dtype, runner, group.here, stream) if here else None,
+        part,
         sum(run.plan(None).size for run in runs),
         0 if here else source.checkpoint.nbytes,
         no_room,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from easyep import choices, yaml_text
+from easyep import choices, runner_names, yaml_text
 from easyep.architectures.engines import ENGINES, Serving
 from easyep.artifacts.files import read_json
 from easyep.artifacts.scores import MIXES
@@ -21,7 +21,6 @@ from easyep.memory_limits import Limits, limits
 from easyep.scoring import TOKENS, Tokens
 from easyep.selection import check_allocation
 
-RUNNERS = ("auto", "memory", "stream", "deepspeed")
 RECORDS = ("auto", "full", "none")
 MTP_CHOICES = ("auto", *MTP_MODES)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -50,7 +49,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "demo_order": choices.one_of(DEMO_ORDERS),
     "style": choices.one_of(STYLES),
     "seed": choices.seed,
-    "runner": choices.one_of(RUNNERS),
+    "runner": lambda name, value: choices.one_of(runner_names.choices())(name, value),
     "deepspeed_config": choices.optional(choices.text),
     "device": choices.text,
     "dtype": choices.one_of(DTYPES),

@@ -22,7 +22,8 @@ class Run:
         domain: the domain's name.
         sequences: its demonstrations.
         criteria: those that must be possible if only sums are kept.
-        runner: ``"memory"``, ``"stream"`` or ``"deepspeed"``.
+        runner: the name of the runner.
+        observes_mtp: whether it runs multi-token-prediction layers.
     """
 
     recipe: Recipe
@@ -31,16 +32,17 @@ class Run:
     sequences: tuple[TokenSequence, ...]
     criteria: tuple[str, ...]
     runner: str = "memory"
+    observes_mtp: bool = True
 
     @property
     def mtp_layers(self) -> tuple[int, ...]:
         """The multi-token-prediction layers that are observed too."""
-        return self._scored_mtp if self.runner != "deepspeed" else ()
+        return self._scored_mtp if self.observes_mtp else ()
 
     @property
     def passed_over(self) -> tuple[int, ...]:
         """The multi-token-prediction layers that another runner would observe."""
-        return self._scored_mtp if self.runner == "deepspeed" else ()
+        return () if self.observes_mtp else self._scored_mtp
 
     @property
     def _scored_mtp(self) -> tuple[int, ...]:

@@ -13,8 +13,8 @@ from easyep.launcher import rank
 from easyep.memory_limits import MAIN, limit
 from easyep.placing import usable_device
 from easyep.recipe import Recipe
-from easyep.runners import bytes_each, computed_bytes, computed_type
 from easyep.runs import Run
+from easyep.weighing import bytes_each, computed_bytes, computed_type
 
 # What Python, torch and transformers take, and a model of many layers without its weights.
 BASE = 700_000_000

@@ -10,10 +10,10 @@ from easyep.checkpoint.files import checked_file
 from easyep.distributed import ALONE
 from easyep.launcher import Rank
 from easyep.placing import usable_device
-from easyep.runners import computed_type
 from easyep.runs import Run
 from easyep.source import Source
 from easyep.stream_plan import StreamPlan
+from easyep.weighing import computed_type
 
 if TYPE_CHECKING:
     import torch

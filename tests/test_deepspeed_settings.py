@@ -10,7 +10,7 @@ from easyep.cli import app
 from easyep.deepspeed_settings import read_deepspeed_settings
 from easyep.errors import ArtifactError
 from easyep.recipe import Recipe
-from easyep.runners import choose_runner
+from easyep.runners.choosing import choose_runner
 from easyep.source import Source
 
 NVME = {"zero_optimization": {"offload_param": {"device": "nvme", "nvme_path": "/nowhere"}}}

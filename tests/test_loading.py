@@ -12,7 +12,7 @@ from easyep.errors import UnsupportedModelError
 from easyep.loading import check_release, load_model, load_tokenizer
 from easyep.observation.weights.empty import empty_model
 from easyep.recipe import Recipe
-from easyep.runners import choose_runner
+from easyep.runners.choosing import choose_runner
 from easyep.source import Source
 from tests.tiny_models import build
 

@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 import click
 
-from easyep import __version__
+from easyep import __version__, runner_names
 from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.cli.values import DeepSpeedFile, Keep, MemoryLimits, Size
 from easyep.cli.voice import VOICE
 from easyep.demonstrations.conversation import STYLES
 from easyep.demonstrations.rendering import DEMO_ORDERS
-from easyep.recipe import DTYPES, MTP_CHOICES, RECORDS, RUNNERS, Recipe
+from easyep.recipe import DTYPES, MTP_CHOICES, RECORDS, Recipe
 from easyep.scoring import TOKENS
 from easyep.selection import ALLOCATIONS
 
@@ -144,7 +144,7 @@ computing = _several(
     ),
 )
 running = _several(
-    _choice("runner", RUNNERS, "Where the model's weights live."),
+    _choice("runner", runner_names.choices(), "Where the model's weights live."),
     click.option(
         "--deepspeed-config",
         type=DeepSpeedFile(),

@@ -25,6 +25,7 @@ from easyep.errors import NoRoomError
 from easyep.launcher import rank
 from easyep.recipe import Recipe, own_output
 from easyep.reporting.numbers import size
+from easyep.runners import runner_class
 from easyep.selection import retained_share
 
 if TYPE_CHECKING:
@@ -230,15 +231,6 @@ def _warn_about_demos(done: pipeline.Pruned, asked: int) -> None:
             )
 
 
-# What a runner does with a model that takes so much memory.
-HOW_IT_IS_RUN = {
-    "": "; this criterion does not run it",
-    "memory": ", run whole",
-    "deepspeed": ", divided over the processes",
-    "stream": ", streamed layer by layer instead",
-}
-
-
 def _show_plan(planned: planning.Planned, work_dir: str | None, as_json: bool) -> None:
     before, after = planned.rewriting.bytes_before, planned.rewriting.bytes_after
     if as_json:
@@ -261,11 +253,12 @@ def _show_plan(planned: planning.Planned, work_dir: str | None, as_json: bool) -
             }
         )
         return
+    how = runner_class(planned.runner).how if planned.runner else "; this criterion does not run it"
     rows = [
         ("experts per layer", f"{planned.keep} of {planned.router.num_experts}"),
         ("checkpoint", f"{size(after)} instead of {size(before)}"),
         ("disk needed", size(planned.rewriting.disk_bytes)),
-        ("the model in memory", f"{size(planned.model_bytes)}{HOW_IT_IS_RUN[planned.runner]}"),
+        ("the model in memory", f"{size(planned.model_bytes)}{how}"),
         *(
             (f"shown: {name}", f"{shown['demos']} demonstrations, {shown['tokens']:,} tokens")
             for name, shown in planned.demos.items()

@@ -5,14 +5,8 @@ from typing import Any
 from easyep.cli.console import human_time
 from easyep.planning import Planned
 from easyep.reporting.numbers import size
+from easyep.runners import runner_class
 from easyep.stream_probe import Forecast
-
-# What each of several processes does, by runner.
-EACH_DOES = {
-    "memory": "reads {read}, holds the whole model, {held}, and runs its demonstrations",
-    "deepspeed": "holds its share and one whole layer, {held}; rank 0 reads {read} for all",
-    "stream": "reads {read}, holds {held}, and runs its share of each layer's experts",
-}
 
 
 def streaming_rows(planned: Planned, work_dir: str | None) -> list[tuple[str, str]]:
@@ -47,7 +41,7 @@ def sharing_rows(planned: Planned) -> list[tuple[str, str]]:
     if planned.share is None:
         return []
     read, held = size(planned.share.reads), size(planned.share.holds)
-    does = EACH_DOES[planned.runner].format(read=read, held=held)
+    does = runner_class(planned.runner).each.format(read=read, held=held)
     return [(f"each of {planned.share.processes} processes", does)]
 
 

@@ -14,13 +14,13 @@ import torch
 from safetensors.torch import save_file
 
 import easyep
-from easyep import observing
 from easyep.artifacts import Observations, RoutedTokens, TokenSequence
 from easyep.diffusion import recorded_tokens
 from easyep.errors import ArtifactError, UnsupportedModelError
 from easyep.loading import load_model
 from easyep.observation.denoising import Denoising
 from easyep.observation.in_memory import observe_in_memory
+from easyep.runners import whole as whole_runner
 from easyep.source import Source
 from tests.observation import llada_code
 from tests.observation.test_families import _layer, model_of, ordered
@@ -281,6 +281,6 @@ def test_a_model_that_does_not_say_what_hides_a_token_is_refused(tmp_path: Path,
     del config["mask_token_id"]
     (path / "config.json").write_text(json.dumps(config))
     tokenizer = SimpleNamespace(mask_token_id=None)
-    monkeypatch.setattr(observing, "load_tokenizer", lambda *args, **choices: tokenizer)
+    monkeypatch.setattr(whole_runner, "load_tokenizer", lambda *args, **choices: tokenizer)
     with pytest.raises(UnsupportedModelError, match="mask_token_id"):
         easyep.observe(path, demos=str(demos(tmp_path / "t.jsonl")), trust_remote_code=True)

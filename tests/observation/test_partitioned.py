@@ -11,13 +11,13 @@ import torch
 from easyep.artifacts import RoutedTokens
 from easyep.distributed import join
 from easyep.errors import MissingDependencyError
-from easyep.launcher import Rank
 from easyep.loading import load_model
 from easyep.observation import partitioned
 from easyep.observation.in_memory import observe_in_memory, run_in_memory
 from easyep.observation.partitioned import partition
 from easyep.observation.weights.partial import PartialModel
-from easyep.shares import share
+from easyep.recipe import Recipe
+from easyep.runners.deepspeed import DeepSpeed
 from easyep.source import Source
 from tests.observation.test_recorder import sequence
 from tests.ranks import run_ranks
@@ -62,8 +62,7 @@ def check(path: Path, size: int, config: dict[str, Any], dtype: str = "float32")
     (found, *_), *others = results = divided(path, size, demos, config, dtype)
     assert all(not other[0] for other in others)
     source, each = Source.open(path), 4 if dtype == "float32" else 2
-    forecast = share(source, dtype, "deepspeed", Rank(0, size, 0, size), None)
-    assert forecast is not None
+    forecast = DeepSpeed(Recipe(str(path), dtype=dtype), source).share(size, None)
     for _, mine, whole in results:
         assert each * mine < forecast.holds < each * whole
         assert mine < 1.05 * whole / size + 1000  # shares are rounded up

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import easyep
-from easyep import pipeline, runners
+from easyep import pipeline
 from easyep.artifacts import Observations
 from easyep.errors import NotFirstRankError, PeerError
 from easyep.observation.weights.partial import PartialModel
 from easyep.observation.weights.reading import WeightReader
+from easyep.runners import choosing
 from tests.ranks import run_ranks
 from tests.tiny_models import build
 
@@ -185,7 +186,7 @@ def test_all_end_when_one_cannot_read(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_does_not_fit_is_streamed_by_several_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runners, "room", lambda device, max_memory: 10**5)
+    monkeypatch.setattr(choosing, "room", lambda device, max_memory: 10**5)
     choices = {**CHOICES, "runner": "auto", "n_demos": 1}
 
     def observe(number: int) -> str:

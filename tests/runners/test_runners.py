@@ -8,40 +8,17 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from easyep import memory, pipeline, runners
+from easyep import memory, pipeline
 from easyep.artifacts import Observations
 from easyep.calibration import calibrate
-from easyep.checkpoint.files import Checkpoint
 from easyep.cli import app
-from easyep.cli.prune import HOW_IT_IS_RUN
-from easyep.cli.streaming import EACH_DOES
 from easyep.errors import UnsupportedModelError
-from easyep.recipe import RUNNERS, Recipe
-from easyep.runners import choose_runner, weight_bytes
-from easyep.runs import Run
+from easyep.recipe import Recipe
+from easyep.runner_names import RUNNERS
+from easyep.runners import choosing, runner_class
+from easyep.runners.choosing import choose_runner
+from easyep.runners.memory import Memory
 from easyep.source import Source
-from tests.checkpoint.test_quantised_logits import BLOCK, quantised, to_fp8
-from tests.tiny_models import build
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_weights_are_counted_in_the_type_that_the_model_computes_in(
-    tmp_path: Path, dtype: str
-) -> None:
-    checkpoint = Checkpoint.open(build("mixtral", tmp_path / "m", dtype=dtype))
-    assert weight_bytes(checkpoint) == checkpoint.nbytes
-    size = {"float32": 4, "bfloat16": 2}[dtype]
-    assert weight_bytes(checkpoint, "float32") == checkpoint.nbytes * 4 // size
-
-
-def test_quantised_weights_count_as_what_they_become(tmp_path: Path) -> None:
-    path = build("qwen3_moe", tmp_path / "m", shard_bytes=None, dtype="bfloat16")
-    before = weight_bytes(Checkpoint.open(path))
-    quantised(path, {"quant_method": "fp8", "weight_block_size": [BLOCK, BLOCK]}, to_fp8)
-    checkpoint = Checkpoint.open(path)
-    scales = sum(t.nbytes for n, t in checkpoint.tensors.items() if n.endswith("_scale_inv"))
-    assert weight_bytes(checkpoint) == before + scales
-    assert checkpoint.nbytes < before
 
 
 @pytest.mark.parametrize(("room", "expected"), [(10**12, "memory"), (100_000, "stream")])
@@ -49,13 +26,14 @@ def test_what_does_not_fit_is_streamed(
     room: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "available", lambda: room)
-    assert choose_runner(Recipe(model="demo", device="cpu"), Source.open("demo")) == expected
+    chosen = choose_runner(Recipe(model="demo", device="cpu"), Source.open("demo"))
+    assert chosen.name == expected
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("1GB", "memory"), ("5MB", "stream")])
 def test_what_may_not_fit_is_streamed(limit: str, expected: str) -> None:
     recipe = Recipe(model="demo", device="cpu", max_memory=limit)  # type: ignore[arg-type]
-    assert choose_runner(recipe, Source.open("demo")) == expected
+    assert choose_runner(recipe, Source.open("demo")).name == expected
 
 
 @pytest.mark.parametrize(
@@ -74,14 +52,14 @@ def test_who_observes_mtp_layers(
     """In a model whose MTP layer transformers passes over in silence."""
     monkeypatch.setattr(Source, "mtp_mode", lambda self, asked: {"auto": "score"}.get(asked, asked))
     source = Source.open("demo")
-    run = Run(Recipe("demo", mtp=mtp), source, "math", (), (), runner)
+    run = runner_class(runner)(Recipe("demo", mtp=mtp), source).run("math", ())
     assert run.mtp_layers == (source.layout.mtp_layers if observed else ())
 
 
 def test_scored_mtp_layers_are_not_run_by_deepspeed() -> None:
     for runner in ("memory", "stream"):
         recipe = Recipe(model="demo", runner=runner, mtp="score")
-        assert choose_runner(recipe, Source.open("demo")) == runner
+        assert choose_runner(recipe, Source.open("demo")).name == runner
     recipe = Recipe(model="demo", runner="deepspeed", mtp="score")
     with pytest.raises(UnsupportedModelError, match="choose --mtp follow"):
         choose_runner(recipe, Source.open("demo"))
@@ -92,8 +70,46 @@ def test_memory_is_known_here() -> None:
 
 
 def test_every_runner_has_its_words_in_a_plan() -> None:
-    assert set(HOW_IT_IS_RUN) == {"", *RUNNERS} - {"auto"}
-    assert set(EACH_DOES) == {*RUNNERS} - {"auto"}
+    for name in RUNNERS:
+        kind = runner_class(name)
+        assert kind.name == name
+        assert kind.how
+        assert kind.each.format(read="1 GB", held="2 GB")
+
+
+class Eager(Memory):
+    """One of somebody else's: all that it takes."""
+
+    name = "eager"
+    how = ", run whole, with eager attention"
+
+    def load(self) -> Any:
+        model = super().load()
+        model.set_attn_implementation("eager")
+        return model
+
+
+def test_a_runner_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RUNNERS._things, "eager", f"{__name__}:Eager")
+    asked = {"domain": "math", "n_demos": 4, "mtp": "follow", "dtype": "float32", "device": "cpu"}
+    own = pipeline.prune("demo", output=tmp_path / "own", runner="eager", **asked)
+    usual = pipeline.prune("demo", output=tmp_path / "usual", runner="memory", **asked)
+    assert own.observations[0].runner == "eager"
+    assert own.selection.layers == usual.selection.layers
+    words = ["prune", "--model", "demo", "--domain", "math", "--runner", "eager", "--dry-run"]
+    assert "run whole, with eager attention" in CliRunner().invoke(app, words).output
+
+
+def test_what_a_runner_s_name_leads_to_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RUNNERS._things, "mine", "json:loads")
+    recipe = Recipe(model="demo", runner="mine")
+    with pytest.raises(UnsupportedModelError, match="json:loads is no runner"):
+        choose_runner(recipe, Source.open("demo"))
+    monkeypatch.setitem(RUNNERS._things, "mine", "easyep.runners.whole:Whole")
+    with pytest.raises(
+        UnsupportedModelError, match=r"it lacks \['name', 'how', 'each', 'load', 'sh"
+    ):
+        choose_runner(recipe, Source.open("demo"))
 
 
 def test_every_runner_chooses_the_same_experts(tmp_path: Path) -> None:
@@ -110,7 +126,7 @@ def test_every_runner_chooses_the_same_experts(tmp_path: Path) -> None:
             device="cpu",
         )
         for runner in RUNNERS
-        if runner not in ("auto", "deepspeed")
+        if runner != "deepspeed"
     }
     one = chosen.pop("memory")
     for runner, other in chosen.items():
@@ -215,7 +231,7 @@ def test_a_control_group_without_a_limit_limits_nothing(tmp_path: Path) -> None:
 def test_the_plan_says_how_the_model_would_be_run(
     room: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runners, "room", lambda device, max_memory: room)
+    monkeypatch.setattr(choosing, "room", lambda device, max_memory: room)
     command = ["prune", "--model", "demo", "--domain", "math", "--device", "cpu", "--dry-run"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0

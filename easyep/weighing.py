@@ -1,4 +1,4 @@
-"""Which way a model is run: whole, from memory, or layer by layer from its files."""
+"""What weights take in the type that a model computes in."""
 
 from collections.abc import Iterable, Mapping
 from math import prod
@@ -6,43 +6,8 @@ from typing import Any
 
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.headers import BITS, Tensor
-from easyep.deepspeed_settings import read_deepspeed_settings
-from easyep.diffusion import mask_ratios
-from easyep.errors import UnsupportedModelError
-from easyep.loading import check_release
-from easyep.placing import room
-from easyep.recipe import Recipe
-from easyep.source import Source
-
-# What a run takes beside the weights: activations, libraries, what loading holds twice.
-SPARE = 1.25
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-
-def choose_runner(recipe: Recipe, source: Source) -> str:
-    """The runner of a recipe, or what ``"auto"`` means here: ``"memory"`` or ``"stream"``.
-
-    Raises:
-        UnsupportedModelError: only a later transformers runs this model; or MTP layers are to be
-            scored, which DeepSpeed's way of running a model does not do; or as in `mask_ratios`.
-        ArtifactError: the recipe's settings for DeepSpeed are not those of such a run.
-    """
-    check_release(source.checkpoint.config, recipe.trust_remote_code)
-    if mask_ratios(recipe, source):
-        return "memory"
-    runner = recipe.runner
-    if runner == "auto":
-        needed = SPARE * weight_bytes(source.checkpoint, recipe.dtype)
-        runner = "memory" if needed <= room(recipe.device, recipe.max_memory) else "stream"
-    if runner == "deepspeed":
-        read_deepspeed_settings(recipe.deepspeed_config)
-    if runner == "deepspeed" and recipe.mtp == "score" and source.layout.mtp_layers:
-        raise UnsupportedModelError(
-            "DeepSpeed does not observe multi-token-prediction layers: choose --mtp follow (the "
-            "choice of the last layer), --mtp drop, --runner memory or --runner stream"
-        )
-    return runner
 
 
 def weight_bytes(checkpoint: Checkpoint, dtype: str = "auto") -> int:

@@ -13,14 +13,15 @@ from easyep import stream_probe
 from easyep.cli import app
 from easyep.errors import NotFirstRankError
 from easyep.launcher import Rank
+from easyep.observing import tell_how
 from easyep.progress import SILENT
 from easyep.recipe import Recipe
-from easyep.runners import weight_bytes
-from easyep.runs import Run
-from easyep.shares import Share, share, tell_how
+from easyep.runner_names import RUNNERS
+from easyep.runners import Share, runner_class
 from easyep.source import Source
 from easyep.stream_plan import plan_stream
 from easyep.stream_probe import Speeds, forecast
+from easyep.weighing import weight_bytes
 from tests.ranks import run_ranks
 from tests.test_stream_plan import run_of
 from tests.tiny_models import build
@@ -32,11 +33,10 @@ def test_shares_are_those_of_the_files(tmp_path: Path) -> None:
     run = run_of(build("deepseek_v3", tmp_path / "m", mtp=1), 10, 30)
     source, plan = run.source, plan_stream([run], 10**10)
     tensors = source.checkpoint.tensors
-    assert share(source, "auto", "stream", Rank(), plan) is None
-    assert share(source, "auto", "", SECOND, None) is None
+    recipe = Recipe(model="m", dtype="bfloat16")
+    expected = {"stream": forecast([run], plan, Speeds(1.0, 1.0, 1.0), SECOND)}
     each = {
-        runner: share(source, "bfloat16", runner, SECOND, plan if runner == "stream" else None)
-        for runner in ("memory", "deepspeed", "stream")
+        name: runner_class(name)(recipe, source).share(4, expected.get(name)) for name in RUNNERS
     }
     whole = sum(tensor.nbytes for tensor in tensors.values())  # float32
     mtp = sum(tensor.nbytes for name, tensor in tensors.items() if ".layers.3." in name)
@@ -92,15 +92,16 @@ def test_it_is_told_in_words() -> None:
     [
         ("memory", 1, []),
         ("memory", 3, ["3 processes run, each its share of the demonstrations"]),
-        ("deepspeed", 1, ["layer 5 is not observed with DeepSpeed"]),
+        ("deepspeed", 1, ["layer 5 is not observed by the runner deepspeed"]),
         ("stream", 2, ["2 processes run, each its share of each layer's experts"]),
     ],
 )
 def test_how_it_is_run_is_said(runner: str, size: int, expected: list[str]) -> None:
     said: list[str] = []
     heard = SimpleNamespace(task=SILENT.task, say=said.append)
-    run = Run(Recipe(model="demo", mtp="score"), Source.open("demo"), "math", (), (), runner)
-    tell_how(run, Rank(0, size, 0, size), heard)
+    group: Any = SimpleNamespace(here=Rank(0, size, 0, size))
+    made = runner_class(runner)(Recipe(model="demo", mtp="score"), Source.open("demo"), group)
+    tell_how(made.run("math", ()), made, heard)
     assert len(said) == len(expected)
     for part, sentence in zip(expected, said, strict=True):
         assert part in sentence
