@@ -4,7 +4,11 @@ from easyep.registry import Registry
 
 # Name -> module and class, imported when asked for. Others register theirs before `easyep.prune`.
 RUNNERS: Registry[str] = Registry("runner")
-for _name, _kind in (("memory", "Memory"), ("stream", "Stream"), ("deepspeed", "DeepSpeed")):
+for _name, _kind in (
+    ("memory", "Memory"),
+    ("stream", "Stream"),
+    ("deepspeed", "DeepSpeed"),
+):
     RUNNERS.register(_name, f"easyep.runners.{_name}:{_kind}")
 
 
