@@ -95,6 +95,7 @@ class LayerPruner:
         self.rewriting = rewrite
         self._recipe = recipe
         self._source = source
+        self._runner = choose_runner(recipe, source).name
         self._domains = [domain.name for domain in calibration.domains(recipe, source)]
 
     def finished(self, layer: int, kept: Sequence[RoutedTokens | LayerSums]) -> None:
@@ -121,7 +122,7 @@ class LayerPruner:
                 router=router,
                 domain=domain,
                 demos=(),
-                runner="stream",
+                runner=self._runner,
                 dtype="",
             )
-        return Observations(model, router, domain, (), "stream", "", {layer: part})
+        return Observations(model, router, domain, (), self._runner, "", {layer: part})

@@ -10,8 +10,13 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-# Seconds between two rings of a bell: code may swallow what is raised in it.
+# Seconds between two rings of a bell.
 _AGAIN = 0.1
+
+
+class _LateError(TimeoutError):
+    def __str__(self) -> str:
+        return "it takes too long"
 
 
 class time_limit:  # noqa: N801 (as in contextlib, it reads as a function)
@@ -19,8 +24,9 @@ class time_limit:  # noqa: N801 (as in contextlib, it reads as a function)
 
     It ends between two steps of Python code, in whichever thread it runs. Of single steps without
     an end, waiting for others, powers of numbers and Python's own patterns are ended in the main
-    thread; others, such as a library's, come to their own end first. Another context manager that
-    stands inside may be ended while it cleans up.
+    thread; others, such as a library's, come to their own end first. In the main thread code that
+    catches every exception is ended, too. Another context manager that stands inside may be ended
+    while it cleans up.
 
     Args:
         seconds: of the clock.
@@ -39,7 +45,10 @@ class time_limit:  # noqa: N801 (as in contextlib, it reads as a function)
         self._alarm.start()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._alarm.stop()
+        try:
+            self._alarm.stop()
+        except TimeoutError:  # it came just now, and once
+            self._alarm.stop()
         late = time.monotonic() >= self._end
         if late and (kind is None or issubclass(kind, TimeoutError)):
             raise TimeoutError(f"it takes more than {self._seconds:g} seconds") from None
@@ -59,8 +68,10 @@ class _Signals:
 
     def start(self) -> None:
         self._end = time.monotonic() + self._seconds
-        self._before = signal.signal(signal.SIGVTALRM, self._hear)
-        signal.setitimer(signal.ITIMER_VIRTUAL, _AGAIN, _AGAIN)
+        before = signal.signal(signal.SIGVTALRM, self._hear)
+        # What is sent late may come when this has ended; of its own the signal ends the process.
+        self._before = before if callable(before) else _hear_nothing
+        self._timer = signal.setitimer(signal.ITIMER_VIRTUAL, _AGAIN, _AGAIN)
         try:
             self._bell.start()
         except BaseException:  # such as that of a system that has no more threads
@@ -69,16 +80,26 @@ class _Signals:
 
     def stop(self) -> None:
         self._bell.stop()
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, self._before)  # hears first what has been sent
+        signal.setitimer(signal.ITIMER_VIRTUAL, *self._timer)
+        signal.signal(signal.SIGVTALRM, self._before)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if time.monotonic() >= self._end and not _delicate(frame):
-            raise TimeoutError
+            raise _LateError
+        if getattr(self._before, "__func__", None) is _Signals._hear:  # this block is in another
+            self._before(number, frame)
+
+
+def _hear_nothing(number: int, frame: FrameType | None) -> None:
+    """In the place of what SIGVTALRM does of its own."""
 
 
 class _Exceptions:
-    """For any thread: CPython raises there what another thread asks for."""
+    """For any thread: CPython raises there what another thread asks for.
+
+    Once: it comes at one of the next steps, which may be behind the block already if that ended
+    meanwhile, and must not come again there.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._thread = threading.get_ident()
@@ -93,15 +114,16 @@ class _Exceptions:
         if self._rang:  # and was perhaps not heard yet: nothing must be raised behind the block
             self._hear()
 
-    def _ring(self) -> None:
-        if not _delicate(sys._current_frames().get(self._thread)):
-            self._rang = True
+    def _ring(self) -> bool:
+        self._rang = not _delicate(sys._current_frames().get(self._thread))
+        if self._rang:
             self._raise()
+        return self._rang
 
     def _raise(self) -> None:
         """Have TimeoutError raised at the thread's next step of Python code, once."""
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(self._thread), ctypes.py_object(TimeoutError)
+            ctypes.c_ulong(self._thread), ctypes.py_object(_LateError)
         )
 
     def _hear(self) -> None:
@@ -115,12 +137,12 @@ class _Exceptions:
             self._raise()  # in the place of what waits
             while True:
                 pass
-        except TimeoutError:
-            return
+        except _LateError:
+            self._rang = False
 
 
 class _Bell:
-    """Rings after so many seconds, again and again, until it is stopped."""
+    """Rings after so many seconds, again and again, until it is stopped or `ring` is content."""
 
     def __init__(self, seconds: float, ring: Callable[[], Any]) -> None:
         self._seconds, self._ring = seconds, ring
@@ -140,8 +162,8 @@ class _Bell:
         pause = self._seconds
         while not self._stop.wait(pause):
             with self._lock:
-                if not self._stop.is_set():
-                    self._ring()
+                if self._stop.is_set() or self._ring():
+                    return
             pause = _AGAIN
 
 

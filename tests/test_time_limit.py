@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import re
 import signal
 import subprocess
@@ -55,21 +56,69 @@ def test_who_swallows_it_hears_it_again() -> None:
         stubborn()
 
 
-@pytest.mark.parametrize("task", [endless, stubborn])
-def test_in_another_thread_too(task: Callable[[], None]) -> None:
+def in_a_thread(task: Callable[[], None]) -> list[Exception]:
+    """What was raised there, and in the half of a second behind it."""
     told: list[Exception] = []
 
     def listening() -> None:
-        try:
-            task()
-        except TimeoutError as error:
-            told.append(error)
+        for do in (task, lambda: spin(0.5)):
+            try:
+                do()
+            except TimeoutError as error:
+                told.append(error)
 
     thread = threading.Thread(target=listening, daemon=True)
     thread.start()
     thread.join(60)
     assert not thread.is_alive()
-    assert len(told) == 1
+    return told
+
+
+def spin(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+def test_in_another_thread_too() -> None:
+    (told,) = in_a_thread(endless)
+    assert "more than 0.05 seconds" in str(told)
+
+
+def test_what_is_late_in_its_last_step_is_told_once() -> None:
+    """A step that waits is not ended in another thread; what was raised then comes behind it."""
+    reads, writes = os.pipe()
+    closing = threading.Timer(0.5, os.close, [writes])
+    closing.start()
+
+    def task() -> None:
+        with open(reads, "rb") as pipe, time_limit(0.1):
+            for _ in pipe:
+                pass
+
+    (told,) = in_a_thread(task)
+    assert "more than 0.1 seconds" in str(told) or "too long" in str(told)
+    closing.join()
+
+
+def within() -> None:
+    with time_limit(0.2), time_limit(60):
+        spin(60)
+
+
+def behind() -> None:
+    with time_limit(0.2):
+        with time_limit(60):
+            pass
+        9 ** int("387420489")
+
+
+@pytest.mark.parametrize("task", [within, behind])
+def test_one_within_another(task: Callable[[], None]) -> None:
+    begin = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"more than 0.2 seconds"):
+        task()
+    assert time.monotonic() - begin < 30
 
 
 def test_waiting_is_ended_in_the_main_thread() -> None:
@@ -82,24 +131,19 @@ def test_waiting_is_ended_in_the_main_thread() -> None:
 def test_nothing_is_raised_where_python_clears_away() -> None:
     """It would be printed there, and forgotten: pytest makes it a failure."""
 
-    def spin() -> None:
-        until = time.monotonic() + 0.01
-        while time.monotonic() < until:
-            pass
-
     def slow(phase: str, info: dict[str, int]) -> None:
-        spin()
+        spin(0.01)
 
     class Slow:
         def __del__(self) -> None:
-            spin()
+            spin(0.01)
 
     def untidy() -> None:
         with time_limit(0.05):
             while True:
                 gc.collect(0)
                 Slow()
-                spin()
+                spin(0.01)
 
     gc.callbacks.append(slow)
     try:

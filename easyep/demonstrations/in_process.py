@@ -75,6 +75,8 @@ class InProcess:
                 lambda ids, _: torch.full(ids.shape[:1], stopped.is_set(), device=ids.device)
             ]
         with self._lock, torch.inference_mode():
+            if stopped is not None and stopped.is_set():
+                raise DemosError("nobody wants the answer any more")
             torch.manual_seed(self._seed)
             made = self._model.generate(
                 **prompt.to(self._model.device), max_new_tokens=room, **sampling

@@ -135,4 +135,6 @@ def runner_class(name: str) -> type[Runner]:
     lacks += sorted(found.__abstractmethods__)
     if lacks:
         raise UnsupportedModelError(f"{RUNNERS[name]} is no whole runner: it lacks {lacks}")
+    if found.name != name:
+        raise UnsupportedModelError(f"{RUNNERS[name]} calls itself {found.name!r}, not {name!r}")
     return found

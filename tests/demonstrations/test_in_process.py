@@ -64,14 +64,26 @@ def test_where_the_model_states_no_end_the_tokenizer_s_is_one():
 def test_an_answer_that_nobody_wants_any_more_ends():
     model, tokenizer = load_model(demo_model()), load_tokenizer(demo_model())
     asked = InProcess(model, tokenizer, max_tokens=60, temperature=0, seed=0)
-    stopped = threading.Event()
     question = [{"role": "user", "content": "What is 12 + 7?"}]
-    whole = asked.answer(question, [], stopped)
+    whole = asked.answer(question, [], threading.Event())
     assert whole.finish == "stop"
-    stopped.set()
-    begun = asked.answer(question, [], stopped)
+
+    class Soon(threading.Event):
+        """Set when it was asked for twice: before the first token, and behind it."""
+
+        times = 0
+
+        def is_set(self):
+            self.times += 1
+            return self.times > 1
+
+    begun = asked.answer(question, [], Soon())
     assert begun.finish == "length"
     assert whole.content.startswith(begun.content)
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(DemosError, match="nobody wants"):
+        asked.answer(question, [], stopped)
 
 
 @pytest.mark.parametrize(("turns", "tools"), [(ASKED, []), (CALLED, [TOOL])])

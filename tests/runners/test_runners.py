@@ -105,6 +105,9 @@ def test_what_a_runner_s_name_leads_to_is_looked_at(monkeypatch: pytest.MonkeyPa
     recipe = Recipe(model="demo", runner="mine")
     with pytest.raises(UnsupportedModelError, match="json:loads is no runner"):
         choose_runner(recipe, Source.open("demo"))
+    monkeypatch.setitem(RUNNERS._things, "mine", "easyep.runners.memory:Memory")
+    with pytest.raises(UnsupportedModelError, match="calls itself 'memory', not 'mine'"):
+        choose_runner(recipe, Source.open("demo"))
     monkeypatch.setitem(RUNNERS._things, "mine", "easyep.runners.whole:Whole")
     with pytest.raises(
         UnsupportedModelError, match=r"it lacks \['name', 'how', 'each', 'load', 'sh"
