@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 # Seconds between two rings of a bell.
 _AGAIN = 0.1
@@ -19,39 +21,41 @@ class _LateError(TimeoutError):
         return "it takes too long"
 
 
-class time_limit:  # noqa: N801 (as in contextlib, it reads as a function)
-    """A block that is ended where it takes longer; a context manager.
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """What `work` returns; it is ended where it takes longer.
 
     It ends between two steps of Python code, in whichever thread it runs. Of single steps without
     an end, waiting for others, powers of numbers and Python's own patterns are ended in the main
     thread; others, such as a library's, come to their own end first. In the main thread code that
-    catches every exception is ended, too. Another context manager that stands inside may be ended
-    while it cleans up.
+    catches every exception is ended, too. A context manager that stands inside may be ended while
+    it cleans up.
+
+    This is no context manager: from CPython 3.12 on, what is raised where a loop of the block's
+    own begins anew passes the block's end.
 
     Args:
         seconds: of the clock.
+        work: called once.
 
     Raises:
         TimeoutError: it took longer.
     """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        main = threading.current_thread() is threading.main_thread()
-        self._alarm: _Signals | _Exceptions = (_Signals if main else _Exceptions)(seconds)
-
-    def __enter__(self) -> None:
-        self._end = time.monotonic() + self._seconds
-        self._alarm.start()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            self._alarm.stop()
-        except TimeoutError:  # it came just now, and once
-            self._alarm.stop()
-        late = time.monotonic() >= self._end
-        if late and (kind is None or issubclass(kind, TimeoutError)):
-            raise TimeoutError(f"it takes more than {self._seconds:g} seconds") from None
+    end = time.monotonic() + seconds
+    main = threading.current_thread() is threading.main_thread()
+    alarm: _Signals | _Exceptions = (_Signals if main else _Exceptions)(seconds)
+    late = TimeoutError(f"it takes more than {seconds:g} seconds")
+    try:
+        alarm.start()
+        result = work()
+    except TimeoutError:
+        if time.monotonic() < end:
+            raise
+        raise late from None
+    finally:
+        alarm.stop()
+    if time.monotonic() >= end:
+        raise late
+    return result
 
 
 class _Signals:
@@ -168,15 +172,18 @@ class _Bell:
 
 
 def _delicate(frame: FrameType | None) -> bool:
-    """Whether nothing should be raised here, but a little later.
+    """Whether nothing should be raised here, but a little later, if it still is late then.
 
     That is where this module itself is at work, and where Python clears away objects: what is
-    raised there is printed and forgotten.
+    raised there is printed and forgotten. And it is everywhere outside of what `within` calls.
     """
     hooks = {getattr(hook, "__code__", None) for hook in gc.callbacks}
+    here = frame
     while frame is not None:
         code = frame.f_code
+        if code is within.__code__:
+            return frame is here
         if frame.f_globals is globals() or code in hooks or code.co_name == "__del__":
             return True
         frame = frame.f_back
-    return False
+    return True

@@ -15,7 +15,7 @@ from easyep.demonstrations.sources import BUILDERS, Source
 from easyep.errors import ArtifactError, DemosError, first_line
 from easyep.progress import SILENT, Progress
 from easyep.registry import unknown_name
-from easyep.time_limit import time_limit
+from easyep.time_limit import within
 
 # For the templates of one row; those of a recipe that is meant well need milliseconds.
 LONGEST_ROW = 60.0
@@ -189,32 +189,35 @@ class _Templates:
         self._environment.globals["lettered"] = lettered
         self._recipe = recipe
         try:
-            # What is constant in a template is computed at once.
-            with allocation_limit(), time_limit(LONGEST_ROW):
-                compile_ = self._environment.from_string
-                self._filter = (
-                    self._environment.compile_expression(recipe.filter, undefined_to_none=False)
-                    if recipe.filter
-                    else None
-                )
-                self._metadata = {k: compile_(str(v)) for k, v in recipe.metadata.items()}
-                self._tools = compile_(recipe.tools) if recipe.tools else None
-                self._messages = (
-                    [{k: compile_(str(v)) for k, v in m.items()} for m in recipe.messages]
-                    if isinstance(recipe.messages, list)
-                    else None
-                )
+            with allocation_limit():
+                within(LONGEST_ROW, self._compile)
         except self._errors as error:  # ValueError: a number that Python does not read
             raise ArtifactError(
                 f"a template of the recipe is not valid: {first_line(error)}"
             ) from None
 
+    def _compile(self) -> None:
+        """What is constant in a template is computed at once."""
+        recipe, compile_ = self._recipe, self._environment.from_string
+        self._filter = (
+            self._environment.compile_expression(recipe.filter, undefined_to_none=False)
+            if recipe.filter
+            else None
+        )
+        self._metadata = {k: compile_(str(v)) for k, v in recipe.metadata.items()}
+        self._tools = compile_(recipe.tools) if recipe.tools else None
+        self._messages = (
+            [{k: compile_(str(v)) for k, v in m.items()} for m in recipe.messages]
+            if isinstance(recipe.messages, list)
+            else None
+        )
+
     def apply(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """The line of a row; None if it does not pass the filter or a text of it is empty."""
         values = {**row, "row": row}
         try:
-            with allocation_limit(), time_limit(LONGEST_ROW):
-                line = self._line(values)
+            with allocation_limit():
+                line = within(LONGEST_ROW, lambda: self._line(values))
         except self._errors as error:
             columns = ", ".join(map(str, row))
             raise DemosError(

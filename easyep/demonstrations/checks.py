@@ -13,7 +13,7 @@ from easyep.demonstrations import programs
 from easyep.demonstrations.equality import final_answer, same_value
 from easyep.errors import DemosError
 from easyep.registry import unknown_name
-from easyep.time_limit import time_limit
+from easyep.time_limit import within
 
 # Seconds for the pattern of a spec, which may have no end in sight.
 _LONGEST_SEARCH = 10.0
@@ -69,8 +69,7 @@ def _exact(answer: str, spec: Mapping[str, Any]) -> str:
 
 
 def _regex(answer: str, spec: Mapping[str, Any]) -> str:
-    with time_limit(_LONGEST_SEARCH):
-        found = re.search(spec["pattern"], answer, re.S)
+    found = within(_LONGEST_SEARCH, lambda: re.search(spec["pattern"], answer, re.S))
     return "" if found else f"no match of {spec['pattern']!r}"
 
 

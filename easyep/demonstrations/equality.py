@@ -7,7 +7,7 @@ from typing import Any
 
 from easyep.allocation_limit import allocation_limit
 from easyep.errors import DemosError, MissingDependencyError
-from easyep.time_limit import time_limit
+from easyep.time_limit import within
 
 _LONGEST = 400  # characters of an answer; what is longer is prose
 _LARGEST_POWER = 4000
@@ -71,8 +71,11 @@ def same_value(one: str, other: str) -> bool:
         return True
     _sympy()  # its first import takes time of its own
     try:
-        with allocation_limit(), time_limit(LONGEST_COMPARISON):
-            return _equal(parse(one), parse(other), "." in one or "." in other)
+        with allocation_limit():
+            return within(
+                LONGEST_COMPARISON,
+                lambda: _equal(parse(one), parse(other), "." in one or "." in other),
+            )
     except (DemosError, TimeoutError, MemoryError):
         return False
 

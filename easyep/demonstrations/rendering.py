@@ -12,7 +12,7 @@ from easyep.demonstrations import conversation
 from easyep.demonstrations.conversation import Style
 from easyep.errors import DemosError, first_line
 from easyep.panics import panics_as_errors
-from easyep.time_limit import time_limit
+from easyep.time_limit import within
 
 DemoOrder = Literal["random", "longest"]
 DEMO_ORDERS: tuple[DemoOrder, ...] = ("random", "longest")
@@ -61,9 +61,12 @@ def _rendered(
         return _cut(ids, np.arange(len(ids)) >= content.get("response_start", len(ids)), max_length)
     if "messages" in content:
         try:
-            with allocation_limit(), time_limit(LONGEST_RENDERING):
-                text, spans = _apply_template(
-                    tokenizer, content["messages"], content.get("tools") or (), style
+            with allocation_limit():
+                text, spans = within(
+                    LONGEST_RENDERING,
+                    lambda: _apply_template(
+                        tokenizer, content["messages"], content.get("tools") or (), style
+                    ),
                 )
         except (TimeoutError, MemoryError) as error:
             raise DemosError(f"the chat template comes to no end: {error}") from None

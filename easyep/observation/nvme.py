@@ -13,7 +13,7 @@ from easyep.atomic import writing
 from easyep.errors import MissingDependencyError, NoRoomError, OutputError, first_line
 from easyep.launcher import Rank
 from easyep.passing_folder import PassingFolder
-from easyep.time_limit import time_limit
+from easyep.time_limit import within
 
 _COMPILING = 1800  # seconds
 
@@ -88,8 +88,7 @@ def _load_writer() -> None:
     from deepspeed.ops.op_builder import AsyncIOBuilder
 
     try:
-        with time_limit(_COMPILING):
-            AsyncIOBuilder().load(verbose=False)
+        within(_COMPILING, lambda: AsyncIOBuilder().load(verbose=False))
     except (ImportError, OSError, RuntimeError) as error:  # TimeoutError is an OSError
         raise MissingDependencyError(
             "offloading parameters to NVMe needs DeepSpeed's async_io, which is compiled when it "
