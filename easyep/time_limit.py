@@ -1,5 +1,6 @@
 """Python code that somebody else wrote, such as a chat template, gets so much time and no more."""
 
+import contextlib
 import ctypes
 import gc
 import signal
@@ -14,6 +15,10 @@ T = TypeVar("T")
 
 # Seconds between two rings of a bell.
 _AGAIN = 0.1
+
+# What stops half-way in these leaves its state wrong for all that follows: a module that is there
+# in part, or an object that is gone and still counted.
+_DELICATE = {"importlib._bootstrap", "weakref", "_weakrefset"}
 
 
 class _LateError(TimeoutError):
@@ -44,6 +49,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     main = threading.current_thread() is threading.main_thread()
     alarm: _Signals | _Exceptions = (_Signals if main else _Exceptions)(seconds)
     late = TimeoutError(f"it takes more than {seconds:g} seconds")
+    _forgotten.start()
     try:
         alarm.start()
         result = work()
@@ -53,9 +59,45 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         raise late from None
     finally:
         alarm.stop()
+        _forgotten.stop()
     if time.monotonic() >= end:
         raise late
     return result
+
+
+class _Forgotten:
+    """Python prints what it cannot raise, such as in a callback of a weak reference, and goes on.
+
+    Of a limit it prints nothing here, and the bell rings again. All else goes to the hook before.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._limits = 0
+
+    def start(self) -> None:
+        with self._lock:
+            self._limits += 1
+            if self._limits == 1:
+                self._before = sys.unraisablehook
+                sys.unraisablehook = self._hook = _passing_on(self._before)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._limits -= 1
+            if self._limits == 0 and sys.unraisablehook is self._hook:
+                sys.unraisablehook = self._before
+
+
+def _passing_on(before: Callable[["sys.UnraisableHookArgs"], Any]) -> Callable[..., None]:
+    def hook(told: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(told.exc_type, _LateError):
+            before(told)
+            return
+        for alarm in _here.alarms:
+            alarm.forgotten()
+
+    return hook
 
 
 class _Signals:
@@ -102,27 +144,37 @@ class _Exceptions:
     """For any thread: CPython raises there what another thread asks for.
 
     Once: it comes at one of the next steps, which may be behind the block already if that ended
-    meanwhile, and must not come again there.
+    meanwhile, and must not come again there. Only what was forgotten comes again.
     """
 
     def __init__(self, seconds: float) -> None:
         self._thread = threading.get_ident()
         self._bell = _Bell(seconds, self._ring)
         self._rang = False
+        self._over = False
 
     def start(self) -> None:
+        _here.alarms.append(self)
         self._bell.start()
 
     def stop(self) -> None:
+        self._over = True
         self._bell.stop()
+        _here.alarms.remove(self)
         if self._rang:  # and was perhaps not heard yet: nothing must be raised behind the block
             self._hear()
 
+    def forgotten(self) -> None:
+        if self._rang and not self._over:
+            self._bell = _Bell(_AGAIN, self._ring)
+            self._bell.start()
+
     def _ring(self) -> bool:
-        self._rang = not _delicate(sys._current_frames().get(self._thread))
-        if self._rang:
-            self._raise()
-        return self._rang
+        if _delicate(sys._current_frames().get(self._thread)):
+            return False
+        self._rang = True
+        self._raise()
+        return True
 
     def _raise(self) -> None:
         """Have TimeoutError raised at the thread's next step of Python code, once."""
@@ -137,12 +189,23 @@ class _Exceptions:
         threads for ever, and a debugger or a coverage tracer stands still at the next function
         (3.11).
         """
-        try:
+        with contextlib.suppress(_LateError):
+            self._raise_on()
+
+    def _raise_on(self) -> None:
+        while True:  # even what is raised here may be forgotten
             self._raise()  # in the place of what waits
-            while True:
-                pass
-        except _LateError:
-            self._rang = False
+
+
+class _Here(threading.local):
+    """The limits of this thread that stand."""
+
+    def __init__(self) -> None:
+        self.alarms: list[_Exceptions] = []
+
+
+_forgotten = _Forgotten()
+_here = _Here()
 
 
 class _Bell:
@@ -174,8 +237,9 @@ class _Bell:
 def _delicate(frame: FrameType | None) -> bool:
     """Whether nothing should be raised here, but a little later, if it still is late then.
 
-    That is where this module itself is at work, and where Python clears away objects: what is
-    raised there is printed and forgotten. And it is everywhere outside of what `within` calls.
+    That is where this module itself is at work, where Python clears away objects, since what is
+    raised there is forgotten, and in `_DELICATE`. And it is everywhere outside of what `within`
+    calls.
     """
     hooks = {getattr(hook, "__code__", None) for hook in gc.callbacks}
     here = frame
@@ -183,7 +247,9 @@ def _delicate(frame: FrameType | None) -> bool:
         code = frame.f_code
         if code is within.__code__:
             return frame is here
-        if frame.f_globals is globals() or code in hooks or code.co_name == "__del__":
+        if frame.f_globals is globals() or frame.f_globals.get("__name__") in _DELICATE:
+            return True
+        if code in hooks or code.co_name == "__del__":
             return True
         frame = frame.f_back
     return True

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -147,6 +148,67 @@ def test_nothing_is_raised_where_python_clears_away() -> None:
                 within(0.05, untidy)
     finally:
         gc.callbacks.remove(slow)
+
+
+class Held:
+    """What a weak reference can be to."""
+
+
+def churn() -> None:
+    """Half of its time nothing can be raised: a weak reference calls what looks like all else."""
+    references = []
+    while True:
+        held = Held()
+        references.append(weakref.ref(held, lambda _: spin(0.01)))
+        del held
+        spin(0.01)
+
+
+def test_where_nothing_can_be_raised_it_is_heard_later() -> None:
+    """Pytest would tell what Python prints."""
+    hook = sys.unraisablehook
+    for k in range(40, 60):
+        with pytest.raises(TimeoutError):
+            within(k / 1000, churn)
+    assert sys.unraisablehook is hook
+
+
+def test_what_another_thread_forgets_it_hears_again() -> None:
+    hook = sys.unraisablehook
+    for k in range(40, 56, 2):
+        told = in_a_thread(lambda k=k: within(k / 1000, churn))  # type: ignore[misc]
+        assert len(told) == 1
+    assert sys.unraisablehook is hook
+
+
+def test_weak_sets_keep_no_objects_that_are_gone() -> None:
+    """Their callbacks are Python code, where signals are heard first after a long step in C."""
+    weak: weakref.WeakSet[Held] = weakref.WeakSet()
+
+    def fill() -> None:
+        while True:
+            weak.update([Held() for _ in range(100)])
+
+    for k in range(20):
+        with pytest.raises(TimeoutError):
+            within(0.05 + k / 1000, fill)
+    gc.collect()
+    assert not vars(weak)["data"]
+
+
+def test_other_errors_that_python_prints_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def __del__(self) -> None:
+            raise KeyError("k")
+
+    def dropping() -> None:
+        Failing()
+
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
+    within(10, lambda: within(10, dropping))
+    dropping()
+    assert told == [KeyError, KeyError]
 
 
 def raising(error: Exception) -> None:
