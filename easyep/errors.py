@@ -2,7 +2,7 @@
 
     EasyEPError
     ├── UnknownNameError          a name that is not in a registry, with what was probably meant
-    ├── PluginError               what an installed package adds to easyep cannot be loaded
+    ├── PluginError               what another package adds to easyep cannot be loaded
     ├── MissingDependencyError    an optional package is needed, and which extra brings it
     ├── ModelNotFoundError        an alias, path or repository id that leads to no checkpoint
     ├── UnsupportedModelError     a model without prunable experts, or of an unknown family
@@ -54,7 +54,7 @@ class UnknownNameError(EasyEPError):
 
 
 class PluginError(EasyEPError):
-    """An installed package adds something to easyep that cannot be loaded."""
+    """Another package adds something to easyep that cannot be loaded."""
 
 
 class MissingDependencyError(EasyEPError):

@@ -2,10 +2,10 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any, Generic, TypeVar
 
-from easyep.errors import PluginError, UnknownNameError
+from easyep.errors import EasyEPError, PluginError, UnknownNameError, first_line
 
 T = TypeVar("T")
 
@@ -101,4 +101,27 @@ class Registry(Generic[T]):
             raise PluginError(
                 f"{package} announces the {self.kind} {entry_point.name!r} as {entry_point.value}, "
                 f"which cannot be used: {error}; mend or uninstall it"
+            ) from error
+
+
+class Places(Registry[str]):
+    """Names of what is imported only when it is asked for; each leads to ``module:attribute``."""
+
+    def load(self, name: str) -> Any:
+        """What stands at the place of `name`.
+
+        Raises:
+            UnknownNameError: there is no such name.
+            PluginError: nothing stands there, or its module cannot be imported.
+        """
+        place = self[name]
+        module, _, attribute = place.partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except EasyEPError:
+            raise
+        except Exception as error:  # whatever another package's code raises
+            raise PluginError(
+                f"the {self.kind} {name!r} is registered as {place}, which cannot be imported: "
+                f"{first_line(error)}; a place is 'module:attribute'"
             ) from error

@@ -1,9 +1,9 @@
 """The names of runners, and where the class of each is found."""
 
-from easyep.registry import Registry
+from easyep.registry import Places
 
-# Name -> module and class, imported when asked for. Others register theirs before `easyep.prune`.
-RUNNERS: Registry[str] = Registry("runner")
+# Others register theirs before `easyep.prune`.
+RUNNERS = Places("runner")
 for _name, _kind in (
     ("memory", "Memory"),
     ("stream", "Stream"),

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
@@ -125,10 +124,10 @@ def runner_class(name: str) -> type[Runner]:
 
     Raises:
         UnknownNameError: there is none; the message lists them.
+        PluginError: its module cannot be imported.
         UnsupportedModelError: what the name leads to is no runner.
     """
-    module, _, kind = RUNNERS[name].partition(":")
-    found = getattr(import_module(module), kind, None)
+    found = RUNNERS.load(name)
     if not (isinstance(found, type) and issubclass(found, Runner)):
         raise UnsupportedModelError(f"{RUNNERS[name]} is no runner: it is no kind of Runner")
     lacks = [word for word in ("name", "how", "each") if not hasattr(found, word)]

@@ -4,13 +4,12 @@ An engine opens a checkpoint and gives a session; a session answers a batch of p
 when each token came. Everything else (sweeps, repeats, statistics) is the same for all of them.
 """
 
-from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
 from easyep.errors import UnsupportedModelError
 from easyep.evaluation.engines.settings import EngineSettings
 from easyep.evaluation.throughput.timing import RequestTiming
-from easyep.registry import Registry
+from easyep.registry import Places
 
 __all__ = [
     "BACKENDS",
@@ -80,8 +79,8 @@ class Engine(Protocol):
         """
 
 
-# Name -> module and class; imported when asked for, since some take half a minute.
-BACKENDS: Registry[str] = Registry("backend")
+# Imported when asked for, since some take half a minute.
+BACKENDS = Places("backend")
 SUMMARIES: dict[str, str] = {}
 for _name, _place, _summary in (
     ("transformers", "fixed_batch:FixedBatch", "transformers, a fixed batch, no scheduler"),
@@ -103,10 +102,11 @@ def engine(name: str) -> Engine:
 
     Raises:
         UnknownNameError: there is none; the message lists them.
+        PluginError: its module cannot be imported.
         UnsupportedModelError: what the name leads to is no engine.
     """
-    module, _, kind = BACKENDS[name].partition(":")
-    made: Engine = getattr(import_module(module), kind)()
-    if not callable(getattr(made, "open", None)):
-        raise UnsupportedModelError(f"{BACKENDS[name]} is no engine: it has no method open")
+    kind = BACKENDS.load(name)
+    if not (isinstance(kind, type) and callable(getattr(kind, "open", None))):
+        raise UnsupportedModelError(f"{BACKENDS[name]} is no engine: no class with a method open")
+    made: Engine = kind()
     return made
