@@ -249,11 +249,15 @@ def test_so_many_files_are_written_side_by_side_and_no_more(
     monkeypatch.setattr(shard_writing, "AT_A_TIME", 3)
     monkeypatch.setattr(shard_writing, "cores", lambda: 8)
     written = Written(work, tmp_path / "out")
+    state, files = written.writer._state, written.writer._open
     seen: list[int] = []
 
     class Counting:
         def advance(self, amount: int = 1) -> None:
-            seen.append(len(written.writer._open))
+            """Is called by who holds `state`; the first to come gives the other threads time."""
+            if not seen:
+                state.wait_for(lambda: len(files) >= 3, timeout=5)
+            seen.append(len(files))
 
     written.writer.write({shard.name: shard.tensors for shard in work.shards}, Counting())
     written.writer.close()
