@@ -38,7 +38,10 @@ SOURCES = {
         "easyep/checkpoint/layout.py",
         "easyep/checkpoint/moe_layer.py",
     ],
-    "rewriting": [f"easyep/checkpoint/{name}.py" for name in _CHECKPOINT],
+    "rewriting": [
+        *(f"easyep/checkpoint/{name}.py" for name in _CHECKPOINT),
+        "easyep/strict_json.py",
+    ],
 }
 
 # Room -> the folders and files of tests that are meant for it. What prunes a model of every family
@@ -55,7 +58,10 @@ TESTS = {
         *(f"tests/architectures/test_{name}.py" for name in _OF_DEFINITIONS),
         *(f"tests/checkpoint/test_{name}.py" for name in _OF_LAYOUT),
     ],
-    "rewriting": [f"tests/checkpoint/test_{name}.py" for name in _OF_REWRITING],
+    "rewriting": [
+        *(f"tests/checkpoint/test_{name}.py" for name in _OF_REWRITING),
+        "tests/test_strict_json.py",
+    ],
 }
 
 

@@ -1,9 +1,9 @@
 """DeepSpeed's settings in a file that the user gives, checked before anything is loaded."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from easyep import strict_json
 from easyep.errors import ArtifactError
 from easyep.given_files import read_whole
 
@@ -22,8 +22,8 @@ def read_deepspeed_settings(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        found = json.loads(read_whole(path, _MOST_BYTES).decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = strict_json.parse(read_whole(path, _MOST_BYTES).decode("utf-8"))
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"the DeepSpeed configuration {path} cannot be read: {error}") from None
     zero = found.get("zero_optimization", {}) if isinstance(found, dict) else None
     if not isinstance(zero, dict) or zero.get("stage", 3) != 3:

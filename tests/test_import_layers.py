@@ -28,6 +28,7 @@ ORDER = [
         "yaml_text",
         "panics",
         "given_files",
+        "strict_json",
     ],
     ["choices", "passing_folder", "launcher", "allocation_limit", "runner_names"],
     ["architectures", "memory_limits", "deepspeed_settings"],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from easyep import strict_json
 from easyep.atomic import write_bytes
 from easyep.errors import ArtifactError
 from easyep.given_files import read_whole
@@ -97,10 +98,10 @@ def layer_entries(value: Mapping[str, Any]) -> dict[int, list[Any]]:
 def _parse(path: str | os.PathLike[str], what: str) -> Any:
     path = Path(path)
     try:
-        return json.loads(read_whole(path, MAX_BYTES).decode("utf-8"))
+        return strict_json.parse(read_whole(path, MAX_BYTES).decode("utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{what}: {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{what}: {path} cannot be read: {error}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ArtifactError(f"{what}: {path} is not valid JSON: {error}") from None

@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from easyep import strict_json
 from easyep.artifacts.model_identity import ModelIdentity
-from easyep.checkpoint import json_text
 from easyep.checkpoint.headers import MAX_HEADER_BYTES, Shard, Tensor, read_shard
 from easyep.checkpoint.reading_ahead import ask_for
 from easyep.errors import CheckpointError, ModelNotFoundError
@@ -179,8 +179,8 @@ def read_text(root: Path, name: str) -> str:
 def parse_object(text: str, name: str) -> dict[str, Any]:
     """The JSON object in `text`; CheckpointError names the file `name` where it is none."""
     try:
-        value = json_text.parse(text)
-        json_text.check_nesting(value)
+        value = strict_json.parse(text)
+        strict_json.check_nesting(value)
     except ValueError as error:
         raise CheckpointError(f"{name} is not valid JSON: {error}") from None
     if not isinstance(value, dict):

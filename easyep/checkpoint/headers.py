@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from easyep.checkpoint import json_text
+from easyep import strict_json
 from easyep.errors import CheckpointError
 
 # Longer than any name in use; keeps patterns that look at names fast whatever a file says.
@@ -113,7 +113,7 @@ def read_shard(path: str | os.PathLike[str], name: str) -> Shard:
 def parse_header(header: bytes, size: int, name: str) -> Shard:
     """Check the JSON of a header against a file of `size` bytes; errors as in `read_shard`."""
     try:
-        value = json_text.parse(header.decode("utf-8"))
+        value = strict_json.parse(header.decode("utf-8"))
     except ValueError as error:  # includes UnicodeDecodeError
         raise CheckpointError(f"{name} has a header that is not valid JSON: {error}") from None
     if not isinstance(value, dict):

@@ -1,41 +1,9 @@
-"""JSON that is read strictly and changed in place, so that nothing but the change differs."""
+"""JSON that is changed in place, so that nothing but the change differs."""
 
 import json
 from collections.abc import Mapping
 from json.decoder import WHITESPACE, scanstring  # type: ignore[attr-defined]
 from typing import Any
-
-_TOO_DEEP = "values are nested too deeply"
-
-# Far more than configurations have. Python's own limit depends on its version and on who asks,
-# and what walks through a value may have less room than what read it.
-MAX_NESTING = 200
-
-
-def parse(text: str) -> Any:
-    """Parse `text`, refusing objects that name a key twice.
-
-    Raises:
-        ValueError: it is not valid JSON, or nested too deeply to be read; the message says where.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_distinct)
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
-
-
-def check_nesting(value: Any) -> None:
-    """Raises ValueError where a parsed value has more than `MAX_NESTING` levels."""
-    level = [value]
-    for _ in range(MAX_NESTING + 1):
-        level = [
-            inner
-            for each in level
-            if isinstance(each, (dict, list))
-            for inner in (each.values() if isinstance(each, dict) else each)
-        ]
-    if level:
-        raise ValueError(_TOO_DEEP)
 
 
 def at(value: Any, path: tuple[str, ...]) -> Any:
@@ -49,7 +17,7 @@ def replaced(text: str, edits: Mapping[tuple[str, ...], Any]) -> str:
     """`text` with other values at some paths; every other character stays as it is.
 
     Args:
-        text: a JSON object that `parse` accepts.
+        text: a JSON object that `easyep.strict_json.parse` accepts.
         edits: path of keys -> new value. Where the last key of a path is absent, it is added
             at the end of its object; the objects on the way must exist.
     """
@@ -103,14 +71,3 @@ def _members(text: str, start: int) -> dict[str, tuple[int, int]]:
 def _skip(text: str, at: int) -> int:
     """The first position from `at` on that is no white space."""
     return int(WHITESPACE.match(text, at).end())
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {key[:100]!r} appears twice in one object")
-            seen.add(key)
-    return value

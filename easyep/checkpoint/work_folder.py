@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
+from easyep import strict_json
 from easyep.atomic import appear, make_parents, remove_empty, write_bytes, writing
-from easyep.checkpoint.json_text import parse
 from easyep.errors import EasyEPError, OutputError, first_line
 
 SCHEMA = 2
@@ -207,7 +207,7 @@ def _finished(path: Path, purpose: Mapping[str, str]) -> dict[str, Finished]:
     try:
         if not stat.S_ISREG((path / STATE).lstat().st_mode):  # a pipe would be waited for
             raise ValueError("it is no file")
-        value = parse((path / STATE).read_text(encoding="utf-8"))
+        value = strict_json.parse((path / STATE).read_text(encoding="utf-8"))
         if (value["schema"], value["purpose"]) != (SCHEMA, dict(purpose)):
             raise ValueError("it is of something else")
         return {name: Finished(**each) for name, each in value["finished"].items()}

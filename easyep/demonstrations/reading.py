@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from easyep import strict_json
 from easyep.artifacts import Demo
 from easyep.errors import DemosError
 from easyep.given_files import without_waiting
@@ -49,7 +50,7 @@ def read(
 
 def _parse(line: str, form: Callable[[Any], Any], where: str) -> Demo:
     try:
-        value = json.loads(line)
+        value = strict_json.parse(line)
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
         return Demo.from_json(form(value), where)
     except UnicodeEncodeError as error:

@@ -36,6 +36,14 @@ def test_the_most_that_is_read(
             files.read_json(path, "artifact")
 
 
+def test_no_key_is_named_twice(tmp_path: Path) -> None:
+    """Two lines of one layer in a selection by hand: which was meant is not guessed."""
+    path = tmp_path / "selection.json"
+    path.write_text('{"layers": {"3": [0, 1], "4": [0, 1], "3": [2, 3]}}')
+    with pytest.raises(ArtifactError, match="the key '3' appears twice in one object"):
+        files.read_json(path, "selection")
+
+
 @pytest.mark.timeout(60)
 def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from easyep.checkpoint.files import Checkpoint, checked_file, parse_object
-from easyep.checkpoint.json_text import MAX_NESTING
 from easyep.errors import CheckpointError, ModelNotFoundError
 from easyep.resources import demo_model
+from easyep.strict_json import MAX_NESTING
 from tests.checkpoint.raw_files import tensor, write_checkpoint, write_file
 
 CONFIG = {"model_type": "mixtral", "num_local_experts": 2}

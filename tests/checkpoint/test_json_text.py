@@ -1,12 +1,12 @@
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from easyep.checkpoint.json_text import MAX_NESTING, check_nesting, parse, replaced
+from easyep.checkpoint.json_text import replaced
+from easyep.strict_json import parse
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),
@@ -54,30 +54,3 @@ def test_letters_stay_letters(text: str, value: Any) -> None:
 def test_new_lists_are_indented_as_deep_as_their_line() -> None:
     text = '{\n  "a": {\n    "b": [\n      "x",\n      "y"\n    ]\n  }\n}'
     assert replaced(text, {("a", "b"): ["x"]}) == text.replace(',\n      "y"', "")
-
-
-@pytest.mark.parametrize("inner", [0, [], {}, "text"])
-@pytest.mark.parametrize("wrap", [lambda each: [0, each], lambda each: {"a": "b", "c": each}])
-def test_nesting_is_counted_in_lists_and_objects(
-    inner: Any, wrap: Callable[[Any], dict[str, Any] | list[Any]]
-) -> None:
-    value = inner
-    for _ in range(MAX_NESTING):
-        value = wrap(value)
-    check_nesting(value)
-    with pytest.raises(ValueError, match="nested too deeply"):
-        check_nesting(wrap(value))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"a": 1, "a": 2}', "'a' appears twice"),
-        ('{"b": 1, "a": 1, "a": 2}', "'a' appears twice"),
-        ('{"a": ', "Expecting value"),
-        ("[" * 100_000, "nested too deeply"),
-    ],
-)
-def test_bad_json_is_refused(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        parse(text)

@@ -47,6 +47,7 @@ def test_a_byte_order_mark_is_no_content(tmp_path):
     [
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
+        ('{"text": "a", "text": "b"}', "not valid JSON: the key 'text' appears twice"),
         ("[]", "expected a JSON object"),
         ("{}", "none of the forms"),
         ('{"prompt": "a"}', "none of the forms"),
