@@ -27,13 +27,13 @@ def test_a_server_that_would_refuse_every_request_is_asked_no_more(api, tmp_path
 
 def test_what_waits_for_another_attempt_stops_too(api, tmp_path):
     started = api(first=[503], second=[401])
-    patient = Server(started.url, "m", timeout=5, first_wait=60)
+    patient = Server(started.url, "m", timeout=30, first_wait=60)
     demos = prompts("first", "second")
     with pytest.raises(ServerRefusedError):
         generating.generate(demos, patient.answer, tmp_path / "j", concurrency=2)
     for thread in threading.enumerate():
         if thread.name == "asking":
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
     assert len(started.requests) == 2
 

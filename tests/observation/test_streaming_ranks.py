@@ -174,7 +174,7 @@ def test_all_end_when_one_cannot_read(tmp_path: Path, monkeypatch: pytest.Monkey
             return read(self, layer, ids)
 
         monkeypatch.setattr(PartialModel, "read_experts", fails)
-        pipeline.observe("demo", output=tmp_path / "out", peer_timeout=5, **CHOICES)
+        pipeline.observe("demo", output=tmp_path / "out", peer_timeout=10, **CHOICES)
 
     first, second = run_ranks(2, observe)
     assert isinstance(second, OSError)

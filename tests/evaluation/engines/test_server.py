@@ -34,14 +34,15 @@ def opened(server: FakeServer, **settings):
 
 
 def test_requests_run_together_and_are_timed_apart(server):
+    server.prefill = 0.5
     session = opened(server, api_key="secret", extra_body={"top_k": 1})
     timings = session.generate(PROMPTS, 5)
     assert server.at_once == 4
     for each in timings:
         assert each.tokens == 5
-        # A lower bound only: a busy machine makes everything later.
+        # Lower bounds only: a busy machine makes everything later, single tokens among it.
         assert each.ttft >= server.prefill
-        assert each.tpot >= server.step * 0.9
+        assert each.last - each.sent >= server.prefill + 4 * server.step
         assert len(each.itl) == 4
     asked = server.asked[-1]
     assert sorted(each["prompt"] for each in server.asked[1:]) == PROMPTS
@@ -88,7 +89,7 @@ def test_requests_come_when_their_time_has_come(server):
 
 
 def test_no_more_are_under_way_than_may_be(server):
-    server.prefill = 0.1
+    server.prefill = 0.5
     timings = opened(server).serve(PROMPTS, 2, [0.0] * 4, 2)
     assert server.at_once == 2
     # Waiting for room is not waiting for the server.
