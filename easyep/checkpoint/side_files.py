@@ -31,7 +31,7 @@ def side_files(root: Path) -> list[str]:
 
     Raises:
         CheckpointError: one of them is a link out of the directory or no regular file, or its
-            name is no text; or a folder cannot be read.
+            name is no text; or a folder cannot be read, or is a link.
     """
     names = []
     for folder, folders, files in os.walk(root, onerror=unreadable):
@@ -40,6 +40,11 @@ def side_files(root: Path) -> list[str]:
             for name in folders
             if not name.startswith(".") and name not in {*WEIGHT_FOLDERS, "__pycache__", LOST}
         )
+        for link in filter(Path.is_symlink, (Path(folder) / name for name in folders)):
+            raise CheckpointError(
+                f"{link} is a link to a folder, whose files would not come along: put the folder "
+                "itself in its place, or remove the link"
+            )
         for file in sorted(files):
             name = str((Path(folder) / file).relative_to(root))
             if name in REPLACED or file.startswith(".") or file.endswith(WEIGHT_SUFFIXES):

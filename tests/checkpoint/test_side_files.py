@@ -25,6 +25,16 @@ def test_a_link_out_of_the_directory_is_refused(tmp_path: Path) -> None:
         side_files(tmp_path / "m")
 
 
+def test_a_linked_folder_is_not_passed_over(tmp_path: Path) -> None:
+    for name in ("m/inner", "elsewhere", ".git"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "m" / ".git").symlink_to(tmp_path / ".git")
+    assert side_files(tmp_path / "m") == []
+    (tmp_path / "m" / "inner" / "templates").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="inner/templates is a link to a folder"):
+        side_files(tmp_path / "m")
+
+
 def test_a_folder_that_cannot_be_read_is_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
