@@ -81,7 +81,7 @@ def test_the_file_map_is_the_package(root):
     small = {"errors.py", "registry.py", "progress.py", "resources.py", "atomic.py", "choices.py"}
     small |= {"clock.py", "memory.py", "yaml_text.py", "addresses.py", "time_limit.py"}
     small |= {"passing_folder.py", "processor.py", "panics.py", "given_files.py"}
-    small |= {"allocation_limit.py"}
+    small |= {"allocation_limit.py", "strict_json.py"}
     assert rooms | files == listed | small
 
 

@@ -56,7 +56,6 @@ def test_settings_are_no_keys(
 
 
 def test_whatever_is_printed(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
-    VOICE.reset()
     VOICE.log_to(str(tmp_path / "log"))
     say(HOSTILE)
     complain(HOSTILE)
