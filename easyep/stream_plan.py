@@ -162,8 +162,8 @@ def plan_stream(runs: Sequence[Run], room: int) -> StreamPlan:
     if least > BASE + room:
         raise ObservationError(
             f"streaming this model with demonstrations of {max(lengths):,} tokens takes about "
-            f"{least:,} bytes of memory, and {max(0, BASE + room):,} are there; a shorter "
-            "--max-length takes less"
+            f"{least - BASE:,} bytes of memory beside what is loaded already, and {max(0, room):,} "
+            "are left; a shorter --max-length takes less"
         )
     return plan
 

@@ -199,6 +199,8 @@ def _lock(folder: Path, target: Path, locks: ExitStack, flags: int) -> int:
         ) from None
     except OSError:
         pass  # a file system without locks: there two runs at once cannot be told
+    if not os.fstat(descriptor).st_nlink:  # it went with its folder before it was locked here
+        raise OutputError(f"another run that was writing to {target} has just ended; try again")
     return descriptor
 
 

@@ -117,6 +117,14 @@ def select_command(
         raise click.UsageError("give either --scores FILE, or --mask FILE with --model M")
     if mask and (explain or compare):
         raise click.UsageError("--explain and --compare need --scores: a mask has none")
+    said = click.get_current_context().get_parameter_source
+    decided = [
+        f"--{name}"
+        for name in ("keep", "align", "protect", "forbid")
+        if mask and said(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if decided:
+        raise click.UsageError(f"{decided[0]} needs --scores: a mask says which experts are kept")
     if len(keep) > 1 and "{keep}" not in output:
         raise click.UsageError(
             "several --keep need {keep} in --output, as in --output 'selection-{keep}.json'"

@@ -22,7 +22,8 @@ class Keep(click.ParamType[float]):
             keep = float(value) if "." in str(value) else int(value)
         except ValueError:
             keep = 0
-        if not (0 < keep < 1 or (keep >= 1 and keep % 1 == 0)):
+        all_or_one = keep == 1 and isinstance(keep, float)  # 1.0 can be meant as either
+        if all_or_one or not (0 < keep < 1 or (keep >= 1 and keep % 1 == 0)):
             self.fail(
                 f"{value!r} is neither a fraction in (0, 1) nor a number of experts per layer, "
                 "1 or more",

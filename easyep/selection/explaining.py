@@ -15,8 +15,8 @@ class Margin:
 
     Attributes:
         kept, dropped: their ids.
-        relative: their difference, kept minus dropped, over the larger of the two; below 0 where
-            protection or the choice of a set, not the score alone, decided.
+        relative: their difference, kept minus dropped, over the larger size of the two; below 0
+            where protection or the choice of a set, not the score alone, decided.
     """
 
     kept: int
@@ -201,7 +201,7 @@ def _margin(scores: Scores, layer: int, selection: Selection) -> Margin | None:
         last = min(mine, key=lambda e: (values[e], -e))
         first = max(others, key=lambda e: (values[e], -e))
         if values[last] or values[first]:
-            scale = float(max(values[last], values[first]))
+            scale = float(max(abs(values[last]), abs(values[first])))
             relative = float(values[last] - values[first]) / scale
             if closest is None or relative < closest.relative:
                 closest = Margin(last, first, relative)

@@ -19,7 +19,7 @@ def max_min(domains: Sequence[Float64], weights: Sequence[float], terms: Terms) 
     A domain's retained share is the sum of its scores of kept experts over the sum of all, here
     divided by the domain's weight over the largest weight. Of the choices with the same least
     share, the one with the largest sum of shares is taken. A mixed-integer program (HiGHS),
-    solved exactly for up to `PROVEN` experts.
+    solved for up to `PROVEN` experts to the solver's own tolerance, a millionth of the share.
 
     Args:
         domains: each domain's scores of the layer, float64 [E], none below 0.
@@ -43,12 +43,14 @@ def max_min(domains: Sequence[Float64], weights: Sequence[float], terms: Terms) 
     rows = quotas(terms, terms.quota)
     rows += [Row(columns, np.append(share, -1.0), 0.0, np.inf) for share in shares]
     gap = 0.0 if count <= PROVEN else GAP
-    worst = minimise(np.append(np.zeros(count), -1.0), rows, low, high, count, gap=gap)
+    worst = minimise(
+        np.append(np.zeros(count), -1.0), rows, low, high, count, gap=gap, presolve=False
+    )
     total = np.sum(shares, axis=0) if shares else np.zeros(count)
     if worst is None:
         return best(total, terms)
     # Among equals the most for all: t is held, up to rounding.
     low[-1] = worst[-1] * (1 - max(gap, 1e-9))
-    fullest = minimise(np.append(-total, 0.0), rows, low, high, count, gap=gap)
+    fullest = minimise(np.append(-total, 0.0), rows, low, high, count, gap=gap, presolve=False)
     chosen = worst if fullest is None else fullest
     return tuple(np.flatnonzero(chosen[:count] > 0.5).tolist())

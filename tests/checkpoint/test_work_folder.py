@@ -47,6 +47,25 @@ def test_of_two_at_once_the_second_is_refused(tmp_path: Path, second: dict[str, 
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_lock_that_went_with_its_folder_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run opens the lock, ends, and removes it before it is locked here."""
+    flock = module.fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        (lock,) = tmp_path.glob(f".out.partial-*/{LOCK}")
+        lock.unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(module.fcntl, "flock", late)
+    with (
+        pytest.raises(OutputError, match="has just ended; try again"),
+        work_folder(tmp_path / "out", PURPOSE),
+    ):
+        pass
+
+
 def cut_short(target: Path, purpose: dict[str, str], act: Callable[[WorkFolder], object]) -> None:
     with work_folder(target, purpose) as work:
         act(work)

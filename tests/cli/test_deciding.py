@@ -47,6 +47,24 @@ def test_weights_need_no_record(capsys, made):
     assert sorted(Scores.load("w.json").layers) == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize(
+    "option", [["--keep", "4"], ["--align", "7"], ["--protect", "1:0-3"], ["--forbid", "2"]]
+)
+def test_a_mask_leaves_nothing_to_decide(capsys, made, option):
+    words = ["select", "--mask", "mask.json", "--model", "demo", "--output", "s.json"]
+    code, _, err = run(capsys, *words, *option)
+    assert code == 2
+    assert f"{option[0]} needs --scores" in err
+
+
+def test_one_point_nought_is_neither_all_nor_one(capsys, made):
+    scored(capsys, "math")
+    words = ["select", "--scores", "scores.json", "--keep", "1.0", "--output", "s.json"]
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "'1.0' is neither a fraction" in err
+
+
 def test_max_min(capsys, made):
     scores = scored(capsys, "math", "code:0.5", "--mix", "max-min")
     assert [domain.weight for domain in scores.domains] == [1.0, 0.5]

@@ -38,10 +38,12 @@ def test_the_function(examples):
 
 def test_the_class(examples):
     tokens = routed_tokens(experts=8)
-    expected = [
-        len({int(d) for d, ids in zip(tokens.demo, tokens.expert_ids, strict=True) if e in ids})
-        for e in range(9)
-    ]
+    tokens.weights[5:30, 0] = 0  # no routes: they stand for nothing
+    taken = zip(tokens.demo, tokens.expert_ids, tokens.weights, strict=True)
+    routes = {(int(d), int(e)) for d, ids, gs in taken for e, g in zip(ids, gs, strict=True) if g}
+    expected = [sum(e == expert for _, expert in routes) for e in range(9)]
+    nothing = examples["Breadth"]().score(routed_tokens(tokens=0, experts=8), Layer(0, 9))
+    assert nothing.tolist() == [0] * 9
     CRITERIA.register("breadth", examples["Breadth"]())
     assert CRITERIA["breadth"].score(tokens, Layer(0, 9)).tolist() == expected
     assert easyep.score(observations(), "breadth").criterion == "breadth"

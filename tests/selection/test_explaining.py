@@ -167,6 +167,16 @@ def test_of_equal_scores_the_margin_names_the_highest_kept_and_the_lowest_droppe
     assert (layer.margin.kept, layer.margin.dropped, layer.margin.relative) == (1, 2, 0)
 
 
+@pytest.mark.parametrize(
+    ("values", "kept", "relative"), [([0, 0, -1, -2], 1, 1.0), ([-1, -2, -4, -8], 1, 0.5)]
+)
+def test_scores_below_zero_have_margins_too(values, kept, relative):
+    scores = records.scores({0: values})
+    (layer,) = selection.explain(scores, selection.select(scores, 2))
+    assert (layer.margin.kept, layer.margin.dropped) == (kept, 2)
+    assert layer.margin.relative == pytest.approx(relative)
+
+
 def test_selections_of_other_layers_cannot_be_compared():
     scores = records.scores({0: [1, 2, 3, 4], 1: [4, 3, 2, 1]})
     chosen = selection.select(scores, 2)

@@ -37,6 +37,24 @@ def test_no_other_choice_is_fairer(of, weights, seed):
     assert least_share(domains, weights, kept) == pytest.approx(best, rel=1e-8)
 
 
+@pytest.mark.parametrize(("seed", "power"), [(29, None), (569, None), (300, 2)])
+def test_programs_that_highs_simplifies_wrongly(seed, power, capfd):
+    """With its presolve HiGHS 1.12 calls worse sets optimal, and prints to standard output."""
+    rng = np.random.default_rng(seed)
+    if power:
+        domains, weights, of = (
+            [rng.exponential(size=12) ** 2 for _ in range(2)],
+            [1, 1],
+            terms(12, 6),
+        )
+    else:
+        domains, weights, of = [rng.random(10) ** 3 for _ in range(3)], [1, 0.5, 2], terms(10, 4)
+    kept = max_min(domains, weights, of)
+    best = max(least_share(domains, weights, choice) for choice in allowed(of))
+    assert least_share(domains, weights, kept) == pytest.approx(best, rel=1e-6)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_among_equals_the_most_for_all():
     """Every choice with expert 0 leaves the worse domain with 0.5; (0, 1) has the largest sum."""
     domains = [np.array([5.0, 5, 0, 0]), np.array([5.0, 0, 3, 2])]
@@ -110,8 +128,8 @@ def test_the_least_share_is_held_while_the_sum_grows(monkeypatch, experts):
     """Exactly up to a size, and beyond it within a millionth."""
     solve, calls = module.minimise, []
 
-    def minimise(objective, rows, low, high, integers, *, gap):
-        found = solve(objective, rows, low.copy(), high, integers, gap=gap)
+    def minimise(objective, rows, low, high, integers, *, gap, presolve):
+        found = solve(objective, rows, low.copy(), high, integers, gap=gap, presolve=presolve)
         calls.append((low[-1], gap, found[-1]))
         return found
 

@@ -43,7 +43,7 @@ def test_time_is_limited(monkeypatch):
     monkeypatch.setattr("scipy.optimize.milp", milp)
     row = Row(np.array([0]), np.ones(1), 0.0, 1.0)
     assert minimise(np.ones(1), [row], np.zeros(1), np.ones(1), 1, gap=0.25) is None
-    assert asked == {"mip_rel_gap": 0.25, "time_limit": solver.SECONDS}
+    assert asked == {"mip_rel_gap": 0.25, "time_limit": solver.SECONDS, "presolve": True}
 
 
 def test_quotas_are_of_each_group():
