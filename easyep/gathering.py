@@ -23,11 +23,12 @@ class Gathered:
     Attributes:
         checkpoint: a pruned checkpoint's folder, with its manifest.
         manifest: what the manifest says.
-        scores, selection: of the folder, or of the checkpoint.
+        scores, selection: of the checkpoint, where there is one; else of the folder.
         observations: one per domain.
         studies, stability, accuracies, comparisons, throughput: results of `easyep run`,
             `stability`, `eval`, `compare` and `bench`, by file.
         left_aside: files that were not used, and why.
+        places: the files that `scores` and `selection` are of.
     """
 
     checkpoint: Path | None = None
@@ -41,6 +42,7 @@ class Gathered:
     comparisons: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     throughput: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     left_aside: dict[str, str] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -69,6 +71,8 @@ def gather(paths: Iterable[str | os.PathLike[str]]) -> Gathered:
             raise ArtifactError(f"{given} cannot be read: {error.strerror}") from None
         for path in files:
             _take(gathered, path)
+    if gathered.manifest is not None:
+        _settle(gathered, gathered.manifest)
     if gathered.is_empty:
         aside = "; ".join(f"{name}: {why}" for name, why in gathered.left_aside.items())
         raise ArtifactError(
@@ -108,19 +112,21 @@ def _take(gathered: Gathered, path: Path) -> None:
 def _place(gathered: Gathered, path: Path, value: Mapping[str, Any]) -> None:
     name = str(path)
     if path.name == MANIFEST and isinstance(value.get("selection"), Mapping):
-        selection = Selection.from_json(value["selection"])
+        Selection.from_json(value["selection"])
         if gathered.checkpoint is not None:
             raise ArtifactError(f"a report is of one checkpoint, this one of {gathered.checkpoint}")
         gathered.checkpoint, gathered.manifest = path.parent, value
-        gathered.selection = gathered.selection or selection
     elif path.name == INDEX:
         gathered.observations.append(Observations.load(path.parent))
     elif {"criterion", "router", "layers"} <= value.keys():
-        gathered.scores = Scores.from_json(value)
+        gathered.scores, gathered.places["scores"] = Scores.from_json(value), name
     elif {"keep", "num_experts", "layers"} <= value.keys():
-        gathered.selection = Selection.from_json(value)
+        gathered.selection, gathered.places["selection"] = Selection.from_json(value), name
     elif {"by_number", "between", "sets"} <= value.keys():
-        gathered.stability[name] = _with(value, ("by_number", "between", "sets", "keep"))
+        _with(value, ("by_number", "sets", "keep"))
+        if len(value["sets"]) > 1 or value["between"] != []:  # one set is compared with none
+            _with(value, ("between",))
+        gathered.stability[name] = value
     elif {"study", "summary"} <= value.keys() and isinstance(value["study"], Mapping):
         gathered.studies[name] = _with(value, ("summary",))
     elif {"first", "second", "domains"} <= value.keys():
@@ -131,6 +137,22 @@ def _place(gathered: Gathered, path: Path, value: Mapping[str, Any]) -> None:
         gathered.accuracies[name] = value
     elif path.name not in ("config.json", "generation_config.json") and not _of_the_hub(path):
         gathered.left_aside[name] = "not a file of results that easyep report knows"
+
+
+def _settle(gathered: Gathered, manifest: Mapping[str, Any]) -> None:
+    """Leave aside what a work directory has from another run than the checkpoint's."""
+    own = Selection.from_json(manifest["selection"])
+    beside, gathered.selection = gathered.selection, own
+    if beside is not None and beside.layers != own.layers:
+        gathered.left_aside[gathered.places["selection"]] = (
+            f"it has other experts than {gathered.checkpoint}"
+        )
+    scores = gathered.scores
+    if scores is not None and [*map(dict, scores.observations)] != manifest.get("observations"):
+        gathered.scores = None
+        gathered.left_aside[gathered.places["scores"]] = (
+            f"it is of other observations than {gathered.checkpoint}"
+        )
 
 
 def _is_evaluation(value: Mapping[str, Any]) -> bool:

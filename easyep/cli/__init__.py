@@ -85,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words = [word for word in words if not word.startswith("--local_rank=")]
     # Or torch writes of every lost peer by itself, beside the error that says so.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    if sys.stderr is None:  # closed; what is printed to None goes to standard output
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     VOICE.reset()
     with listening() as signals:
         code = _run(words, signals)

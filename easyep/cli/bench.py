@@ -11,7 +11,7 @@ from easyep.cli import options
 from easyep.cli.bench_tables import show, show_prediction
 from easyep.cli.console import print_json, progress_bars
 from easyep.cli.sections import command
-from easyep.cli.values import Keep, Size
+from easyep.cli.values import Keep, Number, Size
 
 
 class Lengths(click.ParamType[tuple[int, int]]):
@@ -109,7 +109,7 @@ class Json(click.ParamType[dict[str, Any]]):
 @click.option(
     "--request-rate",
     "request_rates",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     multiple=True,
     metavar="R",
     help="Requests a second to a server, arriving at random (Poisson); repeatable. [default: inf, "

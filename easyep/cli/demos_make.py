@@ -13,6 +13,7 @@ from easyep.atomic import check_file, write_bytes
 from easyep.cli import options
 from easyep.cli.console import print_json, progress_bars, say, warn
 from easyep.cli.sections import command
+from easyep.cli.values import Number
 from easyep.demonstrations import building, generating
 from easyep.demonstrations.in_process import InProcess
 from easyep.demonstrations.server import Server
@@ -102,7 +103,7 @@ def build_command(
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="T",
     default=0.6,
     show_default=True,
@@ -110,7 +111,7 @@ def build_command(
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Number(min=0.1),
     metavar="S",
     default=1800.0,
     show_default=True,

@@ -10,7 +10,7 @@ import click
 from easyep import __version__, runner_names
 from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
-from easyep.cli.values import DeepSpeedFile, Keep, MemoryLimits, Size
+from easyep.cli.values import DeepSpeedFile, Keep, MemoryLimits, Number, Size
 from easyep.cli.voice import VOICE
 from easyep.demonstrations.conversation import STYLES
 from easyep.demonstrations.rendering import DEMO_ORDERS
@@ -172,7 +172,7 @@ running = _several(
     ),
     click.option(
         "--mask-ratio",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=Number(0, 1, min_open=True),
         multiple=True,
         metavar="SHARE",
         help="For diffusion models: the share of response tokens that is hidden; repeatable. "

@@ -1,5 +1,6 @@
 """What options take: budgets and sizes as people write them."""
 
+from math import isfinite
 from typing import Any
 
 import click
@@ -31,6 +32,18 @@ class Keep(click.ParamType[float]):
                 ctx,
             )
         return keep if keep < 1 else int(keep)
+
+
+class Number(click.FloatRange):
+    """A number within bounds; no NaN, which no bound refuses, and no infinity."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
 
 
 class Size(click.ParamType[int]):

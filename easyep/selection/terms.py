@@ -176,9 +176,13 @@ def _entry(entry: Named, layers: Sequence[int]) -> Iterator[tuple[int, Iterable[
     if match is None or None in parts:
         raise SelectionError(f"{_shown(entry)!r} names no experts; write {FORM}")
     ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
+    if any(not each for each in ranges):
+        raise SelectionError(f"{_shown(entry)!r} has a range whose end is before its beginning")
     named: Iterable[int] = layers
     if match["first"] is not None:
         named = range(int(match["first"]), int(match["last"] or match["first"]) + 1)
+        if not named:
+            raise SelectionError(f"{_shown(entry)!r} has layers whose end is before its beginning")
     for layer in named:
         yield layer, chain.from_iterable(ranges)
 

@@ -112,6 +112,27 @@ def whole(made):
     return easyep.report(*(made / n for n in names), output=page, figures=made / "figures")
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_another_run_s_choice_is_not_shown_under_a_checkpoint_s_name(made, tmp_path, turned):
+    other, work = tmp_path / "other", tmp_path / "work"
+    easyep.prune(
+        "demo", domain=["facts"], n_demos=4, dtype="float32", keep=8, output=other, work_dir=work
+    )
+    paths = [made / "pruned", work][:: -1 if turned else 1]
+    page = easyep.report(*paths, output=tmp_path / "page.html").path.read_text()
+    assert "16 of 32" in page.replace("<b>", "").replace("</b>", "")
+    assert "it has other experts than" in page
+    assert "it is of other observations than" in page
+
+
+def test_a_study_of_one_set_is_shown(capsys, tmp_path):
+    records.observations().save(tmp_path / "o")
+    words = ["--observations", tmp_path / "o", "--keep", "4", "--output", tmp_path / "one.json"]
+    assert run(capsys, "stability", *words)[0] == 0
+    page = easyep.report(tmp_path / "one.json", output=tmp_path / "page.html")
+    assert page.figures == ("Stability against the number of demonstrations",)
+
+
 def test_everything_that_is_there_is_shown(made, whole):
     assert whole.figures == (
         "Kept experts by layer",

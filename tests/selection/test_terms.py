@@ -52,11 +52,13 @@ def test_files(tmp_path):
     [
         ("x", "names no experts; write LAYER:EXPERTS"),
         ("3:", "names no experts"),
+        ("3-1:2", "has layers whose end is before its beginning"),
+        ("12-10", "has a range whose end is before its beginning"),
         ("3:1,,2", "names no experts"),
         ("9:1", "there is no layer 9; those scored: 3, 4"),
         ("3-5:1", "there is no layer 5"),
         ("3:8", "there is no expert 8; a layer has 0 to 7"),
-        ("3:7-6,9", "there is no expert 9"),
+        ("3:7-6,9", "has a range whose end is before its beginning"),
     ],
 )
 def test_what_names_nothing(entry, message):
