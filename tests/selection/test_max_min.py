@@ -129,6 +129,7 @@ def test_the_least_share_is_held_while_the_sum_grows(monkeypatch, experts):
     solve, calls = module.minimise, []
 
     def minimise(objective, rows, low, high, integers, *, gap, presolve):
+        assert presolve is False
         found = solve(objective, rows, low.copy(), high, integers, gap=gap, presolve=presolve)
         calls.append((low[-1], gap, found[-1]))
         return found
