@@ -147,8 +147,8 @@ def _settle(gathered: Gathered, manifest: Mapping[str, Any]) -> None:
         gathered.left_aside[gathered.places["selection"]] = (
             f"it has other experts than {gathered.checkpoint}"
         )
-    scores = gathered.scores
-    if scores is not None and [*map(dict, scores.observations)] != manifest.get("observations"):
+    scores, observations = gathered.scores, manifest.get("observations")  # `rewrite` knows of none
+    if scores and observations and [*map(dict, scores.observations)] != observations:
         gathered.scores = None
         gathered.left_aside[gathered.places["scores"]] = (
             f"it is of other observations than {gathered.checkpoint}"

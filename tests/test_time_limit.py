@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -176,7 +177,7 @@ def test_where_nothing_can_be_raised_it_is_heard_later() -> None:
 def test_what_another_thread_forgets_it_hears_again() -> None:
     hook = sys.unraisablehook
     for k in range(40, 56, 2):
-        told = in_a_thread(lambda k=k: within(k / 1000, churn))  # type: ignore[misc]
+        told = in_a_thread(partial(within, k / 1000, churn))
         assert len(told) == 1
     assert sys.unraisablehook is hook
 

@@ -125,6 +125,15 @@ def test_another_run_s_choice_is_not_shown_under_a_checkpoint_s_name(made, tmp_p
     assert "it is of other observations than" in page
 
 
+def test_scores_belong_to_what_was_rewritten_stage_by_stage(capsys, made, tmp_path):
+    """Its manifest does not know which observations its selection came from."""
+    words = ["--model", "demo", "--selection", made / "work" / "selection.json"]
+    assert run(capsys, "rewrite", *words, "--output", tmp_path / "out")[0] == 0
+    page = easyep.report(tmp_path / "out", made / "work", output=tmp_path / "page.html")
+    assert "Coverage of the score" in page.figures
+    assert "other observations" not in page.path.read_text()
+
+
 def test_a_study_of_one_set_is_shown(capsys, tmp_path):
     records.observations().save(tmp_path / "o")
     words = ["--observations", tmp_path / "o", "--keep", "4", "--output", tmp_path / "one.json"]
