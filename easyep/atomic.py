@@ -61,7 +61,9 @@ def check_absent(path: str | os.PathLike[str]) -> Path:
     path = expanded(path)
     place = Path(os.path.realpath(path))
     try:
-        if path.is_symlink() or (place.exists() and not place.is_dir()):
+        if path.is_symlink():  # the finished folder would replace it
+            raise OutputError(f"{path} is a link; name the folder itself, or choose another name")
+        if place.exists() and not place.is_dir():
             raise OutputError(f"{path} exists and is not a directory; choose another name")
         if place.exists() and any(place.iterdir()):
             raise OutputError(f"{path} exists and is not empty; choose another name or remove it")

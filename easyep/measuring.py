@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from easyep import choices
@@ -17,6 +16,7 @@ from easyep.evaluation.suites import Asked, suite
 from easyep.evaluation.tasks import default_tasks
 from easyep.models import resolve
 from easyep.progress import SILENT, Progress
+from easyep.work_dir import work_directory
 
 PathLike = str | os.PathLike[str]
 
@@ -66,9 +66,11 @@ def evaluate(
 
     Raises:
         UnknownNameError: there is no such style, task or suite.
+        OutputError: nothing can be kept in `work_dir`.
         EasyEPError: a subclass says what is wrong with the model or the tasks.
     """
     found = resolve(os.fspath(model))
+    work = work_directory(work_dir, found.path) if work_dir is not None else None
     asking = Asking(
         found.path,
         os.fspath(model),
@@ -102,7 +104,7 @@ def evaluate(
         ],
         limit=limit,
         unsafe=confirm_run_unsafe_code,
-        folder=Path(work_dir) / "evaluations" if work_dir is not None else None,
+        folder=work / "evaluations" if work is not None else None,
         title=f"Evaluating {found.name}",
         progress=progress,
     )

@@ -73,7 +73,7 @@ def prune(
             written may stay beside it, for the same call to go on with; the message says so.
     """
     recipe = Recipe(model=os.fspath(model), **choices)
-    work = Path(work_dir) if work_dir is not None else None
+    work = expanded(work_dir) if work_dir is not None else None
     clock = Clock()
     source = Source.open(model)
     planned = planning.check(recipe, source, output, work)

@@ -11,11 +11,10 @@ from easyep import calibration, models
 from easyep.architectures.engines import check_serving
 from easyep.architectures.router import Router
 from easyep.artifacts import Selection
-from easyep.atomic import existing, writing
 from easyep.checkpoint import rewriting
 from easyep.criteria import needs_record, scores_pairs
 from easyep.distributed import join
-from easyep.errors import NoRoomError, OutputError
+from easyep.errors import NoRoomError
 from easyep.launcher import rank
 from easyep.mixing import pairs_in_max_min
 from easyep.placing import usable_device
@@ -26,6 +25,7 @@ from easyep.selection import check_named, check_solver, keep_count
 from easyep.source import Source
 from easyep.stream_probe import Forecast
 from easyep.weighing import weight_bytes
+from easyep.work_dir import work_directory
 
 PathLike = str | os.PathLike[str]
 
@@ -61,7 +61,13 @@ class Planned:
     no_room: str
 
 
-def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> Planned:
+def plan(
+    model: PathLike,
+    *,
+    output: PathLike | None = None,
+    work_dir: PathLike | None = None,
+    **choices: Any,
+) -> Planned:
     """Everything that `prune` checks before it reads a weight, and what it would write.
 
     Of several processes the first plans for all, when they have met. A disk that is too small does
@@ -70,6 +76,7 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
     Args:
         model: a directory, a short name, or a repository id.
         output: where `prune` would write.
+        work_dir: where it would save its stages.
         choices: the fields of `Recipe`.
 
     Raises:
@@ -78,15 +85,18 @@ def plan(model: PathLike, *, output: PathLike | None = None, **choices: Any) -> 
     """
     recipe = Recipe(model=os.fspath(model), **choices)
     with tempfile.TemporaryDirectory(prefix="easyep-outline-") as folder:
-        return _plan(recipe, Source.of(models.outlined(recipe.model, Path(folder))), output)
+        source = Source.of(models.outlined(recipe.model, Path(folder)))
+        return _plan(recipe, source, output, work_dir)
 
 
-def _plan(recipe: Recipe, source: Source, output: PathLike | None) -> Planned:
+def _plan(
+    recipe: Recipe, source: Source, output: PathLike | None, work_dir: PathLike | None
+) -> Planned:
     no_room = ""
     try:
-        planned = check(recipe, source, output)
+        planned = check(recipe, source, output, work_dir)
     except NoRoomError as error:
-        planned, no_room = check(recipe, source, None), str(error)
+        planned, no_room = check(recipe, source, None, work_dir), str(error)
     group = join(recipe.peer_timeout)
     group.leave_the_rest_to_the_first()
     usable_device(recipe.device)
@@ -120,7 +130,7 @@ def _plan(recipe: Recipe, source: Source, output: PathLike | None) -> Planned:
 
 
 def check(
-    recipe: Recipe, source: Source, output: PathLike | None, work_dir: Path | None = None
+    recipe: Recipe, source: Source, output: PathLike | None, work_dir: PathLike | None = None
 ) -> rewriting.Plan:
     """Check all that can be checked without the model, and plan the rewrite.
 
@@ -153,8 +163,8 @@ def check(
         output=output if writes else None,
         layout=source.layout,
     )
-    if writes and work_dir is not None and output is not None:
-        _check_work_dir(work_dir, Path(output))
+    if writes and work_dir is not None:
+        work_directory(work_dir, source.model.path, output)
     return replace(planned, warnings=(*planned.warnings, *warnings))
 
 
@@ -190,13 +200,3 @@ def _check_criterion(recipe: Recipe, source: Source) -> None:
         raise pairs_in_max_min(recipe.criterion)
     if fair or scores_pairs(recipe.criterion):
         check_solver()
-
-
-def _check_work_dir(work: Path, output: Path) -> None:
-    """Raises OutputError where the stages could not be saved, before they run."""
-    if Path(os.path.realpath(work)).is_relative_to(os.path.realpath(output)):
-        raise OutputError(f"the work directory {work} must lie outside of the output {output}")
-    with writing(work):
-        folder = existing(work)
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"the work directory {work} cannot be written: see {folder}")

@@ -115,7 +115,7 @@ def test_names_that_the_system_refuses(tmp_path, check):
 def test_links_that_go_round_in_circles(tmp_path):
     (tmp_path / "one").symlink_to(tmp_path / "two")
     (tmp_path / "two").symlink_to(tmp_path / "one")
-    with pytest.raises(OutputError, match="not a directory"):
+    with pytest.raises(OutputError, match="is a link"):
         check_absent(tmp_path / "one")
     check_file(tmp_path / "one")
     write_bytes(tmp_path / "one", b"in the link's place")
@@ -153,7 +153,7 @@ def test_names_that_are_taken(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
-    for name, message in (("file", "not a dir"), ("link", "not a dir"), ("full", "not empty")):
+    for name, message in (("file", "not a dir"), ("link", "is a link"), ("full", "not empty")):
         with pytest.raises(OutputError, match=message):
             check_absent(tmp_path / name)
     (tmp_path / "empty").mkdir()

@@ -417,6 +417,27 @@ def test_a_work_directory_that_cannot_be(work, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("work", ["{pruned}", "{pruned}/work", "{model}", "{model}/work", "other"])
+def test_no_checkpoint_is_a_work_directory(work, pruned, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(demo_model(), model)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text("{}")
+    place = tmp_path / work.format(pruned=pruned.path, model=model)
+    before = {folder: sorted(folder.rglob("*")) for folder in (pruned.path, tmp_path)}
+    for way in (easyep.prune, easyep.plan):
+        with pytest.raises(OutputError, match="work directory"):
+            way(model, domain="math", output=tmp_path / "out", work_dir=place)
+    with pytest.raises(OutputError, match="work directory"):
+        easyep.evaluate(model, work_dir=place)
+    assert {folder: sorted(folder.rglob("*")) for folder in before} == before
+
+
+def test_a_config_further_up_does_not_make_a_checkpoint(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    easyep.plan("demo", domain="math", output=tmp_path / "out", work_dir=tmp_path / "work")
+
+
 def test_ids_need_no_tokenizer(tmp_path):
     path = tmp_path / "model"
     shutil.copytree(demo_model(), path)

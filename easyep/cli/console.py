@@ -83,7 +83,11 @@ def print_coloured(text: "Text") -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; columns that hold numbers only are set to the right."""
+    """A table; columns that hold numbers only are set to the right.
+
+    Nothing is cut: texts go on in the next line where the terminal is narrow. Numbers do not, a
+    table of many is wider than the terminal then.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -97,14 +101,33 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     )
     for i, column in enumerate(columns):
         numeric = all(str(row[i])[:1].isdigit() or str(row[i])[:1] in "-+±" for row in rows)
-        table.add_column(Text(plain(column)), justify="right" if numeric and rows else "left")
+        table.add_column(
+            Text(plain(column)),
+            justify="right" if numeric and rows else "left",
+            overflow="fold",
+            min_width=_least_width(column, [str(row[i]) for row in rows], whole=numeric),
+        )
     for row in rows:
         table.add_row(*(Text(plain(str(cell))) for cell in row))
     console = Console()
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = max(console.width, 120)
+    anywhere = console.options.update(max_width=sys.maxsize)
+    if console.measure(table, options=anywhere).minimum > console.width:
+        table.padding = 0
+    console.width = max(console.width, 4 * len(columns))  # rich forgets columns of no width
     with _standard_output():
-        console.print(table)
+        console.print(table, crop=False)
+
+
+# Longer ones, of paths above all, are no numbers, and go on in the next line.
+_LONGEST_WORD = 24
+
+
+def _least_width(heading: str, cells: Sequence[str], *, whole: bool) -> int:
+    """Characters in which no word is broken, nor a `whole` cell such as ``1.2 ± 0.3``."""
+    parts = [*heading.split(), *(cells if whole else " ".join(cells).split())]
+    return max((min(len(plain(part)), _LONGEST_WORD) for part in parts), default=1)
 
 
 def human_time(seconds: float) -> str:

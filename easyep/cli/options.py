@@ -1,16 +1,16 @@
 """The options that several commands share; their defaults are those of `Recipe`."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
 
-from easyep import __version__, runner_names
+from easyep import runner_names
 from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
-from easyep.cli.values import DeepSpeedFile, Keep, MemoryLimits, Number, Size
+from easyep.cli.logged import wish_log
+from easyep.cli.values import DeepSpeedFile, Keep, MemoryLimits, NewDirectory, Number, Size
 from easyep.cli.voice import VOICE
 from easyep.demonstrations.conversation import STYLES
 from easyep.demonstrations.rendering import DEMO_ORDERS
@@ -32,12 +32,6 @@ def _set(name: str) -> Callable[[click.Context, click.Parameter, bool], bool]:
         return value
 
     return callback
-
-
-def _log_to(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    if value is not None and not ctx.resilient_parsing:
-        VOICE.log_to(value)
-        VOICE.note(logging.INFO, f"easyep {__version__} {ctx.info_name}")
 
 
 def _choice(name: str, valid: Sequence[str], text: str) -> Decorator[Any]:
@@ -73,7 +67,7 @@ model = click.option(
     help="A directory, a short name (`easyep list models`), or a repository id[@revision].",
 )
 output_directory = click.option(
-    "--output", required=True, metavar="DIR", help="A directory that does not exist yet."
+    "--output", required=True, type=NewDirectory(), help="A directory that does not exist yet."
 )
 output_file = click.option("--output", required=True, metavar="FILE", help="Where to write.")
 seed = count(
@@ -280,7 +274,7 @@ common = _several(
         metavar="FILE",
         is_eager=True,
         expose_value=False,
-        callback=_log_to,
+        callback=wish_log,
         help="Append every message to a file, with its time, and what --verbose says.",
     ),
     click.option("--debug", is_flag=True, help="Show the traceback of an error."),

@@ -18,8 +18,11 @@ from easyep.cli.console import (
     say_dropped_mtp,
     warn,
 )
+from easyep.cli.logged import check_log
 from easyep.cli.sections import command
 from easyep.cli.streaming import sharing_rows, streaming_facts, streaming_rows
+from easyep.cli.values import NewDirectory
+from easyep.cli.voice import VOICE
 from easyep.criteria import needs_record
 from easyep.errors import NoRoomError
 from easyep.launcher import rank
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
     metavar="FILE[:WEIGHT]",
     help="Your own demonstrations, JSONL; repeatable.",
 )
-@click.option("--output", metavar="DIR", help="A directory that does not exist yet.")
+@click.option("--output", type=NewDirectory(), help="A directory that does not exist yet.")
 @options.keep
 @options.limits
 @options.criterion
@@ -88,7 +91,7 @@ def prune_command(
     "  easyep run demo-math/easyep.json --output again",
 )
 @click.argument("recipe", metavar="RECIPE.yaml|DIR/easyep.json")
-@click.option("--output", metavar="DIR", help="Instead of the recipe's own output.")
+@click.option("--output", type=NewDirectory(), help="Instead of the recipe's own output.")
 @click.option("--work-dir", metavar="DIR", help="Save every stage here, and go on from there.")
 @options.dry_run
 @click.option(
@@ -120,6 +123,8 @@ def run_command(
     own = choices.pop("output", None)
     if output is None and own is not None:
         output = own_output(own, recipe)
+        if VOICE.log is not None:
+            check_log(VOICE.log, output, new="study" not in choices)
     if "study" in choices:
         from easyep.cli.study import run_study
 
@@ -155,7 +160,7 @@ def _prune(
 ) -> pipeline.Pruned | None:
     """Prune and tell; None for a dry run."""
     if dry_run:
-        planned = planning.plan(output=output, **choices)
+        planned = planning.plan(output=output, work_dir=work_dir, **choices)
         _show_plan(planned, work_dir, as_json)
         if planned.no_room:
             raise NoRoomError(planned.no_room)

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from easyep.cli.logged import Logged
+
 # Title -> options, in the order shown. What no section names is the command's own.
 SECTIONS = {
     "What is shown": (
@@ -26,7 +28,7 @@ _TITLES = {f"--{name}": title for title, names in SECTIONS.items() for name in n
 _MANY = 14
 
 
-class _Sectioned(click.Command):
+class _Sectioned(Logged):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, options in sections(self):
             records = [option.get_help_record(ctx) for option in options]

@@ -34,6 +34,15 @@ class Keep(click.ParamType[float]):
         return keep if keep < 1 else int(keep)
 
 
+class NewDirectory(click.ParamType[str]):
+    """A directory that is to appear whole: nothing else may be put there before."""
+
+    name = "dir"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+
 class Number(click.FloatRange):
     """A number within bounds; no NaN, which no bound refuses, and no infinity."""
 

@@ -4,9 +4,9 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from pathlib import Path
 from time import monotonic
 
+from easyep.atomic import expanded
 from easyep.cli.plain import plain
 from easyep.errors import OutputError
 from easyep.progress import Progress, Task
@@ -30,7 +30,7 @@ class Voice:
     def __init__(self) -> None:
         self.quiet = False
         self.verbose = False
-        self._log: logging.Handler | None = None
+        self._log: logging.FileHandler | None = None
 
     def reset(self) -> None:
         """As at the start of a command: neither quiet nor verbose, and no log."""
@@ -39,6 +39,11 @@ class Voice:
             self._log.close()
         self._log = None
 
+    @property
+    def log(self) -> str | None:
+        """The log file, if there is one."""
+        return self._log.baseFilename if self._log is not None else None
+
     def log_to(self, path: str) -> None:
         """Append to a file what is said from now on, and all that `verbose` would say.
 
@@ -46,8 +51,9 @@ class Voice:
             OutputError: it cannot be written.
         """
         try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._log = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+            file = expanded(path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._log = _LogFile(file, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise OutputError(
                 f"the log file {path} cannot be written ({error.strerror}): choose another "

@@ -19,6 +19,7 @@ from easyep.study.evaluations import Evaluations
 from easyep.study.held_out import read_held_out
 from easyep.study.shown import Shown
 from easyep.study.summary import Cell
+from easyep.work_dir import work_directory
 
 WRONG = "wrong domain"
 
@@ -50,6 +51,8 @@ def run(
         EasyEPError: a subclass says what is wrong.
     """
     source = Source.open(study.model)
+    if work_dir is not None:
+        work_dir = work_directory(work_dir, source.model.path)
     if study.held_out is not None:
         check_predicts(source)
     for domain in study.domains:

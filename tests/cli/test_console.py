@@ -1,4 +1,4 @@
-"""Progress where nobody sees a bar."""
+"""Progress where nobody sees a bar, and tables where there is little room."""
 
 import pytest
 
@@ -49,3 +49,39 @@ def test_quiet_is_silent(capsys, clock):
         clock[0] += 100
         task.advance(1)
     assert lines(capsys) == []
+
+
+CELLS = ("3", "1.183e+06", "0.0256 ± 0.0118", "1024+4096", "some words that fill space", "/a/long/" * 8)
+
+
+@pytest.mark.parametrize("width", [1, 10, 40, 79, 80, 120, 400])
+def test_no_cell_of_a_table_is_cut(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    headings = ["layer", "decode tok/s", "KL", "lengths", "what", "path"]
+    console.print_table("In a narrow window", headings, [CELLS, CELLS])
+    shown = lines_of(capsys)
+    assert not any("…" in line for line in shown)
+    for number in CELLS[:4]:
+        assert sum(number in line for line in shown) == 2, number
+    told = "".join(shown).replace("tok/s", "")
+    assert [told.count(word) for word in CELLS[4].split()] == [2, 2, 2, 2, 2]
+    assert told.count("/") == 2 * CELLS[5].count("/")
+
+
+def test_a_table_that_has_room_is_as_wide_as_its_cells(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    console.print_table("", ["layer", "share"], [(3, "81.4%"), (4, "9.1%")])
+    assert [line.rstrip() for line in lines_of(capsys)] == [
+        "",
+        "  layer   share",
+        " ───────────────",
+        "      3   81.4%",
+        "      4    9.1%",
+        "",
+    ]
+
+
+def lines_of(capsys):
+    out, err = capsys.readouterr()
+    assert not err
+    return out.splitlines()

@@ -52,6 +52,32 @@ def test_the_log_has_what_was_said_and_when(capsys, tmp_path):
     assert "list" not in log.read_text()
 
 
+@pytest.mark.parametrize("log", ["out", "out/log", "out/deep/log"])
+def test_a_log_does_not_lie_in_a_new_output(capsys, tmp_path, log):
+    words = [*SMALL, "--output", tmp_path / "out", "--log-file", tmp_path / log]
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert "choose another file" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_nor_in_the_output_that_a_recipe_names(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("{model: demo, domain: math, output: mine}")
+    code, _, err = run(capsys, "run", "recipe.yaml", "--log-file", "mine/log")
+    assert code == 2
+    assert "lies in the output mine" in err
+
+
+def test_wrong_usage_is_noted_in_a_log(capsys, tmp_path):
+    log = tmp_path / "log"
+    assert run(capsys, "inspect", "demo", "--keep", "few", "--log-file", log)[0] == 2
+    assert "'few' is neither a fraction" in log.read_text()
+    words = ["inspect", "demo", "--keep", "few", "--log-file", tmp_path / "new" / "log"]
+    assert run(capsys, *words)[0] == 2
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_log_that_cannot_be_written(capsys, tmp_path):
     code, out, err = run(capsys, "list", "models", "--log-file", tmp_path)
     assert (code, out, err.count("\n")) == (1, "", 1)
