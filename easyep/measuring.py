@@ -46,8 +46,7 @@ def evaluate(
     Args:
         model: a directory, a short name, or a repository id.
         tasks: names of `eval/tasks/` or of lm-eval; by default, where there are no `suites`
-            either, those that easyep has for the model, or for the one that a pruned checkpoint
-            came from.
+            either, those that easyep has for the model.
         suites: names of `eval/suites.yaml`: tasks of a domain with the settings that are usual.
         selection: the experts that may be reached (or a file of them): the model is evaluated as
             if it had been pruned, and nothing is written.

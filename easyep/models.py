@@ -1,10 +1,11 @@
 """What `--model` means: a directory, a short name, or a Hugging Face repository."""
 
+import filecmp
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -39,6 +40,19 @@ def aliases() -> dict[str, dict[str, str]]:
     text = (resources.folder("recipes") / "models.yaml").read_text(encoding="utf-8")
     found: dict[str, dict[str, str]] = yaml.safe_load(text)
     return found
+
+
+def brought(name: str) -> dict[str, str]:
+    """What easyep brings for a model: the fields `calibration` and `tasks` of `Model`.
+
+    What was made from the demo model is one too: it reads the same few words.
+    """
+    if os.path.isdir(name):  # noqa: PTH112 (Path's raises for names that the system refuses)
+        alias = "demo" if _has_tokenizer_of(resources.demo_model(), Path(name)) else ""
+    else:
+        alias = name.partition("@")[0]
+    entry = aliases().get(alias, {})
+    return {key: entry.get(key, "") for key in ("calibration", "tasks")}
 
 
 def resolve(name: str) -> Model:
@@ -77,7 +91,7 @@ def _resolve(name: str, find: Callable[[str], Path]) -> Model:
     except OSError as error:
         raise ModelNotFoundError(f"{name} cannot be read: {error.strerror}") from None
     if is_dir:
-        return Model(name, Path(name))
+        return Model(name, Path(name), **brought(name))
     if is_file:
         gguf = name.endswith(".gguf")
         raise ModelNotFoundError(
@@ -87,15 +101,12 @@ def _resolve(name: str, find: Callable[[str], Path]) -> Model:
     alias, known = name.partition("@"), aliases()
     if alias[0] in known:
         entry = known[alias[0]]
-        origin: dict[str, Any] = {
-            "calibration": entry.get("calibration", ""),
-            "tasks": entry.get("tasks", ""),
-        }
         if entry.get("package") == "demo":
             if alias[2]:
                 raise ModelNotFoundError(f"{alias[0]} comes with easyep and has no revisions")
-            return Model(name, resources.demo_model(), **origin)
-        return Model(name, find(entry["hub"] + alias[1] + alias[2]), hub=entry["hub"], **origin)
+            return Model(name, resources.demo_model(), **brought(name))
+        path = find(entry["hub"] + alias[1] + alias[2])
+        return Model(name, path, hub=entry["hub"], **brought(name))
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) and not name.startswith((".", "/")):
         return Model(name, find(name), hub=name.partition("@")[0])
     if page := re.match(r"https?://[^/]+/([\w.-]+/[\w.-]+)", name):
@@ -107,3 +118,11 @@ def _resolve(name: str, find: Callable[[str], Path]) -> Model:
     raise unknown_name(
         "model", name, known, "a directory or a repository id such as Qwen/Qwen3-30B-A3B also does"
     )
+
+
+def _has_tokenizer_of(one: Path, other: Path) -> bool:
+    name = "tokenizer.json"
+    try:
+        return filecmp.cmp(one / name, other / name, shallow=False)
+    except OSError:
+        return False

@@ -1,10 +1,12 @@
 """What --model means."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+import easyep
 from easyep import models
 from easyep.errors import ModelNotFoundError, UnknownNameError
 
@@ -33,6 +35,29 @@ def test_the_demo_comes_with_easyep():
 
 def test_a_directory_is_itself(tmp_path):
     assert models.resolve(str(tmp_path)).path == tmp_path
+
+
+def test_what_was_made_from_the_demo_reads_the_same(pruned, tmp_path):
+    again = tmp_path / "again"
+    easyep.rewrite(pruned.path, easyep.select(of_all(pruned), 8), again)
+    other = tmp_path / "other"
+    shutil.copytree(pruned.path, other)
+    (other / "tokenizer.json").write_text("{}")
+    for path, calibration in ((pruned.path, "demo"), (again, "demo"), (other, "")):
+        assert models.resolve(str(path)).calibration == calibration
+    shown = {
+        name: [demo.sha256 for demo in easyep.observe(name, domain="math", n_demos=2).demos]
+        for name in ("demo", pruned.path)
+    }
+    assert shown["demo"] == shown[pruned.path]
+    domains = {"domain": ["math", "facts"], "n_demos": 2, "max_new_tokens": 0}
+    there, back = easyep.compare("demo", again, **domains), easyep.compare(again, "demo", **domains)
+    assert [one.tokens for one in there.domains] == [one.tokens for one in back.domains]
+
+
+def of_all(pruned):
+    """Scores of a pruned model's experts."""
+    return easyep.score(model=pruned.path, criterion="random")
 
 
 def test_what_lies_in_the_cache_is_used(tmp_path, monkeypatch):

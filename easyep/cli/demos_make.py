@@ -156,7 +156,8 @@ def generate_command(
     comes, so that the same command goes on where an earlier one ended.
     """
     check_file(output)
-    demos = demonstrations.read(demonstrations.file_or_domain(prompts))
+    calibration = models.brought(model)["calibration"] if server is None else ""
+    demos = demonstrations.read(demonstrations.file_or_domain(prompts, calibration))
     sampling = {
         "max_tokens": asking["max_tokens"],
         "temperature": asking["temperature"],

@@ -10,10 +10,8 @@ from typing import Any
 import yaml
 
 from easyep import resources
-from easyep.artifacts.files import read_json
-from easyep.checkpoint.side_files import MANIFEST
 from easyep.errors import EvaluationError, MissingDependencyError
-from easyep.models import Model, aliases
+from easyep.models import Model
 
 
 def local_tasks() -> list[str]:
@@ -45,20 +43,14 @@ def find(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def default_tasks(model: Model) -> list[str]:
-    """The tasks that easyep has for a model, or for the one that a pruned checkpoint came from.
+    """The tasks that easyep has for a model.
 
     Raises:
         EvaluationError: it has none.
     """
-    tasks = model.tasks
-    manifest = model.path / MANIFEST
-    if not tasks and manifest.exists():
-        source = read_json(manifest, "manifest").get("source")
-        name = source.get("name") if isinstance(source, dict) else None
-        tasks = aliases().get(str(name), {}).get("tasks", "")
-    if not tasks:
+    if not model.tasks:
         raise EvaluationError(f"easyep has no tasks of its own for {model.name}: give --tasks A,B")
-    return [tasks]
+    return [model.tasks]
 
 
 def fingerprint(name: str) -> str:

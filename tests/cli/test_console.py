@@ -51,7 +51,14 @@ def test_quiet_is_silent(capsys, clock):
     assert lines(capsys) == []
 
 
-CELLS = ("3", "1.183e+06", "0.0256 ± 0.0118", "1024+4096", "some words that fill space", "/a/long/" * 8)
+CELLS = (
+    "3",
+    "1.183e+06",
+    "0.0256 ± 0.0118",
+    "1024+4096",
+    "some words that fill space",
+    "/a/long/" * 8,
+)
 
 
 @pytest.mark.parametrize("width", [1, 10, 40, 79, 80, 120, 400])

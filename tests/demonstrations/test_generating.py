@@ -220,3 +220,10 @@ def test_the_command(api, capsys, tmp_path):
     assert stop.value.code == 1
     assert "none of 1 answers can be kept: 1 truncated" in capsys.readouterr().err
     assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_the_demo_model_is_asked_what_it_can_read(capsys, tmp_path):
+    words = ["demos", "generate", "--prompts", "facts", "--model", "demo", "--max-tokens", "1"]
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--output", str(tmp_path / "out.jsonl")])
+    assert "none of 25 answers can be kept: 25 truncated" in capsys.readouterr().err

@@ -189,7 +189,7 @@ def test_answers_are_counted_while_they_come(tmp_path, kept):
     assert progress.done == progress.totals
 
 
-def test_tasks_are_known_from_the_manifest(pruned):
+def test_tasks_are_those_of_the_model_that_one_was_made_from(pruned):
     assert default_tasks(resolve(str(pruned.path))) == ["easyep_demo"]
     assert default_tasks(resolve("demo")) == ["easyep_demo"]
 
