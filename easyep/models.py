@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -42,7 +43,7 @@ def aliases() -> dict[str, dict[str, str]]:
     return found
 
 
-def brought(name: str) -> dict[str, str]:
+def brought(name: str) -> dict[str, Any]:
     """What easyep brings for a model: the fields `calibration` and `tasks` of `Model`.
 
     What was made from the demo model is one too: it reads the same few words.
