@@ -5,7 +5,7 @@ import os
 import re
 import reprlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -100,11 +100,11 @@ def optional(check: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
 
 
 def several(check: Callable[[str, Any], T]) -> Callable[[str, Any], tuple[T, ...]]:
-    """A sequence of what `check` accepts; one alone is a sequence of one."""
+    """What `check` accepts, any number of it; one alone, a text above all, counts as one."""
 
     def each(name: str, value: Any) -> tuple[T, ...]:
-        items = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(check(name, item) for item in items)
+        alone = not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping))
+        return tuple(check(name, item) for item in ([value] if alone else value))
 
     return each
 

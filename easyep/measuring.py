@@ -23,9 +23,9 @@ PathLike = str | os.PathLike[str]
 
 def evaluate(
     model: PathLike,
-    tasks: Sequence[str] | None = None,
+    tasks: str | Sequence[str] | None = None,
     *,
-    suites: Sequence[str] = (),
+    suites: str | Sequence[str] = (),
     selection: Selection | PathLike | None = None,
     backend: str = "hf",
     model_args: Mapping[str, Any] | None = None,
@@ -83,6 +83,8 @@ def evaluate(
         if selection is None or isinstance(selection, Selection)
         else Selection.load(selection),
     )
+    named = choices.several(choices.text)
+    tasks, suites = choices.optional(named)("tasks", tasks), named("suites", suites)
     style = choices.optional(choices.one_of(STYLES))("style", style)  # type: ignore[assignment]
     if style is not None or suites:
         asking = replace(asking, thinking=thinks(style or "auto", asking.template))

@@ -30,6 +30,7 @@ def mix(scores: Sequence[Scores], weights: Sequence[float], how: str = "mean") -
             negative or a weight no positive number; or `how` does not work for the criterion.
     """
     how = choices.one_of(MIXES)("mix", how)
+    weights = choices.several(choices.number)("weights", weights)
     if len(scores) != len(weights) or not scores:
         raise ArtifactError(f"{len(scores)} sets of scores cannot take {len(weights)} weights")
     if any(not 0 < weight < inf for weight in weights):

@@ -151,9 +151,9 @@ def observe(
     batch_size: int = Recipe.batch_size,
     max_memory: int | str | Limits | None = Recipe.max_memory,
     peer_timeout: int = Recipe.peer_timeout,
-    mask_ratio: Sequence[float] = Recipe.mask_ratio,
+    mask_ratio: float | Sequence[float] = Recipe.mask_ratio,
     records: str = Recipe.records,
-    criteria: Sequence[str] = (),
+    criteria: str | Sequence[str] = (),
     trust_remote_code: bool = Recipe.trust_remote_code,
     output: PathLike | None = None,
     progress: Progress = SILENT,
@@ -193,7 +193,7 @@ def observe(
         batch_size=batch_size,
         max_memory=optional(limits)("max_memory", max_memory),
         peer_timeout=peer_timeout,
-        mask_ratio=tuple(mask_ratio),
+        mask_ratio=mask_ratio,  # type: ignore[arg-type]
         records=records,
         trust_remote_code=trust_remote_code,
     )
@@ -201,7 +201,7 @@ def observe(
     (observations,) = calibration.calibrate(
         recipe,
         Source.open(model),
-        criteria=criteria,
+        criteria=several(text)("criteria", criteria),
         output=place,
         progress=progress,
     )

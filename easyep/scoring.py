@@ -12,6 +12,7 @@ import numpy.typing as npt
 from easyep import choices
 from easyep.artifacts import LayerSums, Observations, RoutedTokens, Scores
 from easyep.artifacts.layer_sums import COUNTED, PEAKS
+from easyep.artifacts.observations import Observed
 from easyep.checkpoint.copying import Sources
 from easyep.checkpoint.layer_weights import StoredWeights
 from easyep.criteria import (
@@ -30,7 +31,6 @@ from easyep.source import Source
 Tokens = Literal["all", "response"]
 TOKENS: tuple[Tokens, ...] = ("all", "response")
 
-Observed = Observations | str | os.PathLike[str]
 Float64 = npt.NDArray[np.float64]
 
 
@@ -68,10 +68,8 @@ def score(
         EasyEPError: the model cannot be read; a subclass says why.
     """
     tokens = choices.one_of(TOKENS)("tokens", tokens)  # type: ignore[assignment]
-    method = CRITERIA[criterion]
-    single = isinstance(observations, (Observations, str, os.PathLike))
-    each = [observations] if single else list(observations)  # type: ignore[arg-type]
-    seen = [one if isinstance(one, Observations) else Observations.load(one) for one in each]  # type: ignore[arg-type]
+    method = CRITERIA[choices.text("criterion", criterion)]
+    seen = Observations.all_of(observations)
     source = model if model is None or isinstance(model, Source) else Source.open(model)
     _check_model(seen, source)
     if isinstance(method, WeightCriterion):

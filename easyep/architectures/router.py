@@ -1,14 +1,35 @@
 """The numbers of a model's router, and which counts of kept experts it can work with."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from numbers import Integral, Real
 from typing import Any
 
 from easyep.errors import ArtifactError, CheckpointError, SelectionError
 
 # More layers or experts than any model will have: a file that says so is broken.
 LARGEST = 1_000_000
+
+
+def budget(name: str, keep: Any) -> float:
+    """What somebody wants to keep of each layer: a share in (0, 1), or an integer, a count.
+
+    Raises:
+        SelectionError: it is neither.
+    """
+    number = isinstance(keep, Real) and not isinstance(keep, bool)
+    if number and 0 < keep < 1:
+        return float(keep)
+    whole = number and keep >= 1 and keep % 1 == 0  # infinity leaves no number
+    if whole and (keep > 1 or isinstance(keep, Integral)):
+        return int(keep)
+    raise SelectionError(
+        f"{name} must be a fraction in (0, 1) or a number of experts per layer, not "
+        f"{reprlib.repr(keep)}"
+        + ("; one expert is 1, and all of them are the model as it is" if whole else "")
+    )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from easyep import choices
 from easyep.architectures.router import Router
 from easyep.artifacts.files import check_schema, read_artifact, write_json
 from easyep.artifacts.layer_sums import PEAKS, LayerSums
@@ -137,6 +138,19 @@ class Observations:
         )
 
     @classmethod
+    def all_of(cls, given: "Observed | Iterable[Observed]") -> "list[Observations]":
+        """Calibration runs, each as it is or the folder that it was saved in; one alone is one.
+
+        Raises:
+            ArtifactError: as `load`.
+        """
+
+        def opened(name: str, one: Any) -> Observations:
+            return one if isinstance(one, cls) else cls.load(choices.text(name, one))
+
+        return list(choices.several(opened)("observations", given))
+
+    @classmethod
     def _of_index(cls, value: dict[str, Any], folder: Path) -> "Observations":
         """The observations of a folder whose index says `value`; ArtifactError where it is none."""
         check_schema(value, SCHEMA)
@@ -188,6 +202,9 @@ def _observed_demo(value: Any) -> ObservedDemo:
         raise ArtifactError("each entry of 'demos' must have sha256, tokens, response_tokens, cut")
     return ObservedDemo(**{name: value[name] for name in kinds if name in value})
 
+
+# A calibration run, or the folder that it was saved in.
+Observed = Observations | str | os.PathLike[str]
 
 Value = TypeVar("Value")
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from easyep.architectures.router import Router
+from easyep import choices
+from easyep.architectures.router import Router, budget
 from easyep.architectures.spec import Architecture, find_architecture
 from easyep.checkpoint.config_edits import QUANTISATION_FILES, quantisation_settings
 from easyep.checkpoint.files import Checkpoint, parse_object, read_text
@@ -162,7 +163,7 @@ def _counts(router: Router, keep: Sequence[float]) -> list[int]:
     """The counts of experts to look at, each once; for a fraction there may be none that works."""
     counts: dict[int, None] = {}
     smaller = [count for count in router.valid_counts("balanced") if count < router.num_experts]
-    for each in keep:
+    for each in choices.several(budget)("keep", keep):
         if isinstance(each, int):
             router.check_keep(each, "balanced")
             counts[each] = None

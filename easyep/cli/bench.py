@@ -11,7 +11,7 @@ from easyep.cli import options
 from easyep.cli.bench_tables import show, show_prediction
 from easyep.cli.console import print_json, progress_bars
 from easyep.cli.sections import command
-from easyep.cli.values import Keep, Number, Size
+from easyep.cli.values import KEEP, SIZE, Number
 
 
 class Lengths(click.ParamType[tuple[int, int]]):
@@ -59,7 +59,7 @@ class Json(click.ParamType[dict[str, Any]]):
 )
 @click.option(
     "--keep",
-    type=Keep(),
+    type=KEEP,
     multiple=True,
     help="For --predict: experts to keep in each layer; repeatable. [default: 0.5]",
 )
@@ -132,7 +132,7 @@ class Json(click.ParamType[dict[str, Any]]):
 )
 @click.option(
     "--memory-budget",
-    type=Size(),
+    type=SIZE,
     metavar="SIZE",
     help="Also measure each model at the largest batch that fits so much memory, 80GB.",
 )
@@ -213,6 +213,8 @@ def bench_command(
             raise click.UsageError(
                 "--predict compares numbers of experts: give --keep, no --against"
             )
+        if unused := sorted(options.given() - {*asked, *_OF_PREDICTIONS}):
+            raise click.UsageError(f"{options.flag_of(unused[0])} has no effect on --predict")
         _predict(model, predict, output, as_json, asked)
         return
     if keep or observations:
@@ -259,6 +261,12 @@ def bench_command(
         print_json(found.to_json())
     else:
         show(found)
+
+
+_OF_PREDICTIONS = (
+    *("model", "predict", "input_len", "output_len"),
+    *("output", "as_json", "quiet", "debug"),
+)
 
 
 def _predict(

@@ -9,6 +9,7 @@ from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars
 from easyep.cli.sections import command
+from easyep.cli.values import DOMAIN, WEIGHTED, one_of
 from easyep.reporting.numbers import with_error
 from easyep.scoring import TOKENS
 
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 )
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="[B]", required=False)
-@click.option("--domain", multiple=True, metavar="NAME", help="Text of a domain; repeatable.")
 @click.option(
-    "--demos", multiple=True, metavar="FILE", help="A JSONL file of demonstrations; repeatable."
+    "--domain", type=DOMAIN, multiple=True, metavar="NAME", help="Text of a domain; repeatable."
+)
+@click.option(
+    "--demos",
+    type=WEIGHTED,
+    multiple=True,
+    metavar="FILE",
+    help="A JSONL file of demonstrations; repeatable.",
 )
 @click.option("--selection", metavar="FILE", help="Instead of B: A with all other experts masked.")
 @options.count(
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
 @options.count("--max-length", help="Tokens per demonstration.")
 @click.option(
     "--tokens",
+    type=one_of("tokens", TOKENS),
     metavar="|".join(TOKENS),
     default="response",
     show_default=True,
@@ -76,8 +84,6 @@ def compare_command(
         raise click.UsageError("give a second model or --selection, one of them")
     if not domain and not demos:
         raise click.UsageError("give --domain or --demos")
-    if choices["tokens"] not in TOKENS:
-        raise click.UsageError(f"--tokens must be one of {', '.join(TOKENS)}")
     if output is not None:
         check_file(output)
     from easyep.artifacts.files import write_json

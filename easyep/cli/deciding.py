@@ -11,6 +11,7 @@ from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.sections import command
+from easyep.cli.values import WEIGHTED
 from easyep.demonstrations import parse_weighted
 
 
@@ -21,11 +22,12 @@ from easyep.demonstrations import parse_weighted
 )
 @click.option(
     "--observations",
+    type=WEIGHTED,
     multiple=True,
     metavar="OBS[:WEIGHT]",
     help="What `easyep observe` wrote; several are mixed.",
 )
-@click.argument("more", nargs=-1, metavar="[OBS[:WEIGHT] ...]")
+@click.argument("more", type=WEIGHTED, nargs=-1, metavar="[OBS[:WEIGHT] ...]")
 @click.option(
     "--model", metavar="M", help="The observed model, for criteria that look at its weights."
 )
@@ -117,19 +119,16 @@ def select_command(
         raise click.UsageError("give either --scores FILE, or --mask FILE with --model M")
     if mask and (explain or compare):
         raise click.UsageError("--explain and --compare need --scores: a mask has none")
-    said = click.get_current_context().get_parameter_source
-    decided = [
-        f"--{name}"
-        for name in ("keep", "align", "protect", "forbid")
-        if mask and said(name) is click.core.ParameterSource.COMMANDLINE
-    ]
-    if decided:
-        raise click.UsageError(f"{decided[0]} needs --scores: a mask says which experts are kept")
+    decided = sorted(options.given() & {"keep", "align", "protect", "forbid"})
+    if mask and decided:
+        raise click.UsageError(f"--{decided[0]} needs --scores: a mask says which experts are kept")
+    if observations and not (explain or compare):
+        raise click.UsageError("--observations is for --explain or --compare")
     if len(keep) > 1 and "{keep}" not in output:
         raise click.UsageError(
             "several --keep need {keep} in --output, as in --output 'selection-{keep}.json'"
         )
-    selection.check_allocation(limits.pop("allocation"))
+    del limits["allocation"]  # there is one
     _check_output(output, scores, mask, *compare)
     check_file(output)
     loaded = None

@@ -7,17 +7,18 @@ import click
 
 from easyep import demonstrations, loading, models
 from easyep.artifacts import Demo, TokenSequence
-from easyep.choices import one_of
 from easyep.cli import options
 from easyep.cli.console import print_coloured, print_json, print_table, print_text, say
 from easyep.cli.plain import plain
 from easyep.cli.sections import command
+from easyep.cli.values import one_of
 from easyep.demonstrations import catalogue, checks, quality
 from easyep.demonstrations.conversation import STYLES
 from easyep.errors import DemosError
 
 style = click.option(
     "--style",
+    type=one_of("style", STYLES),
     metavar="|".join(STYLES),
     default="auto",
     show_default=True,
@@ -48,7 +49,6 @@ def show_command(
     debug: bool,
 ) -> None:
     """Print what a model reads of demonstrations; the response tokens are in colour."""
-    one_of(STYLES)("style", style)
     found = models.resolve(model)
     demos = demonstrations.read(demonstrations.file_or_domain(file, found.calibration))
     if line is not None and line > len(demos):

@@ -9,7 +9,7 @@ from easyep import demonstrations, models
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table
 from easyep.cli.sections import command
-from easyep.cli.values import Keep
+from easyep.cli.values import KEEP
 from easyep.reporting.numbers import size
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="M")
 @click.option(
     "--keep",
-    type=Keep(),
+    type=KEEP,
     multiple=True,
     help="What to tell the savings of; may be given several times. [default: 0.75, 0.5, 0.25]",
 )

@@ -11,6 +11,7 @@ from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.sections import command
+from easyep.cli.values import one_of
 from easyep.demonstrations.conversation import STYLES
 from easyep.evaluation.asking import BACKENDS
 from easyep.reporting.numbers import with_error
@@ -44,6 +45,7 @@ from easyep.reporting.numbers import with_error
 )
 @click.option(
     "--backend",
+    type=one_of("backend", BACKENDS),
     metavar="|".join(BACKENDS),
     default="hf",
     show_default=True,
@@ -60,6 +62,7 @@ from easyep.reporting.numbers import with_error
 )
 @click.option(
     "--style",
+    type=one_of("style", STYLES),
     metavar="|".join(STYLES),
     help="Whether the model may think before it answers. [default: auto with --suite, else as "
     "the chat template has it]",
@@ -104,10 +107,9 @@ def eval_command(
     **choices: Any,
 ) -> None:
     """Measure accuracy with lm-evaluation-harness."""
-    if choices["style"] not in (None, *STYLES):
-        raise click.UsageError(
-            f"--style must be one of {', '.join(STYLES)}, not {choices['style']!r}"
-        )
+    named = None if tasks is None else [*filter(None, map(str.strip, tasks.split(",")))]
+    if named == []:
+        raise click.UsageError("--tasks names no task; without it all that easyep has are done")
     if output is not None:
         check_file(Path(output) if output.endswith(".json") else Path(output) / "results.json")
     from easyep.artifacts.files import write_json
@@ -120,7 +122,7 @@ def eval_command(
     if against == label:
         raise click.UsageError("--against is the model itself")
     wanted = {
-        "tasks": [*filter(None, map(str.strip, tasks.split(",")))] if tasks else None,
+        "tasks": named,
         "model_args": _arguments(model_args),
         "gen_kwargs": _arguments(gen_kwargs),
         **choices,

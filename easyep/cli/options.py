@@ -10,7 +10,18 @@ from easyep import runner_names
 from easyep.artifacts.scores import MIXES
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.cli.logged import wish_log
-from easyep.cli.values import DeepSpeedFile, Keep, MemoryLimits, NewDirectory, Number, Size
+from easyep.cli.values import (
+    ALLOCATION,
+    DEEPSPEED_FILE,
+    EXPERTS,
+    KEEP,
+    MEMORY_LIMITS,
+    SIZE,
+    Checked,
+    NewDirectory,
+    Number,
+    one_of,
+)
 from easyep.cli.voice import VOICE
 from easyep.demonstrations.conversation import STYLES
 from easyep.demonstrations.rendering import DEMO_ORDERS
@@ -34,9 +45,12 @@ def _set(name: str) -> Callable[[click.Context, click.Parameter, bool], bool]:
     return callback
 
 
-def _choice(name: str, valid: Sequence[str], text: str) -> Decorator[Any]:
+def _choice(
+    name: str, valid: Sequence[str], text: str, kind: Checked | None = None
+) -> Decorator[Any]:
     return click.option(
         f"--{name}",
+        type=kind or one_of(name, valid),
         metavar="|".join(valid),
         default=DEFAULTS[name.replace("-", "_")],
         show_default=True,
@@ -51,6 +65,19 @@ def _several(*options: Decorator[Any]) -> Decorator[Any]:
         return command
 
     return decorate
+
+
+def given() -> set[str]:
+    """The names of the parameters that somebody wrote on the command line."""
+    context = click.get_current_context()
+    source = click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is source}
+
+
+def flag_of(name: str) -> str:
+    """The option that sets a parameter of the command that runs."""
+    command = click.get_current_context().command
+    return next(p for p in command.params if p.name == name).opts[0]
 
 
 def count(*names: str, at_least: int = 1, metavar: str = "N", **settings: Any) -> Decorator[Any]:
@@ -96,7 +123,7 @@ mtp = _choice(
 )
 max_shard_size = click.option(
     "--max-shard-size",
-    type=Size(),
+    type=SIZE,
     metavar="SIZE",
     default=DEFAULTS["max_shard_size"],
     show_default="5GB",
@@ -130,7 +157,7 @@ computing = _several(
     ),
     click.option(
         "--dtype",
-        type=click.Choice(DTYPES),
+        type=one_of("dtype", DTYPES),
         metavar="|".join(DTYPES),
         default="auto",
         show_default=True,
@@ -141,7 +168,7 @@ running = _several(
     _choice("runner", runner_names.choices(), "Where the model's weights live."),
     click.option(
         "--deepspeed-config",
-        type=DeepSpeedFile(),
+        type=DEEPSPEED_FILE,
         metavar="FILE",
         help="DeepSpeed's settings, for offloading parameters to main memory or NVMe.",
     ),
@@ -153,7 +180,7 @@ running = _several(
     ),
     click.option(
         "--max-memory",
-        type=MemoryLimits(),
+        type=MEMORY_LIMITS,
         metavar="SIZE",
         help="What a run may take: 6GiB of main memory, or by device 0=70GiB,cpu=100GiB. "
         "[default: what is free]",
@@ -195,14 +222,14 @@ mix = _choice(
 )
 keep = click.option(
     "--keep",
-    type=Keep(),
+    type=KEEP,
     default=DEFAULTS["keep"],
     show_default=True,
     help="Experts to keep in each layer.",
 )
 keep_several = click.option(
     "--keep",
-    type=Keep(),
+    type=KEEP,
     multiple=True,
     default=[DEFAULTS["keep"]],
     show_default=True,
@@ -221,16 +248,26 @@ limits = _several(
         help="Round the number of experts to a multiple of N.",
     ),
     groups,
-    _choice("allocation", ALLOCATIONS, "The same number in every layer: what engines can load."),
+    _choice(
+        "allocation",
+        ALLOCATIONS,
+        "The same number in every layer: what engines can load.",
+        ALLOCATION,
+    ),
     click.option(
         "--protect",
+        type=EXPERTS,
         multiple=True,
         metavar="EXPERTS",
         help="Keep these: 3:17,40 in layer 3, 3-5:17 in layers 3 to 5, 17,40-42 in every layer, a "
         "JSON file, or super-experts, those with outputs beyond all others; repeatable.",
     ),
     click.option(
-        "--forbid", multiple=True, metavar="EXPERTS", help="Drop these, in the same forms."
+        "--forbid",
+        type=EXPERTS,
+        multiple=True,
+        metavar="EXPERTS",
+        help="Drop these, in the same forms.",
     ),
 )
 serving = _several(

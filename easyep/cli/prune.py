@@ -21,7 +21,7 @@ from easyep.cli.console import (
 from easyep.cli.logged import check_log
 from easyep.cli.sections import command
 from easyep.cli.streaming import sharing_rows, streaming_facts, streaming_rows
-from easyep.cli.values import NewDirectory
+from easyep.cli.values import DOMAIN, WEIGHTED, NewDirectory
 from easyep.cli.voice import VOICE
 from easyep.criteria import needs_record
 from easyep.errors import NoRoomError
@@ -42,12 +42,14 @@ if TYPE_CHECKING:
 @options.model
 @click.option(
     "--domain",
+    type=DOMAIN,
     multiple=True,
     metavar="NAME[:WEIGHT]",
     help="A domain (`easyep list domains`); repeat it to mix several.",
 )
 @click.option(
     "--demos",
+    type=WEIGHTED,
     multiple=True,
     metavar="FILE[:WEIGHT]",
     help="Your own demonstrations, JSONL; repeatable.",

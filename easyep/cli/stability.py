@@ -11,6 +11,7 @@ from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.sections import command
+from easyep.cli.values import FIGURE
 from easyep.overlap.study import DEMONSTRATIONS, SAMPLES
 from easyep.reporting.drawing import check_figure
 from easyep.reporting.stability_figure import stability_figure
@@ -35,8 +36,8 @@ from easyep.reporting.stability_figure import stability_figure
 @options.count(
     "--demonstrations",
     multiple=True,
-    default=DEMONSTRATIONS,
-    help="Sizes of the samples; the whole set is always one.",
+    help="Sizes of the samples; the whole set is always one. [default: "
+    f"{', '.join(map(str, DEMONSTRATIONS))}]",
 )
 @options.count(
     "--samples",
@@ -46,7 +47,7 @@ from easyep.reporting.stability_figure import stability_figure
 @options.tokens
 @options.seed
 @click.option("--output", metavar="FILE", help="Write every number here, as JSON.")
-@click.option("--figure", metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+@click.option("--figure", type=FIGURE, metavar="FILE", help="Draw it: .png, .svg or .pdf.")
 @options.common
 def stability_command(
     observations: tuple[str, ...],
@@ -82,7 +83,7 @@ def stability_command(
             domains=[label or one.domain for (label, _), one in zip(named, seen, strict=True)],
             keep=keep,
             groups=groups,
-            demonstrations=demonstrations,
+            demonstrations=demonstrations or None,
             samples=samples,
             tokens=tokens,
             seed=seed,

@@ -16,6 +16,7 @@ from easyep.cli.console import (
     warn,
 )
 from easyep.cli.sections import command
+from easyep.cli.values import DOMAIN, WEIGHTED
 from easyep.reporting.numbers import size
 
 
@@ -24,8 +25,16 @@ from easyep.reporting.numbers import size
     epilog="\b\nExample:\n  easyep observe --model demo --domain math --output observations",
 )
 @options.model
-@click.option("--domain", multiple=True, metavar="NAME", help="One domain (`easyep list domains`).")
-@click.option("--demos", multiple=True, metavar="FILE", help="Your own demonstrations, JSONL.")
+@click.option(
+    "--domain",
+    type=DOMAIN,
+    multiple=True,
+    metavar="NAME",
+    help="One domain (`easyep list domains`).",
+)
+@click.option(
+    "--demos", type=WEIGHTED, multiple=True, metavar="FILE", help="Your own demonstrations, JSONL."
+)
 @options.output_directory
 @options.demo_choice
 @options.mtp

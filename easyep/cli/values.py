@@ -1,37 +1,73 @@
-"""What options take: budgets and sizes as people write them."""
+"""What options take, as people write it; what they cannot take is wrong usage."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import isfinite
 from typing import Any
 
 import click
 
 from easyep import choices
+from easyep.architectures.router import budget
 from easyep.deepspeed_settings import read_deepspeed_settings
-from easyep.errors import ArtifactError
-from easyep.memory_limits import limits as memory_limits
+from easyep.demonstrations import parse_domain, parse_weighted
+from easyep.errors import EasyEPError
+from easyep.memory_limits import limits
+from easyep.reporting.drawing import check_format
+from easyep.selection import check_allocation, check_entry
 
 
-class Keep(click.ParamType[float]):
-    """A fraction in (0, 1) or a whole number of experts."""
+class Checked(click.ParamType[Any]):
+    """What a check of the library accepts.
 
-    name = "fraction|count"
+    Args:
+        name: what it is called in help.
+        check: text -> the option's value; raises EasyEPError where it is none.
+    """
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | int:
+    def __init__(self, name: str, check: Callable[[Any], Any]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            keep = float(value) if "." in str(value) else int(value)
-        except ValueError:
-            keep = 0
-        all_or_one = keep == 1 and isinstance(keep, float)  # 1.0 can be meant as either
-        if all_or_one or not (0 < keep < 1 or (keep >= 1 and keep % 1 == 0)):
-            self.fail(
-                f"{value!r} is neither a fraction in (0, 1) nor a number of experts per layer, "
-                "1 or more",
-                param,
-                ctx,
-            )
-        return keep if keep < 1 else int(keep)
+            return self._check(value)
+        except EasyEPError as error:
+            self.fail(str(error), param, ctx)
+
+
+def one_of(name: str, valid: Sequence[str]) -> Checked:
+    """One of few words, which help shows all."""
+    return Checked(name, partial(choices.one_of(valid), name))
+
+
+def as_it_is(name: str, check: Callable[[str], Any]) -> Checked:
+    """A text that `check` accepts."""
+
+    def checked(text: str) -> str:
+        check(text)
+        return text
+
+    return Checked(name, checked)
+
+
+def _budget(text: Any) -> float:
+    try:
+        number = float(text) if "." in str(text) else int(text)
+    except ValueError:
+        number = text
+    return budget("it", number)
+
+
+KEEP = Checked("fraction|count", _budget)
+SIZE = Checked("size", partial(choices.size, "the size"))
+MEMORY_LIMITS = Checked("size", partial(limits, "the memory"))
+DEEPSPEED_FILE = as_it_is("file", read_deepspeed_settings)
+ALLOCATION = as_it_is("name", check_allocation)
+EXPERTS = as_it_is("experts", check_entry)
+DOMAIN = as_it_is("name", parse_domain)
+WEIGHTED = as_it_is("file", parse_weighted)
+FIGURE = as_it_is("file", check_format)
 
 
 class NewDirectory(click.ParamType[str]):
@@ -53,42 +89,3 @@ class Number(click.FloatRange):
         if not isfinite(number):
             self.fail(f"{value!r} is no finite number", param, ctx)
         return number
-
-
-class Size(click.ParamType[int]):
-    """A number of bytes, such as 5GB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return choices.size("the size", value)
-        except ArtifactError as error:
-            self.fail(str(error), param, ctx)
-
-
-class MemoryLimits(click.ParamType[dict[str, int]]):
-    """Sizes by device, such as 0=70GiB,cpu=100GiB."""
-
-    name = "size"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, int]:
-        try:
-            return memory_limits("the memory", value)
-        except ArtifactError as error:
-            self.fail(str(error), param, ctx)
-
-
-class DeepSpeedFile(click.ParamType[str]):
-    """A file with settings for DeepSpeed, which a run can use."""
-
-    name = "file"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            read_deepspeed_settings(value)
-        except ArtifactError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)

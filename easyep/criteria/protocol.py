@@ -8,7 +8,7 @@ and no token.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from easyep.registry import Registry
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 PerRoute = Callable[[RoutedTokens], npt.NDArray[Any]]
+Written = TypeVar("Written")  # a function (PerRoute), or a class or object that is a criterion
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ Criterion = RecordCriterion | WeightCriterion
 
 
 def _checked(thing: Any) -> Criterion:
-    """A criterion that an entry point led to: an object, or a class to be called."""
+    """A criterion that somebody wrote: an object, or a class to be called."""
     found = thing() if isinstance(thing, type) else thing
     if not isinstance(found, (RecordCriterion, WeightCriterion)):
         raise TypeError(
@@ -169,11 +170,20 @@ def scores_pairs(name: str) -> bool:
 BUILT_IN: set[str] = set()
 
 
-def criterion(name: str, reduce: Literal["sum", "mean"] = "sum") -> Callable[[PerRoute], PerRoute]:
-    """Register a function of RoutedTokens that returns one number per route, [T, k].
+def criterion(name: str, reduce: Literal["sum", "mean"] = "sum") -> Callable[[Written], Written]:
+    """Register a criterion: a function of RoutedTokens that returns one number per route, [T, k].
 
-    The function stays as it is; `easyep.score(..., criterion=name)` and the command line know it
-    from then on. Its docstring's first line is what `easyep list criteria` shows.
+    Or a class with the methods of `RecordCriterion` or `WeightCriterion`, or an object of one. What
+    is decorated stays as it is; `easyep.score(..., criterion=name)` and the command line know it
+    from then on. A function's first line of documentation is what `easyep list criteria` shows.
+
+    Args:
+        name: what it is to be called; none of easyep's own.
+        reduce: of a function, ``"sum"`` or ``"mean"`` over the tokens routed to an expert.
+
+    Raises:
+        ValueError: the name is taken, or there is no such way to reduce.
+        TypeError: what is decorated is neither.
     """
 
     if reduce not in ("sum", "mean"):
@@ -181,9 +191,17 @@ def criterion(name: str, reduce: Literal["sum", "mean"] = "sum") -> Callable[[Pe
     if name in BUILT_IN:
         raise ValueError(f"{name!r} is a criterion of easyep; give yours another name")
 
-    def register(function: PerRoute) -> PerRoute:
-        summary = (function.__doc__ or "").strip().split("\n")[0]
-        CRITERIA.register(name, RoutedCriterion(function, reduce, summary))
-        return function
+    def register(written: Written) -> Written:
+        is_function = callable(written) and not isinstance(
+            written, (type, RecordCriterion, WeightCriterion)
+        )
+        if is_function:
+            summary = (written.__doc__ or "").strip().split("\n")[0]
+            CRITERIA.register(name, RoutedCriterion(cast(PerRoute, written), reduce, summary))
+        elif reduce != "sum":
+            raise ValueError("reduce is for functions; a class or an object reduces by itself")
+        else:
+            CRITERIA.register(name, _checked(written))
+        return written
 
     return register

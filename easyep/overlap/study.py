@@ -1,12 +1,13 @@
 """The studies: samples of one set, data sets of one domain, domains."""
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from statistics import mean, pstdev
 
 from easyep import choices
+from easyep.architectures.router import budget
 from easyep.artifacts import Observations
+from easyep.artifacts.observations import Observed
 from easyep.criteria import CRITERIA, RecordCriterion
 from easyep.errors import ArtifactError
 from easyep.overlap.findings import BetweenSets, ByNumber, ObservedSet, Stability
@@ -20,13 +21,13 @@ SAMPLES = 10
 
 
 def stability(
-    observations: Sequence[Observations | str | os.PathLike[str]],
+    observations: Observed | Sequence[Observed],
     criterion: str = "easy-ep",
     *,
     domains: Sequence[str] | None = None,
     keep: Sequence[float] = (0.5,),
     groups: str = "balanced",
-    demonstrations: Sequence[int] = DEMONSTRATIONS,
+    demonstrations: Sequence[int] | None = None,
     samples: int = SAMPLES,
     tokens: Tokens = "all",
     seed: int = 0,
@@ -41,26 +42,30 @@ def stability(
         domains: which domain each observation counts for; by default the one it was made from.
         keep: budgets as in `select`.
         groups, tokens: as in `select` and `score`.
-        demonstrations: sizes of the samples; the whole set is always one.
+        demonstrations: sizes of the samples, by default 1, 2, 5, 10 and 25 as far as there are so
+            many; the whole set is always one.
         samples: how many samples of each size are drawn, without replacement.
         seed: for the samples.
 
     Raises:
         ArtifactError: the observations are of several models or hold no token, the criterion does
-            not look at them, or a number is none.
+            not look at them, or a number is none, or more than any set has.
         SelectionError: the router could not work with that many experts.
     """
-    seen = [
-        each if isinstance(each, Observations) else Observations.load(each) for each in observations
-    ]
+    seen = Observations.all_of(observations)
     method = _checked(seen, criterion)
     choices.one_of(TOKENS)("tokens", tokens)
-    sizes = choices.several(choices.count)("demonstrations", tuple(demonstrations))
+    sizes = _sizes(demonstrations, seen)
     choices.count("samples", samples)
     choices.seed("seed", seed)
+    if domains is not None:
+        domains = choices.several(choices.text)("domains", domains)
     if domains is not None and len(domains) != len(seen):
         raise ArtifactError(f"{len(domains)} domains were named for {len(seen)} observations")
-    counts = [keep_count(each, seen[0].router, groups=groups) for each in keep]
+    counts = [
+        keep_count(each, seen[0].router, groups=groups)
+        for each in choices.several(budget)("keep", keep)
+    ]
     sets = _named(seen, domains)
     chooser = Chooser(criterion, method, counts, groups, seed)
     whole: list[dict[int, Kept]] = []
@@ -93,6 +98,19 @@ def stability(
         by_number=tuple(by_number),
         between=tuple(_between(sets, counts, whole)),
     )
+
+
+def _sizes(wanted: Sequence[int] | None, seen: Sequence[Observations]) -> tuple[int, ...]:
+    """How many demonstrations samples have."""
+    if wanted is None:
+        return DEMONSTRATIONS
+    sizes = choices.several(choices.count)("demonstrations", wanted)
+    most = max(len(one.demos) for one in seen)
+    if any(size > most for size in sizes):
+        raise ArtifactError(
+            f"no sample can have {max(sizes)} demonstrations: the largest set has {most}"
+        )
+    return sizes
 
 
 def _by_number(

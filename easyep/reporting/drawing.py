@@ -73,6 +73,11 @@ def check_figure(path: str | os.PathLike[str]) -> None:
     """Raises what would stop `save_figure`: no matplotlib, another format, no place."""
     check_drawing()
     check_file(path)
+    check_format(path)
+
+
+def check_format(path: str | os.PathLike[str]) -> None:
+    """Raises OutputError where a file's name ends as no figure does."""
     if Path(path).suffix.lstrip(".").lower() not in FORMATS:
         endings = ", ".join(f".{name}" for name in FORMATS)
         raise OutputError(f"a figure's file ends in one of {endings}, not {path}")

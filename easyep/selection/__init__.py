@@ -6,13 +6,14 @@ from easyep.selection.explaining import agreement, compare, explain, retained_sh
 from easyep.selection.masks import from_mask
 from easyep.selection.solver import check_solver
 from easyep.selection.super_experts import super_experts
-from easyep.selection.terms import SUPER_EXPERTS, check_named
+from easyep.selection.terms import SUPER_EXPERTS, check_entry, check_named
 
 __all__ = [
     "ALLOCATIONS",
     "SUPER_EXPERTS",
     "agreement",
     "check_allocation",
+    "check_entry",
     "check_named",
     "check_solver",
     "compare",

@@ -1,6 +1,6 @@
 """How many experts a layer keeps: the same number in each, which is what engines load."""
 
-from easyep.architectures.router import Router
+from easyep.architectures.router import Router, budget
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.errors import SelectionError
 from easyep.registry import unknown_name
@@ -20,17 +20,13 @@ def keep_count(keep: float, router: Router, *, groups: str = "balanced", align: 
         raise unknown_name("group mode", groups, GROUP_MODES)
     if align < 1:
         raise SelectionError(f"align must be a positive integer, not {align}")
-    whole = keep >= 1 and keep % 1 == 0  # infinity leaves no number
-    if isinstance(keep, bool) or not (whole or 0 < keep < 1):
-        raise SelectionError(
-            f"keep must be a fraction in (0, 1) or a number of experts per layer, not {keep}"
-        )
-    if whole and (align == 1 or keep % align == 0):
-        router.check_keep(int(keep), groups, align)
-        return int(keep)
-    asked = keep if whole else keep * router.num_experts
+    wanted = budget("keep", keep)
+    if isinstance(wanted, int) and wanted % align == 0:
+        router.check_keep(wanted, groups, align)
+        return wanted
+    asked = wanted if isinstance(wanted, int) else wanted * router.num_experts
     if asked >= router.num_experts:
-        router.check_keep(int(keep), groups, align)
+        router.check_keep(int(asked), groups, align)
     count = router.nearest_keep(asked / router.num_experts, groups, align)
     valid = router.valid_counts(groups, align)
     step = valid[1] - valid[0] if len(valid) > 1 else 1

@@ -161,6 +161,18 @@ def terms_by_layer(
     return terms
 
 
+def check_entry(entry: Named) -> None:
+    """Check the form of an entry of `protect` or `forbid`, before there is a model.
+
+    No file is read.
+
+    Raises:
+        SelectionError: it has none of the forms.
+    """
+    if entry != SUPER_EXPERTS and not str(entry).endswith(".json"):
+        _parsed(entry)
+
+
 def as_entries(named: Named | Sequence[Named]) -> list[Named]:
     """One entry is a list of one."""
     return [named] if isinstance(named, (str, os.PathLike)) else list(named)
@@ -171,6 +183,13 @@ def _entry(entry: Named, layers: Sequence[int]) -> Iterator[tuple[int, Iterable[
     if str(entry).endswith(".json"):
         yield from _file(Path(entry)).items()
         return
+    named, ranges = _parsed(entry)
+    for layer in layers if named is None else named:
+        yield layer, chain.from_iterable(ranges)
+
+
+def _parsed(entry: Named) -> tuple[range | None, list[range]]:
+    """The layers of an entry, None where it means all, and the experts in each."""
     match = _ENTRY.fullmatch(str(entry).strip())
     parts = [_RANGE.fullmatch(part) for part in match["experts"].split(",")] if match else [None]
     if match is None or None in parts:
@@ -178,13 +197,12 @@ def _entry(entry: Named, layers: Sequence[int]) -> Iterator[tuple[int, Iterable[
     ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
     if any(not each for each in ranges):
         raise SelectionError(f"{_shown(entry)!r} has a range whose end is before its beginning")
-    named: Iterable[int] = layers
-    if match["first"] is not None:
-        named = range(int(match["first"]), int(match["last"] or match["first"]) + 1)
-        if not named:
-            raise SelectionError(f"{_shown(entry)!r} has layers whose end is before its beginning")
-    for layer in named:
-        yield layer, chain.from_iterable(ranges)
+    if match["first"] is None:
+        return None, ranges
+    named = range(int(match["first"]), int(match["last"] or match["first"]) + 1)
+    if not named:
+        raise SelectionError(f"{_shown(entry)!r} has layers whose end is before its beginning")
+    return named, ranges
 
 
 def _shown(entry: Named) -> str:

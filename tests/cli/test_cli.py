@@ -151,12 +151,14 @@ def test_what_was_cut_is_told(capsys, tmp_path):
         (["prune", *SMALL, "--keep", "2", "--output", "o"], "cannot keep 2 of 32"),
         (["prune", "--model", "demo", "--domain", "mathe", "--output", "o"], "did you mean 'math'"),
         (["prune", *SMALL, "--criterion", "reep", "--output", "o"], "did you mean 'reap'"),
-        (["prune", *SMALL, "--groups", "even", "--output", "o"], "unknown groups"),
         (["inspect", "no-such-model"], "unknown model"),
         (["bench", "demo", "--backend", "vlm"], "did you mean 'vllm'"),
         (["bench", "demo", "--against", "demo"], "against itself"),
         (["bench", "demo", "--lengths", "2000+2000"], "the model's 2048 positions"),
         (["bench", "demo", "--backend", "openai"], "give its address"),
+        (["bench", "demo", "--base-url", "http://localhost:8000"], "base_url has no effect on"),
+        (["bench", "demo", "--tensor-parallel-size", "2"], "takes device, dtype, trust_remote_code"),
+        (["bench", "demo", "--backend", "openai", "--dtype", "float32"], "dtype has no effect on"),
         (["inspect", "./no-such-model"], "does not exist"),
         (["rewrite", "--model", "demo", "--selection", "x", "--output", "o"], "does not exist"),
         (["select", "--scores", "x", "--output", "o"], "does not exist"),
@@ -273,6 +275,30 @@ def test_what_the_system_refuses_is_no_fault_of_easyep(capsys):
         ["bench", "demo", "--extra-body", "[1]"],
         ["bench", "demo", "--extra-body", "[" * 90_000],
         ["bench", "demo", "--against-base-url", "http://localhost:8001"],
+        ["bench", "demo", "--predict", "h100", "--backend", "vllm"],
+        ["bench", "demo", "--predict", "h100", "--num-iters", "2"],
+        ["eval", "demo", "--tasks", ""],
+        ["eval", "demo", "--tasks", " , "],
+        ["eval", "demo", "--backend", "paper"],
+        ["eval", "demo", "--style", "loud"],
+        ["compare", "demo", "out", "--domain", "math", "--tokens", "few"],
+        ["demos", "show", "math", "--model", "demo", "--style", "loud"],
+        ["observe", *SMALL, "--output", "o", "--runner", "nobody"],
+        ["score", "--observations", "obs:0", "--output", "o.json"],
+        ["score", "obs:-1", "--output", "o.json"],
+        ["stability", "--observations", "obs", "--figure", "figure.xyz"],
+        *(
+            ["prune", "--model", "demo", "--dry-run", *words]
+            for words in (
+                ["--domain", "math:0"],
+                ["--domain", "math:many"],
+                ["--demos", "mine.jsonl:nan"],
+                *(
+                    ["--domain", "math", f"--{name}", "nosuch"]
+                    for name in ("mtp", "tokens", "groups", "mix", "records", "demo-order")
+                ),
+            )
+        ),
         ["prune", "--unknown"],
         ["prune", "--model", "demo", "--keep", "0.5", "--output", "o"],
         *(

@@ -62,7 +62,7 @@ def test_one_point_nought_is_neither_all_nor_one(capsys, made):
     words = ["select", "--scores", "scores.json", "--keep", "1.0", "--output", "s.json"]
     code, _, err = run(capsys, *words)
     assert code == 2
-    assert "'1.0' is neither a fraction" in err
+    assert "not 1.0; one expert is 1" in err
 
 
 def test_max_min(capsys, made):
@@ -122,10 +122,14 @@ def test_protect_and_forbid(capsys, made):
     ("words", "code", "message"),
     [
         (["--protect", "9:0"], 1, "there is no layer 9"),
-        (["--protect", "x"], 1, "names no experts"),
-        (["--allocation", "global"], 1, "load in no engine"),
+        (["--protect", "x"], 2, "names no experts"),
+        (["--forbid", "5-3:1"], 2, "end is before its beginning"),
+        (["--protect", "x.json"], 1, "x.json does not exist"),
+        (["--allocation", "global"], 2, "load in no engine"),
+        (["--groups", "some"], 2, "unknown groups 'some'"),
         (["--compare", "nothing.json"], 1, "nothing.json does not exist"),
-        (["--observations", "nothing"], 1, "does not exist"),
+        (["--explain", "--observations", "nothing"], 1, "does not exist"),
+        (["--observations", "nothing"], 2, "is for --explain or --compare"),
         (["--compare", "s.json"], 2, "would overwrite s.json"),
     ],
 )

@@ -34,7 +34,7 @@ def test_a_table_json_and_a_figure(capsys, made):
     ("words", "message"),
     [
         (["nothing"], "does not exist"),
-        (["gsm8k", "--figure", "x.gif"], "ends in one of"),
+        (["gsm8k", "--demonstrations", "100"], "no sample can have 100"),
         (["gsm8k", "--criterion", "aimer"], "does not look at what was observed"),
         (["gsm8k", "--keep", "1"], "routed to 2"),
         (["gsm8k", "--output", "gsm8k"], "gsm8k"),

@@ -72,7 +72,7 @@ def test_nor_in_the_output_that_a_recipe_names(capsys, tmp_path, monkeypatch):
 def test_wrong_usage_is_noted_in_a_log(capsys, tmp_path):
     log = tmp_path / "log"
     assert run(capsys, "inspect", "demo", "--keep", "few", "--log-file", log)[0] == 2
-    assert "'few' is neither a fraction" in log.read_text()
+    assert "a number of experts per layer, not 'few'" in log.read_text()
     words = ["inspect", "demo", "--keep", "few", "--log-file", tmp_path / "new" / "log"]
     assert run(capsys, *words)[0] == 2
     assert not (tmp_path / "new").exists()
@@ -194,4 +194,4 @@ def test_every_option_of_a_section_exists():
 def test_a_type_that_is_none_is_wrong_usage(capsys, words):
     code, out, err = run(capsys, *words, "--dtype", "nonsense")
     assert (code, out) == (2, "")
-    assert "'nonsense' is not one of 'auto'" in err
+    assert "unknown dtype 'nonsense' (valid: auto, " in err

@@ -44,14 +44,13 @@ def test_the_class(examples):
     expected = [sum(e == expert for _, expert in routes) for e in range(9)]
     nothing = examples["Breadth"]().score(routed_tokens(tokens=0, experts=8), Layer(0, 9))
     assert nothing.tolist() == [0] * 9
-    CRITERIA.register("breadth", examples["Breadth"]())
     assert CRITERIA["breadth"].score(tokens, Layer(0, 9)).tolist() == expected
     assert easyep.score(observations(), "breadth").criterion == "breadth"
 
 
 def test_the_weights(examples):
     made = Made()
-    found = examples["Magnitude"]().score_weights(made, Layer(0, 4))
+    found = CRITERIA["magnitude"].score_weights(made, Layer(0, 4))
     for pieces, score in zip(made.pieces, found, strict=True):
         numbers = [abs(float(v)) for piece in pieces for v in piece.ravel()]
         assert score == pytest.approx(sum(numbers) / len(numbers), rel=1e-6)

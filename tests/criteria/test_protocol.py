@@ -44,6 +44,32 @@ def test_a_function(register):
     )
 
 
+def test_a_class_or_an_object(register):
+    class Most:
+        """Written out."""
+
+        summary = "The largest weight."
+
+        def score(self, tokens, layer):
+            found = np.zeros(layer.num_experts)
+            np.maximum.at(found, tokens.expert_ids, tokens.weights)
+            return found
+
+    assert easyep.criterion("most")(Most) is Most
+    easyep.criterion("most-again")(Most())
+    one, other = (easyep.score(observations(), name) for name in ("most", "most-again"))
+    assert [a.tolist() for a in one.layers.values()] == [a.tolist() for a in other.layers.values()]
+    record = observations().layers[1]
+    chosen = record.weights[record.expert_ids == 3]
+    assert one.layers[1][3] == pytest.approx(chosen.max())
+    with pytest.raises(ValueError, match="reduce is for functions"):
+        easyep.criterion("mean-of-most", reduce="mean")(Most)
+    with pytest.raises(TypeError, match="neither score"):
+        easyep.criterion("nothing")(type("Nothing", (), {}))
+    with pytest.raises(ArtifactError, match="criterion must be a text, not <"):
+        easyep.score(observations(), criterion=Most())  # type: ignore[arg-type]
+
+
 def test_what_is_no_criterion(register):
     with pytest.raises(ValueError, match="is a criterion of easyep"):
         easyep.criterion("easy-ep")

@@ -226,4 +226,4 @@ def test_the_demo_model_is_asked_what_it_can_read(capsys, tmp_path):
     words = ["demos", "generate", "--prompts", "facts", "--model", "demo", "--max-tokens", "1"]
     with pytest.raises(SystemExit):
         cli.main([*words, "--output", str(tmp_path / "out.jsonl")])
-    assert " of 25 answers" in capsys.readouterr().err  # there are no facts for other models
+    assert " of 50 answers" in capsys.readouterr().err  # there are no facts for other models

@@ -1,5 +1,8 @@
 """What `keep` may be."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from easyep.architectures.router import Router
@@ -44,7 +47,17 @@ def test_a_fraction_is_rounded_to_the_nearest_count_and_no_further() -> None:
 
 def test_one_expert_is_a_number_and_not_a_fraction():
     assert keep_count(1, Router(8, 1)) == 1
-    assert keep_count(1.0, Router(8, 1)) == 1
+    assert keep_count(np.int64(1), Router(8, 1)) == 1
+    assert keep_count(2.0, Router(8, 1)) == 2
+    with pytest.raises(SelectionError, match=r"not 1.0; one expert is 1, and all of them"):
+        keep_count(1.0, Router(8, 1))
+
+
+@pytest.mark.parametrize("keep", ["0.5", None, True, [4], 1.5, 0, -0.5, float("nan"), "9" * 10**6])
+def test_what_is_no_budget(keep: Any) -> None:
+    with pytest.raises(SelectionError, match="must be a fraction in .* not ") as caught:
+        keep_count(keep, Router(8, 1))
+    assert len(str(caught.value)) < 200
 
 
 def test_a_count_that_no_router_takes_is_not_rounded_but_one_off_the_alignment_is():

@@ -68,7 +68,11 @@ class PacedSession(Protocol):
 
 
 class Engine(Protocol):
-    """Opens checkpoints."""
+    """Opens checkpoints.
+
+    An attribute `takes` names the attributes of `EngineSettings` that the engine takes; others are
+    refused for it. Without it nothing is.
+    """
 
     def open(self, model: str, settings: EngineSettings) -> Session:
         """Load the checkpoint in the directory `model`.

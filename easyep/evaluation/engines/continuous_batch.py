@@ -3,13 +3,15 @@
 from typing import Any
 
 from easyep.errors import EvaluationError, MemoryExhaustedError, tells_of_memory
-from easyep.evaluation.engines.in_process import LoadedModel
+from easyep.evaluation.engines.in_process import TAKES, LoadedModel
 from easyep.evaluation.engines.settings import EngineSettings
 from easyep.evaluation.throughput.timing import RequestTiming
 
 
 class ContinuousBatch:
     """Opens checkpoints with transformers."""
+
+    takes = TAKES | {"extra_args"}
 
     def open(self, model: str, settings: EngineSettings) -> "ContinuousBatchSession":
         """Load a checkpoint; see `Engine.open`."""

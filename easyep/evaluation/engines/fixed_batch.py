@@ -8,13 +8,15 @@ sequences in every pass. The cache is the model's own, so that every family work
 import time
 from typing import Any
 
-from easyep.evaluation.engines.in_process import LoadedModel
+from easyep.evaluation.engines.in_process import TAKES, LoadedModel
 from easyep.evaluation.engines.settings import EngineSettings
 from easyep.evaluation.throughput.timing import RequestTiming
 
 
 class FixedBatch:
     """Opens checkpoints with transformers."""
+
+    takes = TAKES
 
     def open(self, model: str, settings: EngineSettings) -> "FixedBatchSession":
         """Load a checkpoint; see `Engine.open`."""

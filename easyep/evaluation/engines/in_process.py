@@ -8,6 +8,9 @@ from easyep.errors import MemoryExhaustedError
 from easyep.evaluation.engines.peak_memory import PeakMemory
 from easyep.evaluation.engines.settings import EngineSettings
 
+# What of `EngineSettings` a model in this process takes.
+TAKES = frozenset({"dtype", "device", "trust_remote_code"})
+
 
 class LoadedModel:
     """A model of transformers in this process, and the memory that it takes.

@@ -7,6 +7,9 @@ from typing import Any
 from easyep.errors import EvaluationError, MissingDependencyError
 from easyep.evaluation.throughput.timing import RequestTiming
 
+# What of `EngineSettings` they take; each finds its device itself.
+TAKES = frozenset({"dtype", "tensor_parallel", "trust_remote_code", "extra_args"})
+
 
 def imported(package: str, name: str) -> Any:
     """The module `package` of the engine that people call `name`.

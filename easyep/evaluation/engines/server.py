@@ -25,6 +25,8 @@ _LONGEST_REFUSAL, _LARGEST_LIST, _MOST_LINES = 10_000, 1 << 24, 10_000
 class Server:
     """Opens connections to a server that is running already."""
 
+    takes = frozenset({"base_url", "served_model_name", "extra_body", "trust_remote_code"})
+
     def open(self, model: str, settings: EngineSettings) -> "ServerSession":
         """Greet the server; `model` is the checkpoint that it serves, for its tokenizer.
 

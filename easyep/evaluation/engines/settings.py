@@ -1,13 +1,15 @@
 """How an engine is to run a model: the same for both of two that are compared."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+from easyep.errors import EvaluationError
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What every engine understands, or says that it does not.
+    """What somebody asks of an engine; each takes some of it (`check_taken`).
 
     Attributes:
         dtype: a name of `recipe.DTYPES`; ``"auto"`` takes the checkpoint's own.
@@ -37,6 +39,35 @@ class EngineSettings:
     api_key: str = field(default="", repr=False)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     extra_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+# What a benchmark knows by itself, and a key that lies in the environment for whoever needs it.
+_NOT_ASKED = {"memory", "max_model_len", "max_batch_size", "api_key"}
+
+
+def check_taken(settings: EngineSettings, backend: str, takes: Collection[str] | None) -> None:
+    """Check that nothing is asked of an engine that it would pass over without a word.
+
+    Args:
+        settings: what is asked.
+        backend: the engine's name.
+        takes: the attributes of `EngineSettings` that it takes; None = nobody says.
+
+    Raises:
+        EvaluationError: something is; the message says what the engine takes.
+    """
+    if takes is None:
+        return
+    usual = EngineSettings()
+    for name in (each.name for each in fields(EngineSettings)):
+        if name in takes or name in _NOT_ASKED:
+            continue
+        if getattr(settings, name) != getattr(usual, name):
+            told = ", ".join(sorted(takes)) or "no setting"
+            raise EvaluationError(
+                f"{name} has no effect on the backend {backend}, which takes {told}; leave it out "
+                "or choose another backend (`easyep list backends`)"
+            )
 
 
 # Entries that engines and servers take keys under.

@@ -4,13 +4,15 @@ import asyncio
 from typing import Any
 
 from easyep.errors import EvaluationError
-from easyep.evaluation.engines.packaged import Answer, imported
+from easyep.evaluation.engines.packaged import TAKES, Answer, imported
 from easyep.evaluation.engines.settings import EngineSettings, open_entries
 from easyep.evaluation.throughput.timing import RequestTiming
 
 
 class SglangOffline:
     """Opens checkpoints with SGLang."""
+
+    takes = TAKES
 
     def open(self, model: str, settings: EngineSettings) -> "SglangSession":
         """Load a checkpoint; see `Engine.open`."""

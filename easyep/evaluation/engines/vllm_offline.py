@@ -3,13 +3,15 @@
 from typing import Any
 
 from easyep.errors import EvaluationError
-from easyep.evaluation.engines.packaged import Answer, imported
+from easyep.evaluation.engines.packaged import TAKES, Answer, imported
 from easyep.evaluation.engines.settings import EngineSettings, open_entries
 from easyep.evaluation.throughput.timing import RequestTiming
 
 
 class VllmOffline:
     """Opens checkpoints with vLLM."""
+
+    takes = TAKES
 
     def open(self, model: str, settings: EngineSettings) -> "VllmSession":
         """Load a checkpoint; see `Engine.open`."""

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from easyep import models
+from easyep import choices, models
+from easyep.architectures.router import budget as wanted
 from easyep.architectures.spec import find_architecture
 from easyep.artifacts import Observations
+from easyep.artifacts.observations import Observed
 from easyep.checkpoint.files import CONFIG, parse_object, read_text
 from easyep.errors import EvaluationError, ModelNotFoundError
+from easyep.evaluation.lengths import LENGTHS, Lengths, pairs
 from easyep.evaluation.roofline import machine as machines
 from easyep.evaluation.roofline.decoder import Decoder
 from easyep.evaluation.roofline.machine import Machine
@@ -22,7 +25,6 @@ from easyep.evaluation.roofline.traffic import Traffic, recorded, uniform
 PathLike = str | os.PathLike[str]
 
 BATCHES = (1, 4, 16, 64, 256)
-LENGTHS = ((1024, 1024), (1024, 4096), (4096, 1024))
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,10 @@ def predict(
     machine: str = "probe",
     *,
     keep: Sequence[float] = (0.5,),
-    lengths: Sequence[tuple[int, int]] = LENGTHS,
+    lengths: Lengths = LENGTHS,
     batch_sizes: Sequence[int] = BATCHES,
     memory_budget: float | None = None,
-    observations: Sequence[PathLike] = (),
+    observations: Observed | Sequence[Observed] = (),
     dtype: str = "auto",
     device: str = "auto",
     cache_copies: float = 1.0,
@@ -141,7 +143,8 @@ def predict(
         lengths: (input, output) tokens.
         batch_sizes: sequences at a time.
         memory_budget: bytes; by default all that the machine has.
-        observations: directories with recorded routing, for how many experts a batch touches.
+        observations: calibration runs, or the directories that they were saved in, for how many
+            experts a batch touches.
         dtype: what the model is loaded as where it is not quantised.
         device: of the probe.
         cache_copies: how often each sequence's cache is held, see `largest_batch`.
@@ -149,14 +152,17 @@ def predict(
     Raises:
         EasyEPError: the model or machine is unknown, or not one that this can be told of.
     """
+    seen = Observations.all_of(observations)
+    chosen_lengths = pairs(lengths)
+    batch_sizes = choices.several(choices.count)("batch_sizes", batch_sizes)
     name, config = read_config(model)
     decoder = read_decoder(config, name=name, dtype=dtype)
     here = machine == "probe"
     place = probe(device, decoder.compute_dtype) if here else machines.machine(machine)
     router = find_architecture(config).router(config)
     traffic = uniform(decoder.moe_layers, decoder.experts, decoder.top_k)
-    if observations:
-        traffic = recorded([Observations.load(each) for each in observations])
+    if seen:
+        traffic = recorded(seen)
         layers, experts = traffic.shares.shape
         if (layers, experts) != (decoder.moe_layers, decoder.experts):
             raise EvaluationError(
@@ -164,14 +170,14 @@ def predict(
                 f"{name} has {decoder.moe_layers} of {decoder.experts}"
             )
     counts = {decoder.experts: None}
-    for each in keep:
+    for each in choices.several(wanted)("keep", keep):
         if isinstance(each, int):
             router.check_keep(each, "flatten")
         counts[each if isinstance(each, int) else router.nearest_keep(each, "balanced")] = None
     budget = place.memory if memory_budget is None else float(memory_budget)
     decoders = {count: decoder.pruned(count) for count in counts}
     fixed, within = [], []
-    for pair in lengths:
+    for pair in chosen_lengths:
         for count, left in decoders.items():
             routes = traffic.pruned(count)
             points = [point(left, place, routes, batch, *pair) for batch in batch_sizes]

@@ -10,11 +10,13 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from easyep import loading, models
+from easyep import choices, loading, models
 from easyep.architectures.spec import stated_size
 from easyep.checkpoint.files import Checkpoint, parse_object, read_text
 from easyep.errors import CheckpointError, EasyEPError, EvaluationError
 from easyep.evaluation.engines import EngineSettings, engine
+from easyep.evaluation.engines.settings import check_taken
+from easyep.evaluation.lengths import Lengths, pairs
 from easyep.evaluation.throughput.beside import bounds, predicted_batch
 from easyep.evaluation.throughput.results import Gain, Point, Throughput, gain
 from easyep.evaluation.throughput.sweep import Bench, Turn
@@ -42,9 +44,9 @@ def bench(
     against: PathLike | None = None,
     *,
     backend: str = "transformers",
-    lengths: Sequence[tuple[int, int]] | None = None,
-    batch_sizes: Sequence[int] | None = None,
-    request_rates: Sequence[float] = (inf,),
+    lengths: Lengths | None = None,
+    batch_sizes: int | Sequence[int] | None = None,
+    request_rates: float | Sequence[float] = (inf,),
     num_prompts: int = NUM_PROMPTS,
     num_iters: int = 3,
     num_iters_warmup: int = 1,
@@ -77,30 +79,33 @@ def bench(
     Raises:
         EasyEPError: a model cannot be loaded, or an engine fails.
     """
+    if batch_sizes is not None:
+        batch_sizes = choices.several(choices.count)("batch_sizes", batch_sizes)
+    rates = choices.several(_rate)("request_rates", request_rates)
     settings = settings or EngineSettings()
     chosen = engine(backend)
     names = [os.fspath(each) for each in (model, against) if each is not None]
     if len(set(names)) < len(names):
         raise EvaluationError(f"{model} cannot be measured against itself")
+    each_settings = [settings, replace(settings, **(against_settings or {}))]
+    for own in each_settings:
+        check_taken(own, backend, getattr(chosen, "takes", None))
     found = [models.resolve(name).path for name in names]
     longest = [_positions(path) for path in found]
     limit = min((each for each in longest if each is not None), default=None)
-    asked = lengths or default_lengths(_has_accelerator(settings), limit)
-    chosen_lengths = list(dict.fromkeys(asked))  # each is one result
+    chosen_lengths = pairs(lengths or default_lengths(_has_accelerator(settings), limit))
     _check_lengths(chosen_lengths, limit)
-    workloads = list(_workloads(chosen_lengths, batch_sizes, request_rates, num_prompts))
-    needed = replace(
-        settings,
-        max_model_len=max(map(sum, chosen_lengths)),
-        max_batch_size=LARGEST_IN_BUDGET
+    workloads = list(_workloads(chosen_lengths, batch_sizes, rates, num_prompts))
+    needed: dict[str, Any] = {
+        "max_model_len": max(map(sum, chosen_lengths)),
+        "max_batch_size": LARGEST_IN_BUDGET
         if memory_budget is not None
         else max(each.batch_size for each in workloads),
-        memory=memory_budget,
-    )
-    each_settings = [needed, replace(needed, **(against_settings or {}))]
+        "memory": memory_budget,
+    }
     runner = Bench(
         {
-            name: partial(chosen.open, str(path), own)
+            name: partial(chosen.open, str(path), replace(own, **needed))
             for name, path, own in zip(names, found, each_settings, strict=False)
         },
         _vocabulary(found[-1], settings.trust_remote_code),
@@ -152,6 +157,14 @@ def _identity(path: Path) -> dict[str, str] | None:
         return None
 
 
+def _rate(name: str, value: Any) -> float:
+    if value == inf:
+        return inf
+    if choices.number(name, value) <= 0:
+        raise EvaluationError(f"a request rate is above 0, not {value}")
+    return float(value)
+
+
 def _workloads(
     lengths: Sequence[tuple[int, int]],
     batch_sizes: Sequence[int] | None,
@@ -159,8 +172,7 @@ def _workloads(
     num_prompts: int,
 ) -> Iterator[Workload]:
     """Every point at a fixed batch, smaller batches and rates first."""
-    if any(not rate > 0 for rate in request_rates) or num_prompts < 1:
-        raise EvaluationError("a request rate is above 0, and a round has at least one request")
+    choices.count("num_prompts", num_prompts)
     for pair in lengths:
         for rate in sorted(set(request_rates)):
             if rate == inf:
@@ -216,8 +228,6 @@ def _gains(points: Sequence[Point], names: Sequence[str]) -> list[Gain]:
 
 def _check_lengths(lengths: Sequence[tuple[int, int]], limit: int | None) -> None:
     for pair in lengths:
-        if min(pair) < 1:
-            raise EvaluationError(f"lengths must be positive, not {pair[0]}+{pair[1]}")
         if limit is not None and sum(pair) > limit:
             raise EvaluationError(
                 f"{pair[0]}+{pair[1]} tokens are more than the model's {limit} positions"

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-# Input + output tokens as the field measures them: balanced, long answers, long prompts.
-LENGTHS: tuple[tuple[int, int], ...] = ((1024, 1024), (1024, 4096), (4096, 1024))
+from easyep.evaluation.lengths import LENGTHS
 
 NUM_PROMPTS = 64  # of a round with a request rate, unless told otherwise
 LARGEST_BATCH = 256  # vLLM's own limit unless told otherwise
