@@ -6,12 +6,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
 from easyep import __version__
 from easyep.cli.console import complain
-from easyep.cli.listed import ListedGroup
+from easyep.cli.listed import ListedGroup, NobodyReadsError
 from easyep.cli.plain import plain
 from easyep.cli.signals import ignore_termination, listening
 from easyep.cli.voice import VOICE
@@ -76,8 +77,8 @@ def _sentence(error: Exception) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    0 done; 1 a clear error; 2 wrong usage; 130 interrupted; 143 terminated. However it ends,
-    nothing half written has its final name. Of several processes that a launcher started, the one
+    0 done; 1 a clear error; 2 wrong usage; 130 interrupted; 141 nobody reads what is printed;
+    143 terminated. However it ends, nothing half written has its final name. Of several processes that a launcher started, the one
     that fails says why, and those whose share is done exit with 0.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -130,10 +131,13 @@ def _run(words: Sequence[str], signals: Sequence[int]) -> int:
         if message is not None:
             complain(message)
         code = 128 + (signals or [signal.SIGINT])[0]
-    except BrokenPipeError:
-        # Somebody closed the pipe that we print to, as `head` does.
-        sys.stderr.close()
-        code = 1
+    except (NobodyReadsError, BrokenPipeError):
+        # We end as programs do that leave the signal to the system; what is still to be printed
+        # goes nowhere.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        code = 128 + signal.SIGPIPE
     except Exception as error:
         many = os.environ.get("WORLD_SIZE", "1") != "1"
         if many:

@@ -17,6 +17,7 @@ from easyep.progress import SILENT, Progress, Task
 from easyep.reporting.numbers import size
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.text import Text
 
 
@@ -76,10 +77,19 @@ def print_text(text: str) -> None:
 
 def print_coloured(text: "Text") -> None:
     """A result in colours, on terminals; what is other people's in it went through `plain`."""
+    with _standard_output():
+        _console(soft_wrap=True).print(text)
+
+
+def _console(**settings: Any) -> "Console":
+    """A console of rich that leaves it to easyep what becomes of a closed pipe."""
     from rich.console import Console
 
-    with _standard_output():
-        Console(soft_wrap=True).print(text)
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # what is being handled: rich would exit with 1
+
+    return Ours(**settings)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -89,7 +99,6 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     table of many is wider than the terminal then.
     """
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -109,7 +118,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         )
     for row in rows:
         table.add_row(*(Text(plain(str(cell))) for cell in row))
-    console = Console()
+    console = _console()
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = max(console.width, 120)
     anywhere = console.options.update(max_width=sys.maxsize)
@@ -147,7 +156,6 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
     if quiet or not sys.stderr.isatty():
         yield Noted(SILENT if quiet else _Sentences())
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -169,7 +177,7 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             # A stream of its own: libraries that are told to be quiet have sys.stderr replaced.
-            console=Console(file=stream),
+            console=_console(file=stream),
             transient=True,
         ) as bars,
     ):

@@ -142,16 +142,15 @@ def select_command(
         with progress_bars(quiet) as progress:
             chosen = list(selection.nested(loaded, keep, progress=progress, **limits))
     record = Observations.load(observations) if observations is not None else None
-    told = []
-    for one in {each.keep: each for each in chosen}.values():
-        file = output.replace("{keep}", str(one.keep))
+    files = {output.replace("{keep}", str(one.keep)): one for one in chosen}
+    for file in files:
         _check_output(file, scores, mask, *compare)
-        value = _told(file, one, loaded, record, explain, compare)
+    told = [_told(*each, loaded, record, explain, compare) for each in files.items()]
+    for file, one in files.items():
         one.save(file)
-        told.append(value)
-        if not as_json:
-            _show(value)
-            say(f"{file}: {one.keep} of {one.num_experts} experts in every layer")
+    for value in told if not as_json else ():
+        _show(value)
+        say(f"{value['output']}: {value['keep']} of {value['num_experts']} experts in every layer")
     if record is not None and record.router.n_group > 1 and not as_json:
         say(
             "the router limits its choice to groups, which it scores anew after pruning: the "

@@ -1,6 +1,7 @@
 """Groups of commands that are known by a list before any of them is imported."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +12,19 @@ from easyep.registry import unknown_name
 
 # Command -> the module of this room that it lives in, and its line in the list of commands.
 Listed = Mapping[str, tuple[str, str]]
+
+
+class NobodyReadsError(Exception):
+    """Somebody closed the pipe that we print to, as `head` does."""
+
+
+@contextmanager
+def _broken_pipes() -> Iterator[None]:
+    """Tells of closed pipes in a way that click leaves alone: it would exit with 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise NobodyReadsError from None
 
 
 class ListedGroup(click.Group):
@@ -37,6 +51,14 @@ class ListedGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in self._listed.items()])
+
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        with _broken_pipes():  # help is printed here
+            return super().make_context(*arguments, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _broken_pipes():
+            return super().invoke(ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         # From the list alone: to import every module would make the shell wait.

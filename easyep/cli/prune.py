@@ -1,6 +1,7 @@
 """`easyep prune` and `easyep run`: the whole way."""
 
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,9 +148,11 @@ def _redo(
 ) -> None:
     for warning in made.warnings:
         warn(f"warning: {warning}")
-    done = _prune(made.recipe.to_json(), output, work_dir, dry_run, as_json, quiet)
-    if done is not None:
+
+    def check(done: pipeline.Pruned) -> None:
         made.check(done.selection, done.path)
+
+    _prune(made.recipe.to_json(), output, work_dir, dry_run, as_json, quiet, check)
 
 
 def _prune(
@@ -159,18 +162,25 @@ def _prune(
     dry_run: bool,
     as_json: bool,
     quiet: bool,
-) -> pipeline.Pruned | None:
-    """Prune and tell; None for a dry run."""
+    check: Callable[[pipeline.Pruned], None] | None = None,
+) -> None:
+    """Prune, `check` and tell; or plan and tell."""
     if dry_run:
         planned = planning.plan(output=output, work_dir=work_dir, **choices)
         _show_plan(planned, work_dir, as_json)
         if planned.no_room:
             raise NoRoomError(planned.no_room)
-        return None
+        return
     if output is None:
         raise click.UsageError("give --output DIR, or --dry-run to see the plan only")
     with progress_bars(quiet) as progress:
         done = pipeline.prune(output=output, work_dir=work_dir, progress=progress, **choices)
+    if check is not None:
+        check(done)
+    _tell(done, choices, as_json)
+
+
+def _tell(done: pipeline.Pruned, choices: dict[str, Any], as_json: bool) -> None:
     if not needs_record(done.scores.criterion) and (choices["domain"] or choices["demos"]):
         say(f"the criterion {done.scores.criterion} needs no demonstrations; none were shown")
     # A limit on tokens leaves fewer demonstrations on purpose.
@@ -223,7 +233,6 @@ def _prune(
         )
         lost = shlex.join(["easyep", "eval", str(done.path), "--against", str(choices["model"])])
         say(f"What it lost: {lost}")
-    return done
 
 
 def _warn_about_demos(done: pipeline.Pruned, asked: int) -> None:

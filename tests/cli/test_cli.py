@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import easyep
 from easyep import cli
 from easyep.cli import COMMANDS, app
 from easyep.cli.options import DEFAULTS
+from tests.records import observations
 
 SMALL = ["--model", "demo", "--domain", "math", "--n-demos", "2", "--dtype", "float32"]
 
@@ -157,7 +159,10 @@ def test_what_was_cut_is_told(capsys, tmp_path):
         (["bench", "demo", "--lengths", "2000+2000"], "the model's 2048 positions"),
         (["bench", "demo", "--backend", "openai"], "give its address"),
         (["bench", "demo", "--base-url", "http://localhost:8000"], "base_url has no effect on"),
-        (["bench", "demo", "--tensor-parallel-size", "2"], "takes device, dtype, trust_remote_code"),
+        (
+            ["bench", "demo", "--tensor-parallel-size", "2"],
+            "takes device, dtype, trust_remote_code",
+        ),
         (["bench", "demo", "--backend", "openai", "--dtype", "float32"], "dtype has no effect on"),
         (["inspect", "./no-such-model"], "does not exist"),
         (["rewrite", "--model", "demo", "--selection", "x", "--output", "o"], "does not exist"),
@@ -379,10 +384,17 @@ def test_version():
     assert done.stdout.startswith("easyep, version ")
 
 
-def test_a_closed_pipe_is_no_error():
-    program = f"{sys.executable} -m easyep list models | head -1"
-    done = subprocess.run(program, shell=True, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize("closed", ["| :", "2>&1 | :"])
+def test_a_closed_pipe_ends_the_command_without_a_word(tmp_path, closed):
+    """And after its work."""
+    words = "select --scores scores.json --keep 4 --keep 6 --output 's-{keep}.json'"
+    easyep.score(observations(experts=8), "reap").save(tmp_path / "scores.json")
+    program = f"set -o pipefail; (sleep 1; {sys.executable} -m easyep {words}) {closed}"
+    done = subprocess.run(
+        ["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+    assert sorted(path.name for path in tmp_path.glob("s-*.json")) == ["s-4.json", "s-6.json"]
 
 
 @pytest.mark.parametrize(
