@@ -7,8 +7,8 @@
     selection = easyep.select(scores, keep=0.5)
     easyep.rewrite("demo", selection, "demo-math")
 
-`easyep.prune` does all of it. Every command has its function (`easyep eval` is `evaluate`); none
-prints, all raise subclasses of `EasyEPError`.
+`easyep.prune` does all of it. Commands have functions of the same name (`eval` is `evaluate`);
+none prints, all raise subclasses of `EasyEPError`.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The order of the stages; each function here is a command, with the same names and defaults."""
+"""The order of the stages; each function here is a command too."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,13 +1,17 @@
 """The names that scripts rely on."""
 
 import inspect as python_inspect
+import re
 import subprocess
 import sys
+from dataclasses import fields
 
+import click
 import pytest
 
 import easyep
 from easyep import recipe
+from easyep.cli import COMMANDS, app
 
 
 def test_every_public_name_is_there():
@@ -29,6 +33,49 @@ def test_observe_has_the_defaults_of_the_recipe():
     for field in recipe.Recipe.__dataclass_fields__.values():
         if field.name in parameters and field.name not in ("model", "domain", "demos"):
             assert parameters[field.name].default == field.default
+
+
+COMMON = {"as_json", "quiet", "debug", "verbose", "log_file"}
+# Arguments that are further ones of an option, in other words.
+WORDS = {"folder", "more"}
+
+
+def rows(root) -> dict[str, tuple[str, str]]:
+    """Command -> its function and what is different, as docs/python.md says."""
+    page = (root / "docs" / "python.md").read_text()
+    found = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (.*)\|$", page, re.M)
+    return {command: (function, otherwise) for command, function, otherwise in found}
+
+
+def test_every_command_has_the_function_that_the_page_names(root):
+    for_people = {"demos", "list", "completion"}
+    assert set(rows(root)) | for_people == set(COMMANDS)
+    for command, (function, otherwise) in rows(root).items():
+        known = arguments(function)
+        made = app.get_command(None, command)  # type: ignore[arg-type]
+        assert made is not None
+        for option in made.params:
+            if option.name in COMMON | WORDS or option.name == "help":
+                continue
+            flag = option.opts[0]
+            told = f"`{flag}`" in otherwise
+            same = option.name in known and flag.lstrip("-").replace("-", "_") == option.name
+            assert told or same, f"{command} {flag} is no argument of {function}"
+            assert not (told and same), f"{command} {flag}: the page says too much"
+            default = option.get_default(click.Context(made))
+            own = known.get(option.name)
+            if same and isinstance(default, (int, float, str)) and own is not None:
+                assert default == own, f"{command} {flag}"
+
+
+def arguments(function: str) -> dict:
+    """The arguments of a public function, those of a recipe among them, with their defaults."""
+    found = {
+        name: None if each.default is each.empty else each.default
+        for name, each in python_inspect.signature(getattr(easyep, function)).parameters.items()
+    }
+    of_recipe = {f.name: f.default for f in fields(recipe.Recipe)}
+    return {**of_recipe, **found} if "choices" in found else found
 
 
 def test_importing_easyep_imports_next_to_nothing():

@@ -55,7 +55,20 @@ def read_artifact(
     try:
         return made(value)
     except ArtifactError as error:
-        raise ArtifactError(f"{what}: {path}: {error}") from None
+        other = _looks_like(value)
+        hint = f"; the file holds {other}" if other and what not in other else ""
+        raise ArtifactError(f"{what}: {path}: {error}{hint}") from None
+
+
+def _looks_like(value: Mapping[str, Any]) -> str:
+    """Which artifact has the keys of `value`; empty where none has."""
+    kinds = {
+        "the manifest of a checkpoint": {"source", "selection", "checksums"},
+        "the index of observations": {"demos", "runner", "checksums"},
+        "a selection": {"keep", "num_experts", "layers"},
+        "scores": {"criterion", "router", "layers"},
+    }
+    return next((kind for kind, keys in kinds.items() if keys <= value.keys()), "")
 
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:

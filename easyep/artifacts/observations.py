@@ -133,6 +133,10 @@ class Observations:
             ArtifactError: the folder is missing, incomplete, or not an observation.
         """
         folder = Path(folder)
+        if folder.is_file():
+            raise ArtifactError(
+                f"observations: {folder} is a file; `easyep observe` writes a directory"
+            )
         return read_artifact(
             folder / INDEX, "observations", lambda value: cls._of_index(value, folder)
         )

@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     0 done; 1 a clear error; 2 wrong usage; 130 interrupted; 141 nobody reads what is printed;
-    143 terminated. However it ends, nothing half written has its final name. Of several processes that a launcher started, the one
-    that fails says why, and those whose share is done exit with 0.
+    143 terminated. However it ends, nothing half written has its final name. Of several processes
+    that a launcher started, the one that fails says why, and those whose share is done exit with 0.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "LOCAL_RANK" in os.environ:  # where DeepSpeed's launcher says it as well

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which tokens count; of plain text all do.",
 )
+@options.style
 @options.count(
     "--max-new-tokens",
     default=256,

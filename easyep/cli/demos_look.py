@@ -11,25 +11,15 @@ from easyep.cli import options
 from easyep.cli.console import print_coloured, print_json, print_table, print_text, say
 from easyep.cli.plain import plain
 from easyep.cli.sections import command
-from easyep.cli.values import one_of
 from easyep.demonstrations import catalogue, checks, quality
 from easyep.demonstrations.conversation import STYLES
 from easyep.errors import DemosError
-
-style = click.option(
-    "--style",
-    type=one_of("style", STYLES),
-    metavar="|".join(STYLES),
-    default="auto",
-    show_default=True,
-    help="Answers with their thinking or without it; auto asks the template.",
-)
 
 
 @command("show", epilog="\b\nExample:\n  easyep demos show math --model demo -n 1")
 @click.argument("file", metavar="FILE|DOMAIN")
 @options.model
-@style
+@options.style
 @options.count(
     "-n", "count", default=3,
     help="How many, from the beginning.",

@@ -129,6 +129,9 @@ max_shard_size = click.option(
     show_default="5GB",
     help="Bytes of tensors per weight file, at most; an expert is never split over two.",
 )
+style = _choice(
+    "style", STYLES, "Answers with their thinking or without it; auto asks the template."
+)
 demo_choice = _several(
     count(
         "--n-demos",
@@ -144,7 +147,7 @@ demo_choice = _several(
         help="Tokens per demonstration; longer ones lose their end. [default: the model's limit]",
     ),
     _choice("demo-order", DEMO_ORDERS, "Which demonstrations are taken."),
-    _choice("style", STYLES, "Answers with their thinking or without it; auto asks the template."),
+    style,
     seed,
 )
 computing = _several(

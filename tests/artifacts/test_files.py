@@ -1,5 +1,6 @@
 """JSON files, read with little memory."""
 
+import json
 import os
 import threading
 import tracemalloc
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from easyep.artifacts import files
+import easyep
+from easyep.artifacts import Selection, files
 from easyep.errors import ArtifactError
+from tests.records import observations
 
 
 def test_a_short_file_takes_little_memory(tmp_path: Path) -> None:
@@ -61,3 +64,27 @@ def test_a_pipe_that_somebody_writes_to_is_read() -> None:
     finally:
         program.join()
         os.close(reader)
+
+
+def test_one_artifact_in_the_place_of_another_is_recognised(tmp_path: Path) -> None:
+    record = observations(experts=8)
+    scores = easyep.score(record, "reap")
+    selection = easyep.select(scores, 4)
+    record.save(tmp_path / "obs")
+    scores.save(tmp_path / "scores.json")
+    selection.save(tmp_path / "selection.json")
+    manifest = {"schema": 1, "source": {}, "selection": selection.to_json(), "checksums": {}}
+    (tmp_path / "easyep.json").write_text(json.dumps(manifest))
+    for load, own in ((easyep.Scores.load, "scores.json"), (Selection.load, "selection.json")):
+        load(tmp_path / own)
+        for name, told in (
+            ("scores.json", "holds scores"),
+            ("selection.json", "holds a selection"),
+            ("easyep.json", "holds the manifest of a checkpoint"),
+            ("obs/observations.json", "holds the index of observations"),
+        ):
+            if name != own:
+                with pytest.raises(ArtifactError, match=told):
+                    load(tmp_path / name)
+    with pytest.raises(ArtifactError, match="is a file; `easyep observe` writes a directory"):
+        easyep.Observations.load(tmp_path / "scores.json")
