@@ -83,3 +83,47 @@ def test_importing_easyep_imports_next_to_nothing():
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_one_alone_will_do_where_a_list_is_asked_for(tmp_path):
+    quick = {"limit": 2, "dtype": "float32", "device": "cpu"}
+    alone, listed = (
+        easyep.evaluate("demo", tasks, **quick)
+        for tasks in ("easyep_demo_math", ["easyep_demo_math"])
+    )
+    assert alone.results == listed.results
+    easyep.observe("demo", domain="math", n_demos=2, output=tmp_path / "obs")
+    for path in (tmp_path / "obs", str(tmp_path / "obs")):
+        study = {"samples": 1, "demonstrations": 1, "domains": "math", "keep": 8}
+        in_lists = {"samples": 1, "demonstrations": [1], "domains": ["math"], "keep": [8]}
+        assert easyep.stability(path, **study) == easyep.stability([path], **in_lists)
+        bounds = easyep.predict("demo", "h100", observations=path, keep=8, batch_sizes=1)
+        more = {"observations": [path], "keep": [8], "batch_sizes": [1]}
+        assert bounds == easyep.predict("demo", "h100", **more)
+    assert easyep.inspect("demo", 0.5) == easyep.inspect("demo", [0.5])
+    summed = {"domain": "math", "n_demos": 2, "records": "none"}
+    one = easyep.observe("demo", criteria="reap", **summed)
+    assert one.sums is not None
+    assert set(one.sums[1].criteria) == {"reap"}
+    asked = {"batch_sizes": 1, "num_iters": 1, "num_iters_warmup": 0}
+    found = easyep.bench("demo", lengths=(8, 2), request_rates=float("inf"), **asked)
+    assert [(p.workload.input_len, p.workload.output_len) for p in found.points] == [(8, 2)]
+
+
+@pytest.mark.parametrize(
+    ("function", "wrong", "message"),
+    [
+        ("inspect", {"keep": "0.5"}, "keep must be a fraction"),
+        ("predict", {"lengths": [(8, 4, 2)]}, "lengths must be pairs"),
+        ("predict", {"lengths": [8]}, "lengths must be pairs"),
+        ("bench", {"lengths": [(0, 4)]}, "lengths must be pairs"),
+        ("bench", {"batch_sizes": "many"}, "batch_sizes must be a positive integer"),
+        ("bench", {"request_rates": [0]}, "a request rate is above 0"),
+        ("bench", {"request_rates": ["x"]}, "request_rates must be a number"),
+        ("evaluate", {"tasks": [3]}, "tasks must be a text"),
+        ("evaluate", {"suites": "maths"}, "unknown suite 'maths'"),
+    ],
+)
+def test_what_is_of_another_kind_is_told(function, wrong, message):
+    with pytest.raises(easyep.EasyEPError, match=message):
+        getattr(easyep, function)("demo", **wrong)
