@@ -57,7 +57,7 @@ class Definition:
             ``num_experts``, ``top_k``, ``n_group``, ``topk_group``, ``num_layers``,
             ``mtp_layers``.
         defaults: what the model's code assumes where `config.json` is silent.
-        grouped_if: key -> value that must hold for the groups to matter.
+        grouped_if: key -> values, of which it must have one for the groups to matter.
         group_best: how many of its best experts a group is scored by.
         moe_layers: which decoder layers have experts.
         mtp_names: names of all tensors of multi-token-prediction layers that are not numbered
@@ -81,7 +81,7 @@ class Definition:
     refuse: str | None = None
     config_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: Mapping[str, int] = field(default_factory=dict)
-    grouped_if: Mapping[str, Any] = field(default_factory=dict)
+    grouped_if: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     group_best: int = 2
     moe_layers: MoeLayers = field(default_factory=MoeLayers)
     mtp_names: re.Pattern[str] | None = None
@@ -244,7 +244,10 @@ def _definition(name: str, table: Mapping[str, Any]) -> Definition:
         stacks,
         config_keys={what: words(config, what) for what in NUMBERS if what in config},
         defaults=config.get("defaults", {}),
-        grouped_if=config.get("grouped_if", {}),
+        grouped_if={
+            key: tuple(value) if isinstance(value, list) else (value,)
+            for key, value in config.get("grouped_if", {}).items()
+        },
         group_best=group_best,
         moe_layers=MoeLayers.from_toml(config.get("moe_layers", {})),
         mtp_names=_optional(table, "mtp_names"),

@@ -5,7 +5,7 @@ code here only reads those files and asks a `config.json` the questions that the
 """
 
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -55,11 +55,26 @@ class Architecture(Definition):
             experts and in the sections around it and inside. A value can be a list with one
             number for each layer or for each set of experts.
         """
+        return self._stated_under(config, self.keys(what))
+
+    def echoes(self, config: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        """Places of `config` that state the number of experts under other families' names.
+
+        The family's own code does not read them, and others may.
+        """
+        own, experts = self.keys("num_experts"), self.value(config, "num_experts")
+        others = [key for key in EXPERT_KEYS if key not in own]
+        found = self._stated_under(config, others)
+        return [path for path, value in found.items() if type(value) is int and value == experts]
+
+    def _stated_under(
+        self, config: Mapping[str, Any], keys: Sequence[str]
+    ) -> dict[tuple[str, ...], Any]:
         home = self.section(config)
         found = {}
         for path, section in _sections(config):
             if path == home[: len(path)] or home == path[: len(home)]:
-                for key in self.keys(what):
+                for key in keys:
                     if _stated(section, key) is not None:
                         found[(*path, *key.split("."))] = _stated(section, key)
         return found
@@ -107,7 +122,7 @@ class Architecture(Definition):
         if not self.keys("n_group"):
             return False
         section = dict(_sections(config))[self.section(config)]
-        return all(section.get(key) == value for key, value in self.grouped_if.items())
+        return all(section.get(key) in values for key, values in self.grouped_if.items())
 
     def router(self, config: Mapping[str, Any]) -> Router:
         """The numbers of the router.

@@ -46,6 +46,7 @@ def config_edits(
     edits: dict[tuple[str, ...], Any] = {}
     for path, stated in architecture.aliases(config, "num_experts").items():
         edits[path] = [keep] * len(stated) if isinstance(stated, list) else keep
+    edits.update(dict.fromkeys(architecture.echoes(config), keep))
     home = architecture.section(config)
     if flatten and architecture.is_grouped(config):
         for what in ("n_group", "topk_group"):

@@ -40,6 +40,19 @@ def test_every_alias_of_the_count_changes_and_nothing_else() -> None:
     assert edits(DEEPSEEK) == {("n_routed_experts",): 8, ("num_local_experts",): 8}
 
 
+def test_the_count_changes_under_names_of_other_families_too() -> None:
+    """Which the model's own code does not read; a program that does would take the old number."""
+    echoed = {**DEEPSEEK, "num_experts": 16, "text_config": {"moe_num_experts": 16}}
+    assert edits(echoed) == {
+        **edits(DEEPSEEK),
+        ("num_experts",): 8,
+        ("text_config", "moe_num_experts"): 8,
+    }
+    others = {"num_experts": 24, "moe_num_experts": None, "vision_config": {"num_experts": 16}}
+    assert edits({**DEEPSEEK, **others}) == edits(DEEPSEEK)
+    assert edits({**DEEPSEEK, "num_experts": True, "moe_num_experts": [16]}) == edits(DEEPSEEK)
+
+
 def test_flattening_sets_one_group_and_not_null() -> None:
     changed = edits(DEEPSEEK, flatten=True)
     assert changed[("n_group",)] == changed[("topk_group",)] == 1
