@@ -86,6 +86,11 @@ def room_for(recipe: Recipe) -> int:
     return min(there, (recipe.max_memory or {}).get(MAIN, there))
 
 
+def room_beside(recipe: Recipe) -> int:
+    """Of that, what is left for weights and hidden states: a dry run says what a run does."""
+    return room_for(recipe) - max(BASE, memory.taken())
+
+
 def check_device(plan: StreamPlan, recipe: Recipe) -> None:
     """Check that a run on a GPU stays within the recipe's limit for it.
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from easyep import memory
 from easyep.artifacts import LayerSums, RoutedTokens
 from easyep.distributed import ALONE, Group
 from easyep.memory_limits import MAIN
@@ -15,7 +14,7 @@ from easyep.placing import usable_device
 from easyep.progress import SILENT, Progress
 from easyep.records import FullStore, SumStore
 from easyep.runs import Run
-from easyep.stream_plan import check_device, plan_stream, room_for
+from easyep.stream_plan import check_device, plan_stream, room_beside
 
 # Told of each MoE layer when all demonstrations have passed it: its index, and what is kept of it
 # of each run, in their order, on the disk already where the runs are saved.
@@ -53,6 +52,8 @@ def stream(
     from easyep.observation.weights.partial import PartialModel
 
     recipe, source = runs[0].recipe, runs[0].source
+    plan = plan_stream(runs, room_beside(recipe))
+    check_device(plan, recipe)
     model = PartialModel(
         source.checkpoint,
         source.layout,
@@ -62,8 +63,6 @@ def stream(
         with_mtp=bool(runs[0].mtp_layers),
         trust_remote_code=recipe.trust_remote_code,
     )
-    plan = plan_stream(runs, room_for(runs[0].recipe) - memory.taken())
-    check_device(plan, recipe)
     bounds = list(accumulate((len(run.sequences) for run in runs), initial=0))
 
     def keep(layer: int, whole: RoutedTokens) -> None:

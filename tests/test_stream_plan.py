@@ -1,5 +1,6 @@
 """What streaming takes, against what the files have."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from easyep import memory, pipeline, stream_plan, streams
+from easyep import memory, pipeline, planning, stream_plan, streams
 from easyep.artifacts import TokenSequence
 from easyep.errors import ObservationError
 from easyep.recipe import Recipe
+from easyep.runners import stream as stream_runner
 from easyep.runs import Run
 from easyep.source import Source
 from easyep.stream_plan import check_device, plan_stream, room_for
@@ -98,3 +100,23 @@ def test_a_limited_run_finds_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
     assert written
     for file in (tmp_path / "free").glob("*.safetensors"):
         assert (tmp_path / "limited" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_dry_run_plans_with_the_room_that_a_run_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though less is loaded when it does."""
+    rooms: list[int] = []
+
+    def spy(runs: Sequence[Run], room: int) -> stream_plan.StreamPlan:
+        rooms.append(room)
+        return plan_stream(runs, room)
+
+    taken = iter(range(200_000_000, 600_000_000, 50_000_000))
+    monkeypatch.setattr(memory, "taken", lambda: next(taken))
+    for module in (streams, stream_runner):
+        monkeypatch.setattr(module, "plan_stream", spy)
+    choices = {"domain": "math", "n_demos": 1, "runner": "stream", "max_memory": "2GB"}
+    planning.plan("demo", **choices)  # type: ignore[arg-type]
+    pipeline.observe("demo", **choices)  # type: ignore[arg-type]
+    assert rooms == [2_000_000_000 - stream_plan.BASE] * 2

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from easyep import memory
 from easyep.progress import SILENT, Progress
 from easyep.records import FullStore, SumStore
 from easyep.runners import Runner, Share
 from easyep.runs import Run
-from easyep.stream_plan import BASE, check_device, plan_stream, room_for
+from easyep.stream_plan import check_device, plan_stream, room_beside
 from easyep.stream_probe import Forecast, forecast, probe
 from easyep.streams import LayerFinished, stream
 
@@ -50,7 +49,7 @@ class Stream(Runner):
             EasyEPError: the device has too little memory.
         """
         measured = probe(runs[0])
-        plan = plan_stream(runs, room_for(self.recipe) - max(BASE, memory.taken()))
+        plan = plan_stream(runs, room_beside(self.recipe))
         check_device(plan, self.recipe)
         return forecast(runs, plan, measured, self.group.here)
 
