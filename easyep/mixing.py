@@ -81,8 +81,15 @@ def _check_alike(scores: Sequence[Scores]) -> None:
             raise ArtifactError(
                 f"cannot mix scores of different models: {first.model.name}, {other.model.name}"
             )
-        if first.criterion != other.criterion or first.layers.keys() != other.layers.keys():
-            raise ArtifactError("cannot mix scores of different criteria or layers")
+        if first.criterion != other.criterion:
+            raise ArtifactError(
+                f"cannot mix scores of different criteria: {first.criterion}, {other.criterion}"
+            )
+        if lonely := sorted(first.layers.keys() ^ other.layers.keys()):
+            raise ArtifactError(
+                f"cannot mix scores of different layers: only some have layer {lonely[0]} (see "
+                "--mtp)"
+            )
     if any(one.domains for one in scores):
         raise ArtifactError("scores that were mixed by max-min cannot be mixed again")
 

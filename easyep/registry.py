@@ -15,7 +15,7 @@ _LONGEST = 100
 
 def close_names(name: str, valid: Iterable[str]) -> str:
     """``: did you mean ...?``, of the names that are like `name`; empty where none is."""
-    close = difflib.get_close_matches(name, sorted(valid), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, sorted(valid), n=3, cutoff=0.6)
     return f": did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

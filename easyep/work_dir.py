@@ -40,6 +40,10 @@ def work_directory(path: PathLike, model: Path, output: PathLike | None = None) 
                     "choose another, which need not exist"
                 )
         folder = existing(work)
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"the work directory {work} cannot be written: see {folder}")
+    if not folder.is_dir():
+        raise OutputError(f"the work directory {work} cannot be made: {folder} is no directory")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"the work directory {work} cannot be written: no permission to write to {folder}"
+        )
     return work

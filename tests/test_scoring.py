@@ -55,7 +55,7 @@ def test_a_single_domain_is_left_as_it_is():
     ("other", "message"),
     [
         (records.scores({1: [1.0, 2.0]}, criterion="reap"), "different criteria"),
-        (records.scores({2: [1.0, 2.0]}), "different criteria or layers"),
+        (records.scores({2: [1.0, 2.0]}), "different layers: only some have layer 1"),
         (records.scores({1: [-1.0, 2.0]}), "below 0"),
     ],
 )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from easyep.artifacts import Observations
+
 
 def say(message: str) -> None:
     """A message for the person who waits."""
@@ -38,6 +40,25 @@ def say_dropped_mtp(layers: Sequence[int], asked: str) -> None:
             f"the multi-token-prediction layer {layers[0]} was left out, since transformers would "
             "report its tensors as unexpected; --mtp score keeps it where transformers can run it, "
             "--mtp follow in any case"
+        )
+
+
+def warn_about_demos(seen: "Observations", asked: int, quiet: bool) -> None:
+    """Tell of fewer demonstrations than were asked for, and of cut ones if nobody has yet.
+
+    Args:
+        seen: what was observed.
+        asked: how many demonstrations; 0 = any number.
+        quiet: progress has told nothing.
+    """
+    number = len(seen.demos)
+    if number < asked:
+        warn(f"{seen.domain} has {number} of {asked} demonstrations that were asked for")
+    cut = [demo.cut for demo in seen.demos if demo.cut]
+    if cut and quiet:
+        warn(
+            f"{len(cut)} of {number} demonstrations of {seen.domain} were longer than "
+            f"the limit and lost {sum(cut)} tokens at their ends"
         )
 
 

@@ -42,7 +42,7 @@ def show_command(
     found = models.resolve(model)
     demos = demonstrations.read(demonstrations.file_or_domain(file, found.calibration))
     if line is not None and line > len(demos):
-        raise DemosError(f"{file} has {len(demos)} demonstrations, not {line}")
+        raise DemosError(f"{file} ends with demonstration {len(demos)}; there is no {line}")
     chosen = demos[:count] if line is None else [demos[line - 1]]
     tokenizer = loading.load_tokenizer(found.path)
     shown = [(d, demonstrations.render(d, tokenizer, max_length, style)) for d in chosen]

@@ -49,7 +49,7 @@ def inspect_command(
     print_table("Parts", ["part", "tensors", "size", "share", "formats"], rows)
     if found.savings:
         print_table(
-            "What pruning leaves",
+            "What pruning leaves" + (", MTP layers included" if found.mtp_layers else ""),
             ["experts kept", "of", "checkpoint", "share", "saved"],
             [
                 (
@@ -79,7 +79,7 @@ def _facts(found: "Inspection") -> list[tuple[str, str]]:
         ("experts", f"{found.experts} per layer, {found.top_k} per token"),
         ("groups", groups if found.n_group > 1 else "none"),
         ("routing", ", ".join(f"{_plain(k)} {_plain(v)}" for k, v in found.routing.items())),
-        ("MTP layers", _ranges(found.mtp_layers)),
+        ("MTP layers", f"number {_ranges(found.mtp_layers)}" if found.mtp_layers else "none"),
         ("quantization", found.quantization or "none"),
         (
             "weights",

@@ -18,6 +18,7 @@ from easyep.cli.console import (
     say,
     say_dropped_mtp,
     warn,
+    warn_about_demos,
 )
 from easyep.cli.logged import check_log
 from easyep.cli.sections import command
@@ -177,14 +178,16 @@ def _prune(
         done = pipeline.prune(output=output, work_dir=work_dir, progress=progress, **choices)
     if check is not None:
         check(done)
-    _tell(done, choices, as_json)
+    _tell(done, choices, as_json, quiet)
 
 
-def _tell(done: pipeline.Pruned, choices: dict[str, Any], as_json: bool) -> None:
+def _tell(done: pipeline.Pruned, choices: dict[str, Any], as_json: bool, quiet: bool) -> None:
     if not needs_record(done.scores.criterion) and (choices["domain"] or choices["demos"]):
         say(f"the criterion {done.scores.criterion} needs no demonstrations; none were shown")
     # A limit on tokens leaves fewer demonstrations on purpose.
-    _warn_about_demos(done, 0 if choices["tokens_per_domain"] else choices["n_demos"])
+    asked = 0 if choices["tokens_per_domain"] else choices["n_demos"]
+    for seen in done.observations:
+        warn_about_demos(seen, asked, quiet)
     say_dropped_mtp(done.rewritten.dropped_mtp, choices["mtp"])
     if not as_json:
         for warning in done.rewritten.warnings:
@@ -233,18 +236,6 @@ def _tell(done: pipeline.Pruned, choices: dict[str, Any], as_json: bool) -> None
         )
         lost = shlex.join(["easyep", "eval", str(done.path), "--against", str(choices["model"])])
         say(f"What it lost: {lost}")
-
-
-def _warn_about_demos(done: pipeline.Pruned, asked: int) -> None:
-    for seen in done.observations:
-        if len(seen.demos) < asked:
-            warn(f"{seen.domain} has {len(seen.demos)} demonstrations, {asked} were asked for")
-        cut = [demo.cut for demo in seen.demos if demo.cut]
-        if cut:
-            warn(
-                f"{len(cut)} of {len(seen.demos)} demonstrations of {seen.domain} were longer than "
-                f"the limit and lost {sum(cut)} tokens at their ends"
-            )
 
 
 def _show_plan(planned: planning.Planned, work_dir: str | None, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from easyep.cli.console import (
     say,
     say_dropped_mtp,
     warn,
+    warn_about_demos,
 )
 from easyep.cli.sections import command
 from easyep.cli.values import DOMAIN, WEIGHTED
@@ -61,6 +62,7 @@ def observe_command(
     choices |= {"domain": domain[0]} if domain else {"demos": demos[0]}
     with progress_bars(quiet) as progress:
         seen = pipeline.observe(model, output=output, progress=progress, **choices)
+    warn_about_demos(seen, 0 if choices["tokens_per_domain"] else choices["n_demos"], quiet)
     if as_json:
         print_json(
             {
@@ -110,7 +112,7 @@ def rewrite_command(
     if as_json:
         print_json(
             {
-                "output": str(done.path),
+                "output": output,
                 "bytes_before": done.bytes_before,
                 "bytes_after": done.bytes_after,
                 "warnings": list(done.warnings),
