@@ -10,6 +10,7 @@ from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.bench_tables import show, show_prediction
 from easyep.cli.console import print_json, progress_bars
+from easyep.cli.given import flag_of, given
 from easyep.cli.sections import command
 from easyep.cli.values import KEEP, SIZE, Number
 
@@ -213,8 +214,8 @@ def bench_command(
             raise click.UsageError(
                 "--predict compares numbers of experts: give --keep, no --against"
             )
-        if unused := sorted(options.given() - {*asked, *_OF_PREDICTIONS}):
-            raise click.UsageError(f"{options.flag_of(unused[0])} has no effect on --predict")
+        if unused := sorted(given() - {*asked, *_OF_PREDICTIONS}):
+            raise click.UsageError(f"{flag_of(unused[0])} has no effect on --predict")
         _predict(model, predict, output, as_json, asked)
         return
     if keep or observations:

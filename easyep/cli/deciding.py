@@ -10,6 +10,7 @@ from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
+from easyep.cli.given import given
 from easyep.cli.sections import command
 from easyep.cli.values import WEIGHTED
 from easyep.demonstrations import parse_weighted
@@ -119,7 +120,7 @@ def select_command(
         raise click.UsageError("give either --scores FILE, or --mask FILE with --model M")
     if mask and (explain or compare):
         raise click.UsageError("--explain and --compare need --scores: a mask has none")
-    decided = sorted(options.given() & {"keep", "align", "protect", "forbid"})
+    decided = sorted(given() & {"keep", "align", "protect", "forbid"})
     if mask and decided:
         raise click.UsageError(f"--{decided[0]} needs --scores: a mask says which experts are kept")
     if observations and not (explain or compare):

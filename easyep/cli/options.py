@@ -16,6 +16,7 @@ from easyep.cli.values import (
     EXPERTS,
     KEEP,
     MEMORY_LIMITS,
+    RUNNER,
     SIZE,
     Checked,
     NewDirectory,
@@ -65,19 +66,6 @@ def _several(*options: Decorator[Any]) -> Decorator[Any]:
         return command
 
     return decorate
-
-
-def given() -> set[str]:
-    """The names of the parameters that somebody wrote on the command line."""
-    context = click.get_current_context()
-    source = click.core.ParameterSource.COMMANDLINE
-    return {name for name in context.params if context.get_parameter_source(name) is source}
-
-
-def flag_of(name: str) -> str:
-    """The option that sets a parameter of the command that runs."""
-    command = click.get_current_context().command
-    return next(p for p in command.params if p.name == name).opts[0]
 
 
 def count(*names: str, at_least: int = 1, metavar: str = "N", **settings: Any) -> Decorator[Any]:
@@ -168,7 +156,7 @@ computing = _several(
     ),
 )
 running = _several(
-    _choice("runner", runner_names.choices(), "Where the model's weights live."),
+    _choice("runner", runner_names.choices(), "Where the model's weights live.", RUNNER),
     click.option(
         "--deepspeed-config",
         type=DEEPSPEED_FILE,

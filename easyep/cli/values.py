@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from easyep import choices
+from easyep import choices, runner_names
 from easyep.architectures.router import budget
 from easyep.deepspeed_settings import read_deepspeed_settings
 from easyep.demonstrations import parse_domain, parse_weighted
@@ -68,6 +68,10 @@ EXPERTS = as_it_is("experts", check_entry)
 DOMAIN = as_it_is("name", parse_domain)
 WEIGHTED = as_it_is("file", parse_weighted)
 FIGURE = as_it_is("file", check_format)
+
+
+# Others may register theirs later, so that the names are asked for each time.
+RUNNER = Checked("runner", lambda name: choices.one_of(runner_names.choices())("runner", name))
 
 
 class NewDirectory(click.ParamType[str]):

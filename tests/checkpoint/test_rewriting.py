@@ -418,7 +418,7 @@ def test_targets_that_cannot_be(
     for target, message in [
         ("file", "exists and is not a directory"),
         ("full", "exists and is not empty"),
-        ("link", "exists and is not a directory"),
+        ("link", "is a link"),
         ("m", "overlaps the source"),
         ("m/inside", "overlaps the source"),
         ("alias/inside", "overlaps the source"),
