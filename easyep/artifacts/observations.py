@@ -133,7 +133,7 @@ class Observations:
             ArtifactError: the folder is missing, incomplete, or not an observation.
         """
         folder = Path(folder)
-        if folder.is_file():
+        if os.path.isfile(folder):  # noqa: PTH113 (Path's raises for names that are too long)
             raise ArtifactError(
                 f"observations: {folder} is a file; `easyep observe` writes a directory"
             )

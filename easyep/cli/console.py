@@ -53,7 +53,7 @@ def warn_about_demos(seen: "Observations", asked: int, quiet: bool) -> None:
     """
     number = len(seen.demos)
     if number < asked:
-        warn(f"{seen.domain} has {number} of {asked} demonstrations that were asked for")
+        warn(f"{seen.domain}: only {number} demonstrations are there; --n-demos asks for {asked}")
     cut = [demo.cut for demo in seen.demos if demo.cut]
     if cut and quiet:
         warn(

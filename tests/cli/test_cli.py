@@ -384,6 +384,14 @@ def test_version():
     assert done.stdout.startswith("easyep, version ")
 
 
+def test_fewer_demonstrations_than_asked_for(capsys, tmp_path):
+    words = ["observe", "--model", "demo", "--domain", "math", "--quiet", "--output"]
+    assert run(capsys, *words, tmp_path / "few", "--n-demos", "100")[2] == (
+        "math: only 50 demonstrations are there; --n-demos asks for 100\n"
+    )
+    assert run(capsys, *words, tmp_path / "enough", "--n-demos", "2")[2] == ""
+
+
 @pytest.mark.parametrize("closed", ["| :", "2>&1 | :"])
 def test_a_closed_pipe_ends_the_command_without_a_word(tmp_path, closed):
     """And after its work."""
