@@ -1,11 +1,41 @@
 import re
+from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 
-from easyep.architectures.router import LARGEST, Router
+from easyep.architectures.router import LARGEST, Router, budget
 from easyep.errors import ArtifactError, CheckpointError, SelectionError
 
 DEEPSEEK = Router(256, 8, 8, 4, 61, 1)
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"),
+    [
+        *((0.5, 0.5), (1e-9, 1e-9), (np.float32(0.25), 0.25), (Fraction(1, 2), 0.5)),
+        *((1, 1), (2, 2), (np.int64(1), 1), (16.0, 16), (np.float64(2), 2), (10**400, 10**400)),
+    ],
+)
+def test_a_share_is_a_float_and_a_count_an_integer(keep: Any, expected: float) -> None:
+    found = budget("keep", keep)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    "keep", [0, -1, 0.0, -0.5, 1.5, np.inf, np.nan, True, False, "1", "0.5", None, [4], 1j]
+)
+def test_what_is_neither_a_share_nor_a_count(keep: Any) -> None:
+    with pytest.raises(SelectionError, match=r"it must be a fraction .* not ") as caught:
+        budget("it", keep)
+    assert "one expert is 1" not in str(caught.value)
+
+
+def test_one_point_nought_could_be_either() -> None:
+    with pytest.raises(SelectionError, match="not 1.0; one expert is 1, and all of them are"):
+        budget("keep", 1.0)
 
 
 @pytest.mark.parametrize("keep", [16, 24, 128, 248, 256])

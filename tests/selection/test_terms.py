@@ -9,7 +9,7 @@ import pytest
 from easyep import selection
 from easyep.architectures.router import Router
 from easyep.errors import ArtifactError, SelectionError
-from easyep.selection.terms import check_named, named_experts
+from easyep.selection.terms import check_entry, check_named, named_experts
 from tests import records
 
 GROUPED = {"n_group": 2, "topk_group": 1}
@@ -64,6 +64,17 @@ def test_files(tmp_path):
 def test_what_names_nothing(entry, message):
     with pytest.raises(SelectionError, match=message):
         named_experts(entry, [3, 4], 8)
+
+
+@pytest.mark.parametrize("entry", ["3:1,7", "4-5:2", "0,5-7", "super-experts", "no-such.json"])
+def test_forms_that_are_right_before_there_is_a_model(entry):
+    check_entry(entry)
+
+
+@pytest.mark.parametrize("entry", ["", "x", "3:", "5-3:1", "3:7-5", "super-expert", "a.txt"])
+def test_forms_that_are_wrong_before_there_is_a_model(entry):
+    with pytest.raises(SelectionError):
+        check_entry(entry)
 
 
 def test_files_name_layers_and_experts_that_there_are(tmp_path):
