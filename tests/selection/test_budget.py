@@ -55,7 +55,7 @@ def test_one_expert_is_a_number_and_not_a_fraction():
 
 @pytest.mark.parametrize("keep", ["0.5", None, True, [4], 1.5, 0, -0.5, float("nan"), "9" * 10**6])
 def test_what_is_no_budget(keep: Any) -> None:
-    with pytest.raises(SelectionError, match="must be a fraction in .* not ") as caught:
+    with pytest.raises(SelectionError, match="keep must be a fraction in .* not ") as caught:
         keep_count(keep, Router(8, 1))
     assert len(str(caught.value)) < 200
 
