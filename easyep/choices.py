@@ -4,9 +4,10 @@ import dataclasses
 import os
 import re
 import reprlib
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from math import isfinite, nan
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from easyep.errors import ArtifactError
@@ -41,13 +42,15 @@ def text(name: str, value: Any) -> str:
 
 def count(name: str, value: Any) -> int:
     """An integer of at least 1."""
-    if type(value) is not int or value < 1:
+    if not is_whole(value) or value < 1:
         raise ArtifactError(f"{name} must be a positive integer, not {reprlib.repr(value)}")
-    return value
+    return int(value)
 
 
 def size(name: str, value: Any) -> int:
-    """A number of bytes: an integer, or a text such as ``5GB``, ``500MB`` or ``2GiB``."""
+    """A number of bytes: a whole number, or a text such as ``5GB``, ``500MB`` or ``2GiB``."""
+    if is_number(value) and value % 1 == 0:
+        value = int(value)  # 80e9 is one
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)?", str(value), re.IGNORECASE)
     if not isinstance(value, (int, str)) or isinstance(value, bool) or not found:
         raise ArtifactError(
@@ -63,21 +66,30 @@ def size(name: str, value: Any) -> int:
 
 def seed(name: str, value: Any) -> int:
     """An integer of at least 0."""
-    if type(value) is not int or value < 0:
+    if not is_whole(value) or value < 0:
         raise ArtifactError(f"{name} must be an integer of at least 0, not {reprlib.repr(value)}")
-    return value
+    return int(value)
 
 
 def number(name: str, value: Any) -> float:
     """A finite number."""
-    largest = sys.float_info.max  # a whole number can be larger
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not -largest <= value <= largest
-    ):
+    try:
+        found = float(value) if is_number(value) else nan
+    except OverflowError:  # a whole number can be larger than any of these
+        found = nan
+    if not isfinite(found):
         raise ArtifactError(f"{name} must be a number, not {reprlib.repr(value)}")
-    return value
+    return int(value) if is_whole(value) else found
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a real number, of Python or of numpy; true and false are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, of Python or of numpy; true and false are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def share(name: str, value: Any) -> float:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from easyep import choices
@@ -14,7 +15,7 @@ from easyep.evaluation.accuracy import Accuracy
 from easyep.evaluation.asking import Asking
 from easyep.evaluation.suites import Asked, suite
 from easyep.evaluation.tasks import default_tasks
-from easyep.models import resolve
+from easyep.models import Model, resolve
 from easyep.progress import SILENT, Progress
 from easyep.work_dir import work_directory
 
@@ -68,11 +69,10 @@ def evaluate(
         OutputError: nothing can be kept in `work_dir`.
         EasyEPError: a subclass says what is wrong with the model or the tasks.
     """
-    found = resolve(os.fspath(model))
-    work = work_directory(work_dir, found.path) if work_dir is not None else None
+    found, work = check_place(model, work_dir)
     asking = Asking(
         found.path,
-        os.fspath(model),
+        found.name,
         backend=backend,
         args=model_args or {},
         dtype=dtype,
@@ -109,3 +109,13 @@ def evaluate(
         title=f"Evaluating {found.name}",
         progress=progress,
     )
+
+
+def check_place(model: PathLike, work_dir: PathLike | None) -> tuple[Model, Path | None]:
+    """A model that is to be evaluated, and where finished tasks are kept.
+
+    Raises:
+        EasyEPError: as `evaluate`, of these two.
+    """
+    found = resolve(choices.text("model", model))
+    return found, work_directory(work_dir, found.path) if work_dir is not None else None

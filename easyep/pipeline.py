@@ -17,7 +17,7 @@ from easyep.checkpoint.side_files import MODEL_CARD
 from easyep.choices import optional, several, size, text
 from easyep.clock import Clock
 from easyep.criteria import needs_record
-from easyep.demonstrations import DemoOrder, Style
+from easyep.demonstrations import DemoOrder, Style, check_unweighted
 from easyep.errors import DemosError, VerificationError
 from easyep.memory_limits import Limits, limits
 from easyep.models import resolve
@@ -72,8 +72,9 @@ def prune(
         EasyEPError: a subclass says what is wrong; nothing is left under `output`. What was
             written may stay beside it, for the same call to go on with; the message says so.
     """
-    recipe = Recipe(model=os.fspath(model), **choices)
-    work = expanded(work_dir) if work_dir is not None else None
+    recipe = Recipe(model=model, **choices)  # type: ignore[arg-type]
+    output = text("output", output)
+    work = expanded(text("work_dir", work_dir)) if work_dir is not None else None
     clock = Clock()
     source = Source.open(model)
     planned = planning.check(recipe, source, output, work)
@@ -175,8 +176,9 @@ def observe(
     """
     if (domain is None) == (demos is None):
         raise DemosError("give either a domain or a file of demonstrations")
+    check_unweighted(text("domain or demos", demos if domain is None else domain))
     recipe = Recipe(
-        model=os.fspath(model),
+        model=model,  # type: ignore[arg-type]
         domain=(domain,) if domain is not None else (),
         demos=(os.fspath(demos),) if demos is not None else (),
         n_demos=n_demos,
@@ -197,7 +199,7 @@ def observe(
         records=records,
         trust_remote_code=trust_remote_code,
     )
-    place = check_absent(output) if output is not None else None
+    place = check_absent(text("output", output)) if output is not None else None
     (observations,) = calibration.calibrate(
         recipe,
         Source.open(model),
@@ -232,6 +234,7 @@ def rewrite(
     Raises:
         EasyEPError: a subclass says why nothing was written.
     """
+    output = text("output", output)
     chosen = selection if isinstance(selection, Selection) else Selection.load(selection)
     source = model if isinstance(model, Source) else Source.open(model)
     engines = several(text)("engine", engine)
@@ -265,8 +268,8 @@ def verify(
         source: the model that it was made from: a directory, a short name, or a repository id.
         jobs: files read at a time; None = one for each core.
     """
-    original = resolve(os.fspath(source)).path if source is not None else None
-    return verification.verify(Path(path), original, jobs=jobs, progress=progress)
+    original = resolve(text("source", source)).path if source is not None else None
+    return verification.verify(Path(text("path", path)), original, jobs=jobs, progress=progress)
 
 
 def _rewrite(

@@ -12,6 +12,7 @@ from easyep.architectures.engines import check_serving
 from easyep.architectures.router import Router
 from easyep.artifacts import Selection
 from easyep.checkpoint import rewriting
+from easyep.choices import optional, text
 from easyep.criteria import needs_record, scores_pairs
 from easyep.distributed import join
 from easyep.errors import NoRoomError
@@ -83,7 +84,8 @@ def plan(
         EasyEPError: a subclass says why `prune` could not work, the room on the disk apart.
         NotFirstRankError: this process is not the first.
     """
-    recipe = Recipe(model=os.fspath(model), **choices)
+    recipe = Recipe(model=model, **choices)  # type: ignore[arg-type]
+    output = optional(text)("output", output)
     with tempfile.TemporaryDirectory(prefix="easyep-outline-") as folder:
         source = Source.of(models.outlined(recipe.model, Path(folder)))
         return _plan(recipe, source, output, work_dir)

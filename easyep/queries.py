@@ -8,6 +8,7 @@ from pathlib import Path
 from easyep.artifacts import Scores, Selection
 from easyep.artifacts.files import read_json, read_json_list
 from easyep.checkpoint import inspection
+from easyep.choices import text
 from easyep.errors import ArtifactError
 from easyep.models import outlined
 from easyep.recipe import Recipe
@@ -30,7 +31,7 @@ def inspect(model: PathLike, keep: Sequence[float] = inspection.FRACTIONS) -> in
         EasyEPError: a subclass says what is wrong with it.
     """
     with tempfile.TemporaryDirectory(prefix="easyep-outline-") as folder:
-        return inspection.inspect(outlined(os.fspath(model), Path(folder)).path, keep)
+        return inspection.inspect(outlined(text("model", model), Path(folder)).path, keep)
 
 
 def read_mask(path: PathLike, model: PathLike, *, groups: str = Recipe.groups) -> Selection:

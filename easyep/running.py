@@ -98,7 +98,7 @@ def run_study(
     """Carry a study out: what `study.to_json` gives, and what it was made with."""
     if output:
         check_file(output)
-    cells = study.run(planned, work_dir=Path(work_dir) if work_dir else None, progress=progress)
+    cells = study.run(planned, work_dir=work_dir, progress=progress)
     value = {**study.to_json(planned, cells), "made_with": _versions()}
     if output:
         write_json(output, value)

@@ -9,6 +9,7 @@ from easyep.architectures.spec import Architecture, find_architecture
 from easyep.artifacts import ModelIdentity, Selection
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.layout import Layout, resolve
+from easyep.choices import text
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Source:
         Raises:
             EasyEPError: a subclass says what is wrong with it.
         """
-        return cls.of(models.resolve(os.fspath(name)))
+        return cls.of(models.resolve(text("model", name)))
 
     @classmethod
     def of(cls, model: models.Model) -> "Source":

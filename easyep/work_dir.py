@@ -6,6 +6,7 @@ from pathlib import Path
 from easyep.atomic import existing, expanded, writing
 from easyep.checkpoint.files import CONFIG
 from easyep.checkpoint.side_files import MANIFEST
+from easyep.choices import text
 from easyep.errors import OutputError
 
 PathLike = str | os.PathLike[str]
@@ -23,9 +24,10 @@ def work_directory(path: PathLike, model: Path, output: PathLike | None = None) 
         `path`, with ``~`` for a home folder.
 
     Raises:
+        ArtifactError: it is no path.
         OutputError: it lies in one of these, is a checkpoint itself, or cannot be written.
     """
-    work = expanded(path)
+    work = expanded(text("work_dir", path))
     place = Path(os.path.realpath(work))
     if output is not None and place.is_relative_to(os.path.realpath(expanded(output))):
         raise OutputError(f"the work directory {work} must lie outside of the output {output}")

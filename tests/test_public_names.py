@@ -7,11 +7,13 @@ import sys
 from dataclasses import fields
 
 import click
+import numpy as np
 import pytest
 
 import easyep
 from easyep import recipe
 from easyep.cli import COMMANDS, app
+from tests.records import observations
 
 
 def test_every_public_name_is_there():
@@ -120,6 +122,25 @@ def test_one_alone_will_do_where_a_list_is_asked_for(tmp_path):
         ("bench", {"batch_sizes": "many"}, "batch_sizes must be a positive integer"),
         ("bench", {"request_rates": [0]}, "a request rate is above 0"),
         ("bench", {"request_rates": ["x"]}, "request_rates must be a number"),
+        ("bench", {"lengths": 5}, "lengths must be pairs"),
+        ("bench", {"num_iters": 0}, "num_iters must be a positive integer"),
+        ("bench", {"num_iters": 1.5}, "num_iters must be a positive integer"),
+        ("bench", {"num_iters_warmup": -1}, "num_iters_warmup must be an integer"),
+        ("bench", {"memory_budget": "much"}, "memory_budget must be a size"),
+        ("bench", {"memory_budget": float("nan")}, "memory_budget must be a size"),
+        ("bench", {"against_settings": {"nosuch": 1}}, "unknown engine setting key 'nosuch'"),
+        ("predict", {"lengths": None}, "lengths must be pairs"),
+        ("predict", {"machine": None}, "machine must be a text"),
+        ("predict", {"memory_budget": -1}, "memory_budget must be a size"),
+        ("predict", {"cache_copies": 0}, "cache_copies must be above 0"),
+        ("plan", {"domain": "math", "output": "a\0b"}, "output must be a text"),
+        ("plan", {"domain": "math", "work_dir": "a\0b"}, "work_dir must be a text"),
+        ("plan", {"domain": "math", "work_dir": ""}, "work_dir must be a text"),
+        ("prune", {"domain": "math", "output": "o", "work_dir": 5}, "work_dir must be a text"),
+        ("observe", {"domain": "math:2"}, "'math:2' has a weight, and nothing is mixed"),
+        ("observe", {"demos": 5}, "must be a text"),
+        ("compare", {"second": "demo", "domain": ["math:2"]}, "has a weight"),
+        ("evaluate", {"work_dir": "a\0b"}, "work_dir must be a text"),
         ("evaluate", {"tasks": [3]}, "tasks must be a text"),
         ("evaluate", {"suites": "maths"}, "unknown suite 'maths'"),
     ],
@@ -127,3 +148,61 @@ def test_one_alone_will_do_where_a_list_is_asked_for(tmp_path):
 def test_what_is_of_another_kind_is_told(function, wrong, message):
     with pytest.raises(easyep.EasyEPError, match=message):
         getattr(easyep, function)("demo", **wrong)
+
+
+@pytest.mark.parametrize("model", [None, 5, "", "a\0b", ["demo"]])
+def test_what_is_no_model_is_told(model, tmp_path):
+    choices = {"domain": "math", "output": tmp_path / "out"}
+    for call in (
+        lambda: easyep.prune(model, **choices),
+        lambda: easyep.plan(model, **choices),
+        lambda: easyep.observe(model, **choices),
+        lambda: easyep.rewrite(model, easyep.select(scores(), 4), tmp_path / "out"),
+        lambda: easyep.verify(tmp_path, model) if model is not None else easyep.inspect(model),
+        lambda: easyep.inspect(model),
+        lambda: easyep.evaluate(model),
+        lambda: easyep.compare(model, "demo", domain="math"),
+        lambda: easyep.bench(model),
+        lambda: easyep.predict(model, "h100"),
+        lambda: easyep.score(model=model, criterion="random"),
+        lambda: easyep.read_mask(tmp_path / "mask", model),
+    ):
+        with pytest.raises(easyep.EasyEPError):
+            call()
+    assert not list(tmp_path.iterdir())
+
+
+def scores():
+    return easyep.score(observations(experts=8), "reap")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"protect": 5}, {"protect": None}, {"forbid": [3]}, {"align": "8"}, {"keep": [4]}]
+)
+def test_what_is_no_choice_is_told(wrong):
+    with pytest.raises(easyep.EasyEPError):
+        easyep.select(scores(), **{"keep": 4, **wrong})
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    record = observations(experts=8)
+    weights = ([1, 2], np.array([1, 2]), np.array([1, 2], np.float32))
+    found = [easyep.score([record, record], weights=each) for each in weights]
+    assert len({each.layers[1].tobytes() for each in found}) == 1
+    plans = [
+        easyep.plan("demo", domain="math", keep=keep).keep
+        for keep in (0.5, 16, np.float32(0.5), np.int64(16))
+    ]
+    assert set(plans) == {16}
+    pairs = np.array([[8, 4]])
+    bounds = [
+        easyep.predict("demo", "h100", lengths=lengths, batch_sizes=sizes, memory_budget=budget)
+        for lengths, sizes, budget in (
+            ([(8, 4)], [1], 80_000_000_000),
+            ([tuple(pairs[0])], np.array([1]), "80GB"),
+            (tuple(pairs[0]), 1, 80e9),
+        )
+    ]
+    assert bounds[0] == bounds[1] == bounds[2]
+    (again,) = easyep.selection.nested(found[0], 4)
+    assert again == easyep.select(found[0], 4)

@@ -57,15 +57,22 @@ class Architecture(Definition):
         """
         return self._stated_under(config, self.keys(what))
 
-    def echoes(self, config: Mapping[str, Any]) -> list[tuple[str, ...]]:
-        """Places of `config` that state the number of experts under other families' names.
+    def echoes(self, config: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+        """As `aliases`, where the number of experts stands under other families' names.
 
         The family's own code does not read them, and others may.
         """
         own, experts = self.keys("num_experts"), self.value(config, "num_experts")
         others = [key for key in EXPERT_KEYS if key not in own]
-        found = self._stated_under(config, others)
-        return [path for path, value in found.items() if type(value) is int and value == experts]
+        return {
+            path: value
+            for path, value in self._stated_under(config, others).items()
+            if value
+            and all(
+                type(each) is int and each == experts
+                for each in (value if isinstance(value, list) else [value])
+            )
+        }
 
     def _stated_under(
         self, config: Mapping[str, Any], keys: Sequence[str]

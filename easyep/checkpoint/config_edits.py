@@ -44,9 +44,9 @@ def config_edits(
         LayoutError: a quantisation setting names an expert in a way that cannot be followed.
     """
     edits: dict[tuple[str, ...], Any] = {}
-    for path, stated in architecture.aliases(config, "num_experts").items():
+    counts = {**architecture.aliases(config, "num_experts"), **architecture.echoes(config)}
+    for path, stated in counts.items():
         edits[path] = [keep] * len(stated) if isinstance(stated, list) else keep
-    edits.update(dict.fromkeys(architecture.echoes(config), keep))
     home = architecture.section(config)
     if flatten and architecture.is_grouped(config):
         for what in ("n_group", "topk_group"):

@@ -214,7 +214,8 @@ def bench_command(
             raise click.UsageError(
                 "--predict compares numbers of experts: give --keep, no --against"
             )
-        if unused := sorted(given() - {*asked, *_OF_PREDICTIONS}):
+        used = {*asked, *_OF_PREDICTIONS} - ({"device"} if predict != "probe" else set())
+        if unused := sorted(given() - used):
             raise click.UsageError(f"{flag_of(unused[0])} has no effect on --predict")
         _predict(model, predict, output, as_json, asked)
         return

@@ -9,7 +9,7 @@ from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars
 from easyep.cli.sections import command
-from easyep.cli.values import DOMAIN, WEIGHTED, one_of
+from easyep.cli.values import ALONE, one_of
 from easyep.reporting.numbers import with_error
 from easyep.scoring import TOKENS
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="[B]", required=False)
 @click.option(
-    "--domain", type=DOMAIN, multiple=True, metavar="NAME", help="Text of a domain; repeatable."
+    "--domain", type=ALONE, multiple=True, metavar="NAME", help="Text of a domain; repeatable."
 )
 @click.option(
     "--demos",
-    type=WEIGHTED,
+    type=ALONE,
     multiple=True,
     metavar="FILE",
     help="A JSONL file of demonstrations; repeatable.",

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from easyep.cli.plain import plain, plain_json
-from easyep.cli.voice import VOICE, Noted
+from easyep.cli.voice import VOICE, Noted, to_standard_error
 from easyep.errors import OutputError
 from easyep.progress import SILENT, Progress, Task
 from easyep.reporting.numbers import size
@@ -65,7 +65,7 @@ def warn_about_demos(seen: "Observations", asked: int, quiet: bool) -> None:
 def complain(message: str) -> None:
     """An error, as one message."""
     VOICE.note(logging.ERROR, message)
-    print(f"easyep: error: {plain(message)}", file=sys.stderr)
+    to_standard_error(f"easyep: error: {message}")
 
 
 @contextmanager
@@ -213,7 +213,7 @@ class _Sentences:
         yield _Lines(title, total, unit)
 
     def say(self, sentence: str) -> None:
-        print(plain(sentence), file=sys.stderr)
+        to_standard_error(sentence)
 
 
 class _Lines:

@@ -2,8 +2,10 @@
 
 import logging
 import os
-from contextlib import suppress
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,36 +13,38 @@ from easyep import __version__
 from easyep.atomic import expanded
 from easyep.cli.values import NewDirectory
 from easyep.cli.voice import VOICE
-from easyep.errors import OutputError
 
 _KEY = "easyep.log_file"
 
+# A command's parameters -> its output, and whether nothing may be there yet.
+OutputOf = Callable[[dict[str, Any]], tuple[str | None, bool]]
+
 
 class Logged(click.Command):
-    """A command that writes what is said to the file that `wish_log` was told of, if any."""
+    """A command that writes what is said to the file that `wish_log` was told of, if any.
+
+    Args:
+        output_of: finds the output where it is not the option's value alone.
+    """
+
+    def __init__(self, *arguments: Any, output_of: OutputOf | None = None, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._output_of = output_of or self._option
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            left = super().parse_args(ctx, args)
-        except click.UsageError:
-            log = ctx.meta.get(_KEY)
-            # What was wrong may have been the output: no folder is made then.
-            if log is not None and expanded(log).parent.is_dir():
-                with suppress(OutputError):
-                    self._open(log, ctx)
-            raise
+        left = super().parse_args(ctx, args)
         log = ctx.meta.get(_KEY)
         if log is not None and not ctx.resilient_parsing:
-            output = ctx.params.get("output")
-            new = any(isinstance(p.type, NewDirectory) for p in self.params if p.name == "output")
+            output, new = self._output_of(ctx.params)
             if output is not None:
-                check_log(log, output, new=new)
-            self._open(log, ctx)
+                _check_log(log, output, new)
+            VOICE.log_to(log)
+            VOICE.note(logging.INFO, f"easyep {__version__} {ctx.info_name}")
         return left
 
-    def _open(self, log: str, ctx: click.Context) -> None:
-        VOICE.log_to(log)
-        VOICE.note(logging.INFO, f"easyep {__version__} {ctx.info_name}")
+    def _option(self, given: dict[str, Any]) -> tuple[str | None, bool]:
+        new = any(isinstance(p.type, NewDirectory) for p in self.params if p.name == "output")
+        return given.get("output"), new
 
 
 def wish_log(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -49,10 +53,11 @@ def wish_log(ctx: click.Context, param: click.Parameter, value: str | None) -> N
         ctx.meta[_KEY] = value
 
 
-def check_log(log: str, output: str, *, new: bool) -> None:
-    """Raises UsageError where a log is the output, or lies in one that is to be `new`."""
+def _check_log(log: str, output: str, new: bool) -> None:
+    """Raises UsageError where a log is the output, or lies in one that is to be new."""
     file, place = (Path(os.path.realpath(expanded(path))) for path in (log, output))
-    if file == place:
+    named = re.escape(str(place)).replace(re.escape("{keep}"), "[0-9]+")  # as in `select`
+    if file == place or re.fullmatch(named, str(file)):
         raise click.UsageError(f"--log-file {log} is the output itself; choose another file")
     if new and file.is_relative_to(place):
         raise click.UsageError(

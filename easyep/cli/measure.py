@@ -115,12 +115,14 @@ def eval_command(
     from easyep.artifacts.files import write_json
     from easyep.evaluation.paired import differences
     from easyep.evaluation.saving import save
-    from easyep.measuring import evaluate
+    from easyep.measuring import check_place, evaluate
 
     label = model if selection is None else f"{model}, masked"
     models = {label: (model, selection)} | ({against: (against, None)} if against else {})
     if against == label:
         raise click.UsageError("--against is the model itself")
+    for which, _ in models.values():  # or hours of the first would be for nothing
+        check_place(which, choices["work_dir"])
     wanted = {
         "tasks": named,
         "model_args": _arguments(model_args),

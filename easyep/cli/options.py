@@ -13,9 +13,10 @@ from easyep.cli.logged import wish_log
 from easyep.cli.values import (
     ALLOCATION,
     DEEPSPEED_FILE,
-    EXPERTS,
+    FORBIDDEN,
     KEEP,
     MEMORY_LIMITS,
+    PROTECTED,
     RUNNER,
     SIZE,
     Checked,
@@ -247,7 +248,7 @@ limits = _several(
     ),
     click.option(
         "--protect",
-        type=EXPERTS,
+        type=PROTECTED,
         multiple=True,
         metavar="EXPERTS",
         help="Keep these: 3:17,40 in layer 3, 3-5:17 in layers 3 to 5, 17,40-42 in every layer, a "
@@ -255,10 +256,10 @@ limits = _several(
     ),
     click.option(
         "--forbid",
-        type=EXPERTS,
+        type=FORBIDDEN,
         multiple=True,
         metavar="EXPERTS",
-        help="Drop these, in the same forms.",
+        help="Drop these; super-experts is no form of it, the others are.",
     ),
 )
 serving = _several(

@@ -20,13 +20,11 @@ from easyep.cli.console import (
     warn,
     warn_about_demos,
 )
-from easyep.cli.logged import check_log
 from easyep.cli.sections import command
 from easyep.cli.streaming import sharing_rows, streaming_facts, streaming_rows
 from easyep.cli.values import DOMAIN, WEIGHTED, NewDirectory
-from easyep.cli.voice import VOICE
 from easyep.criteria import needs_record
-from easyep.errors import NoRoomError
+from easyep.errors import EasyEPError, NoRoomError
 from easyep.launcher import rank
 from easyep.recipe import Recipe, own_output
 from easyep.reporting.numbers import size
@@ -89,8 +87,21 @@ def prune_command(
     _prune(choices, output, work_dir, dry_run, as_json, quiet)
 
 
+def _output_of(given: dict[str, Any]) -> tuple[str | None, bool]:
+    """Where a recipe writes, as `Logged` asks; what is wrong with it is told when it is run."""
+    output, recipe = given["output"], Path(given["recipe"])
+    if output is not None or recipe.name == MANIFEST or (recipe.exists() and not recipe.is_file()):
+        return output, True
+    try:
+        entries = running.read_recipe(recipe, given["trust_remote_code"])
+        return entries.get("output"), "study" not in entries
+    except EasyEPError:
+        return None, True
+
+
 @command(
     "run",
+    output_of=_output_of,
     epilog="\b\nExamples:\n  easyep run recipes/demo.yaml\n"
     "  easyep run demo-math/easyep.json --output again",
 )
@@ -127,8 +138,6 @@ def run_command(
     own = choices.pop("output", None)
     if output is None and own is not None:
         output = own_output(own, recipe)
-        if VOICE.log is not None:
-            check_log(VOICE.log, output, new="study" not in choices)
     if "study" in choices:
         from easyep.cli.study import run_study
 

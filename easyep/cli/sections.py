@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from easyep.cli.logged import Logged
+from easyep.cli.logged import Logged, OutputOf
 
 # Title -> options, in the order shown. What no section names is the command's own.
 SECTIONS = {
@@ -36,9 +36,11 @@ class _Sectioned(Logged):
                 formatter.write_dl([record for record in records if record is not None])
 
 
-def command(name: str, *, epilog: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """As `click.command`, with the options of its help in sections."""
-    return click.command(name, cls=_Sectioned, epilog=epilog)
+def command(
+    name: str, *, epilog: str, output_of: OutputOf | None = None
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """As `click.command`, with the options of its help in sections; `output_of` as in `Logged`."""
+    return click.command(name, cls=_Sectioned, epilog=epilog, output_of=output_of)
 
 
 def sections(command: click.Command) -> list[tuple[str, list[click.Option]]]:

@@ -17,7 +17,7 @@ from easyep.cli.console import (
     warn_about_demos,
 )
 from easyep.cli.sections import command
-from easyep.cli.values import DOMAIN, WEIGHTED
+from easyep.cli.values import ALONE
 from easyep.reporting.numbers import size
 
 
@@ -28,13 +28,13 @@ from easyep.reporting.numbers import size
 @options.model
 @click.option(
     "--domain",
-    type=DOMAIN,
+    type=ALONE,
     multiple=True,
     metavar="NAME",
     help="One domain (`easyep list domains`).",
 )
 @click.option(
-    "--demos", type=WEIGHTED, multiple=True, metavar="FILE", help="Your own demonstrations, JSONL."
+    "--demos", type=ALONE, multiple=True, metavar="FILE", help="Your own demonstrations, JSONL."
 )
 @options.output_directory
 @options.demo_choice

@@ -6,15 +6,16 @@ from math import isfinite
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from easyep import choices, runner_names
 from easyep.architectures.router import budget
 from easyep.deepspeed_settings import read_deepspeed_settings
-from easyep.demonstrations import parse_domain, parse_weighted
+from easyep.demonstrations import check_unweighted, parse_domain, parse_weighted
 from easyep.errors import EasyEPError
 from easyep.memory_limits import limits
 from easyep.reporting.drawing import check_format
-from easyep.selection import check_allocation, check_entry
+from easyep.selection import ALLOCATIONS, SUPER_EXPERTS, check_allocation, check_entry
 
 
 class Checked(click.ParamType[Any]):
@@ -36,19 +37,48 @@ class Checked(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-def one_of(name: str, valid: Sequence[str]) -> Checked:
-    """One of few words, which help shows all."""
-    return Checked(name, partial(choices.one_of(valid), name))
+class OneOf(Checked):
+    """One of few words, which help shows all, and a shell completes.
+
+    Args:
+        name: what it is called.
+        valid: gives the words.
+        check: as in `Checked`; by default that it is one of them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        valid: Callable[[], Sequence[str]],
+        check: Callable[[Any], Any] | None = None,
+    ) -> None:
+        super().__init__(name, check or (lambda word: choices.one_of(valid())(name, word)))
+        self._valid = valid
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in self._valid() if word.startswith(incomplete)]
 
 
-def as_it_is(name: str, check: Callable[[str], Any]) -> Checked:
-    """A text that `check` accepts."""
+def one_of(name: str, valid: Sequence[str]) -> OneOf:
+    """One of these words."""
+    return OneOf(name, lambda: valid)
+
+
+def returning(check: Callable[[str], Any]) -> Callable[[str], str]:
+    """`check`, but what comes of it is the text as it is."""
 
     def checked(text: str) -> str:
         check(text)
         return text
 
-    return Checked(name, checked)
+    return checked
+
+
+def as_it_is(name: str, check: Callable[[str], Any]) -> Checked:
+    """A text that `check` accepts."""
+    return Checked(name, returning(check))
 
 
 def _budget(text: Any) -> float:
@@ -59,19 +89,26 @@ def _budget(text: Any) -> float:
     return budget("it", number)
 
 
+def _check_protected(entry: str) -> None:
+    if entry != SUPER_EXPERTS:
+        check_entry(entry)
+
+
 KEEP = Checked("fraction|count", _budget)
 SIZE = Checked("size", partial(choices.size, "the size"))
 MEMORY_LIMITS = Checked("size", partial(limits, "the memory"))
 DEEPSPEED_FILE = as_it_is("file", read_deepspeed_settings)
-ALLOCATION = as_it_is("name", check_allocation)
-EXPERTS = as_it_is("experts", check_entry)
+ALLOCATION = OneOf("allocation", lambda: ALLOCATIONS, returning(check_allocation))
+PROTECTED = as_it_is("experts", _check_protected)
+FORBIDDEN = as_it_is("experts", check_entry)
 DOMAIN = as_it_is("name", parse_domain)
 WEIGHTED = as_it_is("file", parse_weighted)
+ALONE = as_it_is("name", check_unweighted)
 FIGURE = as_it_is("file", check_format)
 
 
 # Others may register theirs later, so that the names are asked for each time.
-RUNNER = Checked("runner", lambda name: choices.one_of(runner_names.choices())("runner", name))
+RUNNER = OneOf("runner", runner_names.choices)
 
 
 class NewDirectory(click.ParamType[str]):

@@ -1,6 +1,7 @@
 """How much is said, and what of it is kept: `--quiet`, `--verbose`, `--log-file`."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -19,6 +20,15 @@ class _LogFile(logging.FileHandler):
         raise
 
 
+def to_standard_error(message: str) -> None:
+    """Print a message; where nobody reads them any more, this and all others go nowhere."""
+    try:
+        print(plain(message), file=sys.stderr)
+        sys.stderr.flush()
+    except BrokenPipeError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
 class Voice:
     """What is said to the person who waits, on standard error, and noted in the log file.
 
@@ -30,7 +40,7 @@ class Voice:
     def __init__(self) -> None:
         self.quiet = False
         self.verbose = False
-        self._log: logging.FileHandler | None = None
+        self._log: logging.Handler | None = None
 
     def reset(self) -> None:
         """As at the start of a command: neither quiet nor verbose, and no log."""
@@ -38,11 +48,6 @@ class Voice:
         if self._log is not None:
             self._log.close()
         self._log = None
-
-    @property
-    def log(self) -> str | None:
-        """The log file, if there is one."""
-        return self._log.baseFilename if self._log is not None else None
 
     def log_to(self, path: str) -> None:
         """Append to a file what is said from now on, and all that `verbose` would say.
@@ -65,12 +70,12 @@ class Voice:
         """Something to know."""
         self.note(logging.INFO, message)
         if not self.quiet:
-            print(plain(message), file=sys.stderr)
+            to_standard_error(message)
 
     def warn(self, message: str) -> None:
         """Something that may be wrong; `--quiet` does not hold it back."""
         self.note(logging.WARNING, message)
-        print(plain(message), file=sys.stderr)
+        to_standard_error(message)
 
     def note(self, level: int, message: str) -> None:
         """For the log file only."""

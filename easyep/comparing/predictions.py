@@ -15,6 +15,7 @@ from torch import Tensor
 
 from easyep.artifacts import TokenSequence
 from easyep.atomic import writing
+from easyep.errors import EvaluationError
 from easyep.progress import Task
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ def _distances(first: NDArray[np.float32], second: Tensor, following: Tensor) ->
         first: logits [T, V].
         second: logits [T, V].
         following: [T], the true tokens.
+
+    Raises:
+        EvaluationError: a model predicts no numbers.
     """
     parts = []
     step = max(1, _AT_ONCE // max(1, first.shape[1]))
@@ -115,6 +119,8 @@ def _distances(first: NDArray[np.float32], second: Tensor, following: Tensor) ->
         rows = slice(begin, begin + step)
         p = torch.from_numpy(np.array(first[rows])).double().log_softmax(-1)
         q = second[rows].cpu().double().log_softmax(-1)
+        check_numbers(p, "the first model")
+        check_numbers(q, "the second model")
         true = following[rows, None]
         parts.append(
             torch.stack(
@@ -127,6 +133,19 @@ def _distances(first: NDArray[np.float32], second: Tensor, following: Tensor) ->
             )
         )
     return Distances(*torch.cat(parts, dim=1).numpy())
+
+
+def check_numbers(predicted: Tensor, whose: str) -> None:
+    """Check log-probabilities: one that is no number would count as agreement.
+
+    Raises:
+        EvaluationError: there is one.
+    """
+    if predicted.isnan().any():
+        raise EvaluationError(
+            f"{whose} predicts no numbers for some tokens: the type that it computes in is too "
+            "narrow, or its weights are broken; --dtype float32 (dtype in recipes) tells"
+        )
 
 
 def divergence(p: Tensor, q: Tensor) -> Tensor:

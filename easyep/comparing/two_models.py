@@ -18,7 +18,7 @@ from easyep.checkpoint.side_files import MANIFEST
 from easyep.comparing.answers import Answer, generate, prompt_of
 from easyep.comparing.comparison import Comparison, on_domain
 from easyep.comparing.predictions import Distances, counted, read_distances, write_predictions
-from easyep.demonstrations import choose
+from easyep.demonstrations import check_unweighted, choose
 from easyep.diffusion import check_predicts
 from easyep.errors import EvaluationError, OutputError
 from easyep.masking import check_selection, load_masked
@@ -95,8 +95,11 @@ def compare(
     if (second is None) == (selection is None):
         raise EvaluationError("give a second model or a selection, one of them")
     choices.seed("max_new_tokens", max_new_tokens)
+    named = choices.several(choices.text)
+    for each in (*named("domain", domain), *named("demos", demos)):
+        check_unweighted(each)
     recipe = Recipe(
-        os.fspath(first),
+        first,  # type: ignore[arg-type]
         domain=domain,  # type: ignore[arg-type]
         demos=demos,  # type: ignore[arg-type]
         n_demos=n_demos,

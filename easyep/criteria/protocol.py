@@ -178,11 +178,11 @@ def criterion(name: str, reduce: Literal["sum", "mean"] = "sum") -> Callable[[Wr
     from then on. A function's first line of documentation is what `easyep list criteria` shows.
 
     Args:
-        name: what it is to be called; none of easyep's own.
+        name: what it is to be called: none of easyep's own; one of yours is replaced.
         reduce: of a function, ``"sum"`` or ``"mean"`` over the tokens routed to an expert.
 
     Raises:
-        ValueError: the name is taken, or there is no such way to reduce.
+        ValueError: easyep has a criterion of that name, or there is no such way to reduce.
         TypeError: what is decorated is neither.
     """
 

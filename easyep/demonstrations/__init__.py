@@ -2,6 +2,7 @@
 
 from easyep.demonstrations.conversation import Style
 from easyep.demonstrations.domains import (
+    check_unweighted,
     domain_file,
     domains,
     file_or_domain,
@@ -14,6 +15,7 @@ from easyep.demonstrations.rendering import DemoOrder, choose, render
 __all__ = [
     "DemoOrder",
     "Style",
+    "check_unweighted",
     "choose",
     "domain_file",
     "domains",

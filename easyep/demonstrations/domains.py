@@ -76,5 +76,16 @@ def parse_domain(text: str) -> tuple[str, float]:
     return name, weight
 
 
+def check_unweighted(text: str) -> None:
+    """Check that the name of a domain or file brings no weight, where nothing is mixed.
+
+    Raises:
+        DemosError: it does.
+    """
+    name, colon, _ = text.rpartition(":")
+    if colon and parse_weighted(text)[0] == name:
+        raise DemosError(f"{text!r} has a weight, and nothing is mixed here: name {name!r}")
+
+
 def _folder(calibration: str) -> Path:
     return resources.folder("calibration_data") / calibration

@@ -1,8 +1,9 @@
 """How many tokens requests bring and get back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from easyep.choices import is_whole
 from easyep.errors import EvaluationError
 
 # Input + output tokens as the field measures them: balanced, long answers, long prompts.
@@ -17,18 +18,21 @@ def pairs(lengths: Lengths) -> tuple[tuple[int, int], ...]:
     Raises:
         EvaluationError: one of them is no pair of positive integers.
     """
-    given: list[Any] = [lengths] if _is_pair(lengths) else list(lengths)
+    given: Any = [lengths] if _is_pair(lengths) or not isinstance(lengths, Iterable) else lengths
+    found: dict[tuple[int, int], None] = {}
     for each in given:
         if not _is_pair(each):
             raise EvaluationError(
                 f"lengths must be pairs of tokens such as (1024, 4096), not {each!r}"
             )
-    return tuple(dict.fromkeys((first, second) for first, second in given))
+        first, second = each
+        found[int(first), int(second)] = None
+    return tuple(found)
 
 
 def _is_pair(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and len(value) == 2
-        and all(type(number) is int and number > 0 for number in value)
+        and all(is_whole(number) and number > 0 for number in value)
     )

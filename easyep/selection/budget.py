@@ -1,5 +1,7 @@
 """How many experts a layer keeps: the same number in each, which is what engines load."""
 
+from numbers import Integral
+
 from easyep.architectures.router import Router, budget
 from easyep.artifacts.selection import GROUP_MODES
 from easyep.errors import SelectionError
@@ -18,8 +20,8 @@ def keep_count(keep: float, router: Router, *, groups: str = "balanced", align: 
     """
     if groups not in GROUP_MODES:
         raise unknown_name("group mode", groups, GROUP_MODES)
-    if align < 1:
-        raise SelectionError(f"align must be a positive integer, not {align}")
+    if not isinstance(align, Integral) or isinstance(align, bool) or align < 1:
+        raise SelectionError(f"align must be a positive integer, not {align!r}")
     wanted = budget("keep", keep)
     if isinstance(wanted, int) and wanted % align == 0:
         router.check_keep(wanted, groups, align)

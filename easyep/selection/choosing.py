@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from easyep.architectures.router import budget
 from easyep.artifacts import Scores, Selection
+from easyep.choices import several
 from easyep.errors import SelectionError
 from easyep.progress import SILENT, Progress
 from easyep.selection.budget import keep_count
@@ -50,7 +52,7 @@ def select(
         protect: experts that are kept whatever their scores: ``"3:17,40"`` (layer 3), ``"3-5:17"``
             (layers 3 to 5), ``"17,40-42"`` (every layer), a JSON file (a selection, or an object
             from layers to lists of experts), or ``"super-experts"`` (see `super_experts`).
-        forbid: experts that are dropped, in the same forms.
+        forbid: experts that are dropped, in the same forms but the last.
 
     Raises:
         SelectionError: the router could not work with that many experts, or no choice respects
@@ -71,7 +73,7 @@ def select(
 
 def nested(
     scores: Scores | str | os.PathLike[str],
-    keeps: Sequence[float],
+    keeps: float | Sequence[float],
     *,
     groups: str = "balanced",
     align: int = 1,
@@ -86,9 +88,10 @@ def nested(
     """
     if not isinstance(scores, Scores):
         scores = Scores.load(scores)
-    if not keeps:
+    wanted = several(budget)("keep", keeps)
+    if not wanted:
         raise SelectionError("say how many experts to keep")
-    counts = [keep_count(keep, scores.router, groups=groups, align=align) for keep in keeps]
+    counts = [keep_count(keep, scores.router, groups=groups, align=align) for keep in wanted]
     protected, forbidden = _named(scores, protect, forbid)
     chosen: dict[int, Selection] = {}
     sizes = sorted(set(counts), reverse=True)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from easyep.architectures.router import Router
 from easyep.artifacts.files import layer_entries, read_json
+from easyep.choices import several, text
 from easyep.errors import SelectionError
 
 Named = str | os.PathLike[str]
@@ -162,20 +163,20 @@ def terms_by_layer(
 
 
 def check_entry(entry: Named) -> None:
-    """Check the form of an entry of `protect` or `forbid`, before there is a model.
+    """Check the form of an entry of `forbid`, before there is a model; no file is read.
 
-    No file is read.
+    `protect` takes `SUPER_EXPERTS` as well.
 
     Raises:
         SelectionError: it has none of the forms.
     """
-    if entry != SUPER_EXPERTS and not str(entry).endswith(".json"):
+    if not str(entry).endswith(".json"):
         _parsed(entry)
 
 
 def as_entries(named: Named | Sequence[Named]) -> list[Named]:
-    """One entry is a list of one."""
-    return [named] if isinstance(named, (str, os.PathLike)) else list(named)
+    """One entry is a list of one; ArtifactError where an entry is no text or path."""
+    return list(several(text)("the experts that are named", named))
 
 
 def _entry(entry: Named, layers: Sequence[int]) -> Iterator[tuple[int, Iterable[int]]]:

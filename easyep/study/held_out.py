@@ -100,6 +100,8 @@ class HeldOut:
         """For each batch the log-probabilities of the answers' tokens, float32 [N, vocabulary]."""
         import torch
 
+        from easyep.comparing.predictions import check_numbers
+
         for batch in self._batches(domain):
             ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.int64)
             real = torch.zeros_like(ids)
@@ -113,7 +115,9 @@ class HeldOut:
                 logits = model(
                     input_ids=ids.to(place), attention_mask=real.to(place), use_cache=False
                 ).logits
-                yield logits[wanted.to(place)].float().log_softmax(-1)
+                predicted = logits[wanted.to(place)].float().log_softmax(-1)
+            check_numbers(predicted, f"{self._source.model.name}, whole or pruned,")
+            yield predicted
 
     def _compare(self, domain: str, pruned: Iterator["Tensor"]) -> Likeness:
         import torch

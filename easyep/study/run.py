@@ -19,7 +19,7 @@ from easyep.study.evaluations import Evaluations
 from easyep.study.held_out import read_held_out
 from easyep.study.shown import Shown
 from easyep.study.summary import Cell
-from easyep.work_dir import work_directory
+from easyep.work_dir import PathLike, work_directory
 
 WRONG = "wrong domain"
 
@@ -38,7 +38,7 @@ class _Case:
 
 
 def run(
-    study: Study, *, work_dir: Path | None = None, progress: Progress = SILENT
+    study: Study, *, work_dir: PathLike | None = None, progress: Progress = SILENT
 ) -> tuple[Cell, ...]:
     """Carry a study out.
 
@@ -51,8 +51,7 @@ def run(
         EasyEPError: a subclass says what is wrong.
     """
     source = Source.open(study.model)
-    if work_dir is not None:
-        work_dir = work_directory(work_dir, source.model.path)
+    work = work_directory(work_dir, source.model.path) if work_dir is not None else None
     if study.held_out is not None:
         check_predicts(source)
     for domain in study.domains:
@@ -62,12 +61,12 @@ def run(
             read_held_out(study.task(domain))
     budgets = _budgets(study, source)
     with tempfile.TemporaryDirectory(prefix="easyep-study-") as folder:
-        shown = Shown(study, source, Path(folder), work_dir, progress)
+        shown = Shown(study, source, Path(folder), work, progress)
         planned = list(_planned(study, shown, budgets))
     cells = []
     total = len(study.domains) + len(planned) * len(study.reroute)
     with progress.task("Pruning and evaluating", total, "models") as bar:
-        evaluations = Evaluations(study, source, work_dir and work_dir / "evaluations")
+        evaluations = Evaluations(study, source, work and work / "evaluations")
         for domain in study.domains:
             found = evaluations.full(domain)
             experts = source.router.num_experts

@@ -50,7 +50,10 @@ def test_the_count_changes_under_names_of_other_families_too() -> None:
     }
     others = {"num_experts": 24, "moe_num_experts": None, "vision_config": {"num_experts": 16}}
     assert edits({**DEEPSEEK, **others}) == edits(DEEPSEEK)
-    assert edits({**DEEPSEEK, "num_experts": True, "moe_num_experts": [16]}) == edits(DEEPSEEK)
+    listed = {"num_experts": [16, 16], "moe_num_experts": [16, 24]}
+    assert edits({**DEEPSEEK, **listed}) == {**edits(DEEPSEEK), ("num_experts",): [8, 8]}
+    for none in (True, [], [True], "16", {}):
+        assert edits({**DEEPSEEK, "num_experts": none}) == edits(DEEPSEEK)
 
 
 def test_flattening_sets_one_group_and_not_null() -> None:

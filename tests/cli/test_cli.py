@@ -1,6 +1,7 @@
 """The commands as somebody types them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import easyep
 from easyep import cli
 from easyep.cli import COMMANDS, app
 from easyep.cli.options import DEFAULTS
+from easyep.resources import demo_model
 from tests.records import observations
 
 SMALL = ["--model", "demo", "--domain", "math", "--n-demos", "2", "--dtype", "float32"]
@@ -160,8 +162,14 @@ def test_what_was_cut_is_told(capsys, tmp_path):
         (["bench", "demo", "--backend", "openai"], "give its address"),
         (["bench", "demo", "--base-url", "http://localhost:8000"], "base_url has no effect on"),
         (
+            ["bench", "demo", "--backend", "openai", "--memory-budget", "1GB"],
+            "a memory budget has no effect on the backend openai",
+        ),
+        (["eval", "demo", "--against", "nosuch", "--output", "o.json"], "unknown model 'nosuch'"),
+        (["prune", *SMALL, "--output", "o", "--work-dir", ""], "work_dir must be a text"),
+        (
             ["bench", "demo", "--tensor-parallel-size", "2"],
-            "takes device, dtype, trust_remote_code",
+            "takes device, dtype, memory, trust_remote_code",
         ),
         (["bench", "demo", "--backend", "openai", "--dtype", "float32"], "dtype has no effect on"),
         (["inspect", "./no-such-model"], "does not exist"),
@@ -304,6 +312,11 @@ def test_what_the_system_refuses_is_no_fault_of_easyep(capsys):
                 ),
             )
         ),
+        ["prune", *SMALL, "--forbid", "super-experts", "--dry-run"],
+        ["observe", "--model", "demo", "--domain", "math:2", "--output", "o"],
+        ["compare", "demo", "out", "--domain", "math:2"],
+        ["compare", "demo", "out", "--demos", "mine.jsonl:1"],
+        ["bench", "demo", "--predict", "h100", "--device", "cpu"],
         ["prune", "--unknown"],
         ["prune", "--model", "demo", "--keep", "0.5", "--output", "o"],
         *(
@@ -384,6 +397,36 @@ def test_version():
     assert done.stdout.startswith("easyep, version ")
 
 
+def test_nothing_is_measured_where_the_second_model_will_not_do(capsys, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(demo_model(), other)
+    words = ["eval", "demo", "--against", other, "--limit", "2", "--work-dir", other / "work"]
+    assert "must lie outside of the model" in run(capsys, *words)[2]
+    assert not (other / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("bench demo --dtype ", ["auto", "float32", "bfloat16", "float16"]),
+        ("prune --groups b", ["balanced"]),
+        ("prune --runner ", ["auto", "deepspeed", "memory", "stream"]),
+        ("eval demo --backend v", ["vllm"]),
+    ],
+)
+def test_words_that_help_lists_are_completed(words, found):
+    context = {"COMP_WORDS": f"easyep {words}", "_EASYEP_COMPLETE": "bash_complete"}
+    context["COMP_CWORD"] = str(words.count(" ") + 1)
+    done = subprocess.run(
+        [sys.executable, "-m", "easyep"],
+        env={**os.environ, **context},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [f"plain,{word}" for word in found]
+
+
 def test_fewer_demonstrations_than_asked_for(capsys, tmp_path):
     words = ["observe", "--model", "demo", "--domain", "math", "--quiet", "--output"]
     assert run(capsys, *words, tmp_path / "few", "--n-demos", "100")[2] == (
@@ -393,16 +436,28 @@ def test_fewer_demonstrations_than_asked_for(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("closed", ["| :", "2>&1 | :"])
-def test_a_closed_pipe_ends_the_command_without_a_word(tmp_path, closed):
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        (
+            "select --scores scores.json --keep 4 --keep 6 --output 's-{keep}.json'",
+            ["s-4.json", "s-6.json"],
+        ),
+        (f"prune {' '.join(SMALL)} --output out", ["out"]),
+    ],
+    ids=["select", "prune"],
+)
+def test_a_closed_pipe_ends_the_command_without_a_word(tmp_path, closed, words, made):
     """And after its work."""
-    words = "select --scores scores.json --keep 4 --keep 6 --output 's-{keep}.json'"
     easyep.score(observations(experts=8), "reap").save(tmp_path / "scores.json")
     program = f"set -o pipefail; (sleep 1; {sys.executable} -m easyep {words}) {closed}"
     done = subprocess.run(
         ["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
-    assert sorted(path.name for path in tmp_path.glob("s-*.json")) == ["s-4.json", "s-6.json"]
+    assert (done.returncode, done.stdout) == (141, "")
+    assert "Traceback" not in done.stderr
+    assert "error" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*made, "scores.json"])
 
 
 @pytest.mark.parametrize(

@@ -67,15 +67,31 @@ def test_nor_in_the_output_that_a_recipe_names(capsys, tmp_path, monkeypatch):
     code, _, err = run(capsys, "run", "recipe.yaml", "--log-file", "mine/log")
     assert code == 2
     assert "lies in the output mine" in err
+    assert not (tmp_path / "mine").exists()
+    (tmp_path / "study.yaml").write_text("{study: s, model: demo, domains: [math], output: r.json}")
+    (tmp_path / "r.json").write_text("{}")
+    code, _, err = run(capsys, "run", "study.yaml", "--log-file", "r.json")
+    assert (code, "is the output itself" in err) == (2, True)
+    assert (tmp_path / "r.json").read_text() == "{}"
+    assert run(capsys, "run", "nothing.yaml", "--log-file", "log")[0] == 1
+    assert "nothing.yaml does not exist" in (tmp_path / "log").read_text()
 
 
-def test_wrong_usage_is_noted_in_a_log(capsys, tmp_path):
-    log = tmp_path / "log"
-    assert run(capsys, "inspect", "demo", "--keep", "few", "--log-file", log)[0] == 2
-    assert "a number of experts per layer, not 'few'" in log.read_text()
-    words = ["inspect", "demo", "--keep", "few", "--log-file", tmp_path / "new" / "log"]
-    assert run(capsys, *words)[0] == 2
-    assert not (tmp_path / "new").exists()
+@pytest.mark.parametrize("there", [True, False])
+def test_wrong_usage_makes_no_log(capsys, tmp_path, there):
+    """What was wrong may have been the output, which a log would be in the way of."""
+    (tmp_path / "out").mkdir()
+    log = tmp_path / "out" / "log" if there else tmp_path / "new" / "log"
+    words = ["prune", "--model", "demo", "--keep", "few", "--output", tmp_path / "out"]
+    assert run(capsys, *words, "--log-file", log)[0] == 2
+    assert [path.name for path in tmp_path.rglob("*")] == ["out"]
+
+
+def test_a_selection_does_not_take_the_place_of_its_log(capsys, tmp_path):
+    words = ["select", "--scores", "x.json", "--output", tmp_path / "x-{keep}.json"]
+    code, _, err = run(capsys, *words, "--log-file", tmp_path / "x-8.json")
+    assert (code, "is the output itself" in err) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_log_that_cannot_be_written(capsys, tmp_path):

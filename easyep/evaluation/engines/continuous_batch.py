@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from easyep.errors import EvaluationError, MemoryExhaustedError, tells_of_memory
+from easyep.errors import EvaluationError, MemoryExhaustedError, first_line, tells_of_memory
 from easyep.evaluation.engines.in_process import TAKES, LoadedModel
 from easyep.evaluation.engines.settings import EngineSettings
 from easyep.evaluation.throughput.timing import RequestTiming
@@ -35,11 +35,18 @@ class ContinuousBatchSession:
         blocks: dict[str, Any] = {"page_size": 32, "max_batch_tokens": 2048, **self._extra}
         # Each request begins a page of its own, and one more holds what is being written.
         blocks.setdefault("num_blocks", len(prompts) * (-(-length // blocks["page_size"]) + 1))
+        try:
+            settings = ContinuousBatchingConfig(**blocks)
+        except (TypeError, ValueError) as error:
+            raise EvaluationError(
+                f"transformers' continuous batching does not take these extra arguments: "
+                f"{first_line(error)}"
+            ) from error
         with self._loaded.peak.measured():
             made = self._loaded.model.generate_batch(
                 prompts,
                 generation_config=asked,
-                continuous_batching_config=ContinuousBatchingConfig(**blocks),
+                continuous_batching_config=settings,
                 record_timestamps=True,
                 warmup=self._loaded.device.type != "cpu",
             )

@@ -9,7 +9,7 @@ from easyep.evaluation.engines.peak_memory import PeakMemory
 from easyep.evaluation.engines.settings import EngineSettings
 
 # What of `EngineSettings` a model in this process takes.
-TAKES = frozenset({"dtype", "device", "trust_remote_code"})
+TAKES = frozenset({"dtype", "device", "memory", "trust_remote_code"})
 
 
 class LoadedModel:

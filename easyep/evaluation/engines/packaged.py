@@ -8,7 +8,7 @@ from easyep.errors import EvaluationError, MissingDependencyError
 from easyep.evaluation.throughput.timing import RequestTiming
 
 # What of `EngineSettings` they take; each finds its device itself.
-TAKES = frozenset({"dtype", "tensor_parallel", "trust_remote_code", "extra_args"})
+TAKES = frozenset({"dtype", "tensor_parallel", "memory", "trust_remote_code", "extra_args"})
 
 
 def imported(package: str, name: str) -> Any:

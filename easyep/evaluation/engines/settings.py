@@ -42,7 +42,8 @@ class EngineSettings:
 
 
 # What a benchmark knows by itself, and a key that lies in the environment for whoever needs it.
-_NOT_ASKED = {"memory", "max_model_len", "max_batch_size", "api_key"}
+_NOT_ASKED = {"max_model_len", "max_batch_size", "api_key"}
+_CALLED = {"memory": "a memory budget"}
 
 
 def check_taken(settings: EngineSettings, backend: str, takes: Collection[str] | None) -> None:
@@ -65,8 +66,8 @@ def check_taken(settings: EngineSettings, backend: str, takes: Collection[str] |
         if getattr(settings, name) != getattr(usual, name):
             told = ", ".join(sorted(takes)) or "no setting"
             raise EvaluationError(
-                f"{name} has no effect on the backend {backend}, which takes {told}; leave it out "
-                "or choose another backend (`easyep list backends`)"
+                f"{_CALLED.get(name, name)} has no effect on the backend {backend}, which takes "
+                f"{told}; leave it out or choose another backend (`easyep list backends`)"
             )
 
 

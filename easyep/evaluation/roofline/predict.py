@@ -128,7 +128,7 @@ def predict(
     keep: Sequence[float] = (0.5,),
     lengths: Lengths = LENGTHS,
     batch_sizes: Sequence[int] = BATCHES,
-    memory_budget: float | None = None,
+    memory_budget: float | str | None = None,
     observations: Observed | Sequence[Observed] = (),
     dtype: str = "auto",
     device: str = "auto",
@@ -142,7 +142,7 @@ def predict(
         keep: fractions of the experts, or counts.
         lengths: (input, output) tokens.
         batch_sizes: sequences at a time.
-        memory_budget: bytes; by default all that the machine has.
+        memory_budget: bytes, or a text such as ``80GB``; by default all that the machine has.
         observations: calibration runs, or the directories that they were saved in, for how many
             experts a batch touches.
         dtype: what the model is loaded as where it is not quantised.
@@ -153,6 +153,10 @@ def predict(
         EasyEPError: the model or machine is unknown, or not one that this can be told of.
     """
     seen = Observations.all_of(observations)
+    machine = choices.text("machine", machine)
+    given_budget = choices.optional(choices.size)("memory_budget", memory_budget)
+    if choices.number("cache_copies", cache_copies) <= 0:
+        raise EvaluationError(f"cache_copies must be above 0, not {cache_copies}")
     chosen_lengths = pairs(lengths)
     batch_sizes = choices.several(choices.count)("batch_sizes", batch_sizes)
     name, config = read_config(model)
@@ -174,7 +178,7 @@ def predict(
         if isinstance(each, int):
             router.check_keep(each, "flatten")
         counts[each if isinstance(each, int) else router.nearest_keep(each, "balanced")] = None
-    budget = place.memory if memory_budget is None else float(memory_budget)
+    budget = place.memory if given_budget is None else float(given_budget)
     decoders = {count: decoder.pruned(count) for count in counts}
     fixed, within = [], []
     for pair in chosen_lengths:
@@ -215,7 +219,7 @@ def read_config(model: PathLike) -> tuple[str, dict[str, Any]]:
         CheckpointError: it cannot be read.
         EasyEPError: as `models.resolve`, for a name.
     """
-    name = os.fspath(model)
+    name = choices.text("model", model)
     path = Path(name)
     if path.suffix == ".json":
         if not path.is_file():

@@ -50,7 +50,7 @@ def bench(
     num_prompts: int = NUM_PROMPTS,
     num_iters: int = 3,
     num_iters_warmup: int = 1,
-    memory_budget: int | None = None,
+    memory_budget: int | str | None = None,
     one_at_a_time: bool = False,
     seed: int = 0,
     settings: EngineSettings | None = None,
@@ -70,7 +70,8 @@ def bench(
         num_prompts: requests of a round with a finite rate; there `batch_sizes` is how many of
             them may be under way at a time, by default all.
         num_iters, num_iters_warmup: rounds of each point that count, and rounds before.
-        memory_budget: bytes; each model is also measured at the largest batch that fits.
+        memory_budget: bytes, or a text such as ``80GB``; each model is also measured at the
+            largest batch that fits.
         one_at_a_time: hold one model in memory, not both.
         seed: of the prompts.
         settings: how the engine runs both models.
@@ -79,14 +80,21 @@ def bench(
     Raises:
         EasyEPError: a model cannot be loaded, or an engine fails.
     """
+    choices.count("num_iters", num_iters)
+    choices.seed("num_iters_warmup", num_iters_warmup)
+    budget = choices.optional(choices.size)("memory_budget", memory_budget)
     if batch_sizes is not None:
         batch_sizes = choices.several(choices.count)("batch_sizes", batch_sizes)
-    rates = choices.several(_rate)("request_rates", request_rates)
+    rates = choices.several(_rate)("request_rates", request_rates) or (inf,)
     settings = settings or EngineSettings()
     chosen = engine(backend)
-    names = [os.fspath(each) for each in (model, against) if each is not None]
+    names = [choices.text("model", model)]
+    if against is not None:
+        names.append(choices.text("against", against))
     if len(set(names)) < len(names):
         raise EvaluationError(f"{model} cannot be measured against itself")
+    settings = replace(settings, memory=budget)
+    choices.known("engine setting", against_settings or {}, EngineSettings, ())
     each_settings = [settings, replace(settings, **(against_settings or {}))]
     for own in each_settings:
         check_taken(own, backend, getattr(chosen, "takes", None))
@@ -99,9 +107,8 @@ def bench(
     needed: dict[str, Any] = {
         "max_model_len": max(map(sum, chosen_lengths)),
         "max_batch_size": LARGEST_IN_BUDGET
-        if memory_budget is not None
+        if budget is not None
         else max(each.batch_size for each in workloads),
-        "memory": memory_budget,
     }
     runner = Bench(
         {
@@ -120,8 +127,8 @@ def bench(
         points = runner.measure([[(name, workload) for name in names] for workload in workloads])
         within: list[Point] = []
         largest: list[dict[str, Any]] = []
-        if memory_budget is not None:
-            largest = _largest(runner, names, chosen_lengths, memory_budget)
+        if budget is not None:
+            largest = _largest(runner, names, chosen_lengths, budget)
             within = runner.measure(_within(largest, chosen_lengths))
     finally:
         runner.close()
@@ -129,7 +136,7 @@ def bench(
         tuple(names),
         tuple(points),
         tuple(_gains(points, names)),
-        memory_budget,
+        budget,
         tuple(within),
         tuple(_gains(within, names)),
         tuple(largest),

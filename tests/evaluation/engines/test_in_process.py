@@ -1,5 +1,7 @@
 """The engines of transformers, on small models."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -83,5 +85,13 @@ def test_a_model_that_continuous_batching_cannot_run():
     # Keys and values of DeepSeek-V3 differ in width, which its paged cache has no place for.
     session = engine("transformers-continuous").open(str(resources.demo_model()), CPU)
     with pytest.raises(EvaluationError, match="cannot run this model.*--backend transformers runs"):
+        session.generate(PROMPTS, 6)
+    session.close()
+
+
+def test_extra_arguments_that_continuous_batching_does_not_know():
+    settings = replace(CPU, extra_args={"nosuch": 1})
+    session = engine("transformers-continuous").open(str(resources.demo_model()), settings)
+    with pytest.raises(EvaluationError, match="does not take these extra arguments: .*nosuch"):
         session.generate(PROMPTS, 6)
     session.close()
