@@ -16,8 +16,8 @@ from easyep.evaluation.asking import Asking
 from easyep.evaluation.suites import Asked, suite
 from easyep.evaluation.tasks import default_tasks
 from easyep.models import Model, resolve
+from easyep.places import work_directory
 from easyep.progress import SILENT, Progress
-from easyep.work_dir import work_directory
 
 PathLike = str | os.PathLike[str]
 

@@ -48,7 +48,7 @@ def brought(name: str) -> dict[str, Any]:
 
     What was made from the demo model is one too: it reads the same few words.
     """
-    if os.path.isdir(name):  # noqa: PTH112 (Path's raises for names that the system refuses)
+    if os.path.isdir(name) and not _is_in_the_way(name):  # noqa: PTH112 (Path's may raise)
         alias = "demo" if _has_tokenizer_of(resources.demo_model(), Path(name)) else ""
     else:
         alias = name.partition("@")[0]
@@ -91,7 +91,7 @@ def _resolve(name: str, find: Callable[[str], Path]) -> Model:
         is_dir, is_file = Path(name).is_dir(), Path(name).is_file()
     except OSError as error:
         raise ModelNotFoundError(f"{name} cannot be read: {error.strerror}") from None
-    if is_dir:
+    if is_dir and not _is_in_the_way(name):
         return Model(name, Path(name), **brought(name))
     if is_file:
         gguf = name.endswith(".gguf")
@@ -119,6 +119,11 @@ def _resolve(name: str, find: Callable[[str], Path]) -> Model:
     raise unknown_name(
         "model", name, known, "a directory or a repository id such as Qwen/Qwen3-30B-A3B also does"
     )
+
+
+def _is_in_the_way(folder: str) -> bool:
+    """Whether a folder has the short name of a model, and is none itself."""
+    return folder in aliases() and not os.path.isfile(Path(folder) / "config.json")  # noqa: PTH113
 
 
 def _has_tokenizer_of(one: Path, other: Path) -> bool:

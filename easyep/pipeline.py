@@ -13,6 +13,7 @@ from easyep.artifacts import Observations, Scores, Selection
 from easyep.atomic import check_absent, expanded
 from easyep.checkpoint import rewriting, verification
 from easyep.checkpoint.copied import Copied
+from easyep.checkpoint.manifest import shown_before
 from easyep.checkpoint.side_files import MODEL_CARD
 from easyep.choices import optional, several, size, text
 from easyep.clock import Clock
@@ -21,6 +22,7 @@ from easyep.demonstrations import DemoOrder, Style, check_unweighted
 from easyep.errors import DemosError, VerificationError
 from easyep.memory_limits import Limits, limits
 from easyep.models import resolve
+from easyep.places import outside_checkpoints
 from easyep.progress import SILENT, Progress
 from easyep.recipe import Recipe
 from easyep.reporting.model_card import model_card
@@ -199,7 +201,10 @@ def observe(
         records=records,
         trust_remote_code=trust_remote_code,
     )
-    place = check_absent(text("output", output)) if output is not None else None
+    place = None
+    if output is not None:
+        outside_checkpoints(text("output", output))
+        place = check_absent(output)
     (observations,) = calibration.calibrate(
         recipe,
         Source.open(model),
@@ -235,6 +240,7 @@ def rewrite(
         EasyEPError: a subclass says why nothing was written.
     """
     output = text("output", output)
+    outside_checkpoints(output)
     chosen = selection if isinstance(selection, Selection) else Selection.load(selection)
     source = model if isinstance(model, Source) else Source.open(model)
     engines = several(text)("engine", engine)
@@ -284,6 +290,7 @@ def _rewrite(
     check: rewriting.Check | None = None,
     early: rewriting.Rewriting | None = None,
 ) -> rewriting.Rewritten:
+    earlier = shown_before(source.model.path)
     mtp = source.mtp_mode(mtp, chosen)
     work = rewriting.plan(
         source.checkpoint, chosen, mtp=mtp, max_shard_size=max_shard_size, layout=source.layout
@@ -291,6 +298,7 @@ def _rewrite(
     manifest = {
         "source": source.identity.to_json(),
         **({"base_model": source.model.hub} if source.model.hub else {}),
+        **({"earlier_demos_sha256": sorted(earlier)} if earlier else {}),
         "bytes_before": work.bytes_before,
         "bytes_after": work.bytes_after,
         **facts,

@@ -18,6 +18,7 @@ from easyep.distributed import join
 from easyep.errors import NoRoomError
 from easyep.launcher import rank
 from easyep.mixing import pairs_in_max_min
+from easyep.places import outside_checkpoints, work_directory
 from easyep.placing import usable_device
 from easyep.recipe import Recipe
 from easyep.runners import Share
@@ -26,7 +27,6 @@ from easyep.selection import check_named, check_solver, keep_count
 from easyep.source import Source
 from easyep.stream_probe import Forecast
 from easyep.weighing import weight_bytes
-from easyep.work_dir import work_directory
 
 PathLike = str | os.PathLike[str]
 
@@ -165,6 +165,8 @@ def check(
         output=output if writes else None,
         layout=source.layout,
     )
+    if writes and output is not None:
+        outside_checkpoints(output)
     if writes and work_dir is not None:
         work_directory(work_dir, source.model.path, output)
     return replace(planned, warnings=(*planned.warnings, *warnings))

@@ -35,7 +35,7 @@ ORDER = [
     ["artifacts", "distributed"],
     ["hub", "tokenizer_files"],
     ["models", "criteria", "checkpoint", "mixing", "placing"],
-    ["loading", "weighing", "work_dir"],
+    ["loading", "weighing", "places"],
     ["source"],
     ["masking"],
     [

@@ -16,7 +16,7 @@ import safetensors.numpy
 from easyep import choices
 from easyep.architectures.router import Router
 from easyep.artifacts.files import check_schema, read_artifact, write_json
-from easyep.artifacts.layer_sums import PEAKS, LayerSums
+from easyep.artifacts.layer_sums import COUNTED, PEAKS, LayerSums
 from easyep.artifacts.model_identity import ModelIdentity
 from easyep.artifacts.routed_tokens import RoutedTokens
 from easyep.atomic import appearing, check_absent, write_bytes
@@ -75,6 +75,12 @@ class Observations:
     def num_tokens(self) -> int:
         """Tokens in all demonstrations."""
         return sum(demo.tokens for demo in self.demos)
+
+    def tokens_in(self, layer: int) -> int:
+        """How many tokens came to a layer."""
+        if self.sums is not None:
+            return int(self.sums[layer].of(COUNTED, "all")[0])
+        return len(self.layers[layer])
 
     def unreached(self) -> dict[int, list[int]]:
         """Layer index -> the experts that no token was routed to."""

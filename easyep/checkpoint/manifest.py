@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from easyep.artifacts.files import check_schema
+from easyep.artifacts.files import check_schema, read_json
 from easyep.artifacts.model_identity import ModelIdentity
 from easyep.artifacts.selection import Selection
 from easyep.checkpoint.files import parse_object, read_text
@@ -85,6 +85,25 @@ def manifest_document(
         if given != own[key]:
             raise OutputError(f"the manifest's entry {key!r} is easyep's own and says otherwise")
     return {**own, **more}
+
+
+def shown_before(root: Path) -> set[str] | None:
+    """Hashes of the demonstrations by which a checkpoint's experts, and its source's, were chosen.
+
+    None where no manifest says: the model was never pruned, or by weights alone.
+
+    Raises:
+        ArtifactError: there is a manifest that cannot be read.
+    """
+    if not (root / MANIFEST).exists():
+        return None
+    value = read_json(root / MANIFEST, "manifest")
+    seen, earlier = value.get("observations"), value.get("earlier_demos_sha256")
+    if not isinstance(seen, list) and not isinstance(earlier, list):
+        return None
+    origins = [each for each in (seen if isinstance(seen, list) else []) if isinstance(each, dict)]
+    told = [*(each.get("demos_sha256") for each in origins), earlier]
+    return {str(demo) for each in told if isinstance(each, list) for demo in each}
 
 
 def easyep_version() -> str:

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.bench_tables import show, show_prediction
 from easyep.cli.console import print_json, progress_bars
 from easyep.cli.given import flag_of, given
 from easyep.cli.sections import command
 from easyep.cli.values import KEEP, SIZE, Number
+from easyep.places import result_file
 
 
 class Lengths(click.ParamType[tuple[int, int]]):
@@ -195,7 +195,7 @@ def bench_command(
     from easyep.evaluation.throughput.bench import bench
 
     if output is not None:
-        check_file(output)
+        result_file(output, observations)
     if input_len is not None and output_len is not None:
         lengths = (*lengths, (input_len, output_len))
     elif input_len is not None or output_len is not None:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars
 from easyep.cli.sections import command
 from easyep.cli.values import ALONE, one_of
+from easyep.places import result_file
 from easyep.reporting.numbers import with_error
 from easyep.scoring import TOKENS
 
@@ -86,7 +86,8 @@ def compare_command(
     if not domain and not demos:
         raise click.UsageError("give --domain or --demos")
     if output is not None:
-        check_file(output)
+        selection = choices["selection"]
+        result_file(output, [*demos, *([] if selection is None else [selection])])
     from easyep.artifacts.files import write_json
     from easyep.comparing import compare
 

@@ -1,19 +1,18 @@
 """What is decided without running the model: `score`, `select`."""
 
-import os
 from typing import Any
 
 import click
 
 from easyep import queries, scoring, selection
 from easyep.artifacts import Observations, Scores, Selection
-from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.given import given
 from easyep.cli.sections import command
 from easyep.cli.values import WEIGHTED
 from easyep.demonstrations import parse_weighted
+from easyep.places import result_file
 
 
 @command(
@@ -49,8 +48,8 @@ def score_command(
     **choices: Any,
 ) -> None:
     """Score every expert from observations, without the model."""
-    check_file(output)
     named = [parse_weighted(text) for text in (*observations, *more)]
+    result_file(output, [name for name, _ in named])
     if not named and choices["model"] is None:
         raise click.UsageError(
             "give --observations OBS, or --model M with a criterion that looks at weights only"
@@ -130,8 +129,8 @@ def select_command(
             "several --keep need {keep} in --output, as in --output 'selection-{keep}.json'"
         )
     del limits["allocation"]  # there is one
-    _check_output(output, scores, mask, *compare)
-    check_file(output)
+    read = [each for each in (scores, mask, observations, *compare) if each is not None]
+    result_file(output, read)
     loaded = None
     if mask is not None and model is not None:
         chosen = [queries.read_mask(mask, model, groups=limits["groups"])]
@@ -145,7 +144,7 @@ def select_command(
     record = Observations.load(observations) if observations is not None else None
     files = {output.replace("{keep}", str(one.keep)): one for one in chosen}
     for file in files:
-        _check_output(file, scores, mask, *compare)
+        result_file(file, read)
     told = [_told(*each, loaded, record, explain, compare) for each in files.items()]
     for file, one in files.items():
         one.save(file)
@@ -159,11 +158,6 @@ def select_command(
         )
     if as_json:
         print_json(told[0] if len(told) == 1 else {"selections": told})
-
-
-def _check_output(output: str, *read: str | None) -> None:
-    if os.path.realpath(output) in {os.path.realpath(path) for path in read if path}:
-        raise click.UsageError(f"--output would overwrite {output}, which is read")
 
 
 def _told(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from easyep import demonstrations, loading, models
-from easyep.atomic import check_file, write_bytes
+from easyep.atomic import write_bytes
 from easyep.cli import options
 from easyep.cli.console import print_json, progress_bars, say, warn
 from easyep.cli.sections import command
@@ -19,6 +19,7 @@ from easyep.demonstrations.in_process import InProcess
 from easyep.demonstrations.server import Server
 from easyep.demonstrations.sources import local_files
 from easyep.errors import DemosError
+from easyep.places import result_file
 from easyep.recipe import read_yaml
 
 
@@ -51,7 +52,7 @@ def build_command(
     RECIPE is a YAML file, or the name of one of those in recipes/demos/. Rows are streamed: no
     more is downloaded than what is read.
     """
-    check_file(output)
+    result_file(output, data_files)
     chosen = building.BuildRecipe.from_mapping(read_yaml(building.recipe_file(recipe)))
     given = {"count": count, "seed": seed, "revision": revision}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
@@ -155,7 +156,7 @@ def generate_command(
     Answers that were cut, refused or empty are left out. Each one is kept in OUTPUT.answers as it
     comes, so that the same command goes on where an earlier one ended.
     """
-    check_file(output)
+    result_file(output, [prompts])
     calibration = models.brought(model)["calibration"] if server is None else ""
     demos = demonstrations.read(demonstrations.file_or_domain(prompts, calibration))
     sampling = {

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.sections import command
 from easyep.cli.values import one_of
 from easyep.demonstrations.conversation import STYLES
 from easyep.evaluation.asking import BACKENDS
+from easyep.places import result_file
 from easyep.reporting.numbers import with_error
 
 
@@ -111,7 +111,8 @@ def eval_command(
     if named == []:
         raise click.UsageError("--tasks names no task; without it all that easyep has are done")
     if output is not None:
-        check_file(Path(output) if output.endswith(".json") else Path(output) / "results.json")
+        read = [selection] if selection is not None else []
+        result_file(output if output.endswith(".json") else Path(output) / "results.json", read)
     from easyep.artifacts.files import write_json
     from easyep.evaluation.paired import differences
     from easyep.evaluation.saving import save

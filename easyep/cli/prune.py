@@ -230,7 +230,7 @@ def _tell(done: pipeline.Pruned, choices: dict[str, Any], as_json: bool, quiet: 
             [
                 (
                     layer,
-                    sum(len(seen.layers[layer]) for seen in done.observations),
+                    sum(seen.tokens_in(layer) for seen in done.observations),
                     int((done.scores.layers[layer] != 0).sum()) if done.observations else "-",
                     f"{share:.1%}",
                 )

@@ -7,12 +7,12 @@ import click
 from easyep import overlap, scoring
 from easyep.artifacts import Observations
 from easyep.artifacts.files import write_json
-from easyep.atomic import check_file
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.sections import command
 from easyep.cli.values import FIGURE
 from easyep.overlap.study import DEMONSTRATIONS, SAMPLES
+from easyep.places import result_file
 from easyep.reporting.drawing import check_figure
 from easyep.reporting.stability_figure import stability_figure
 
@@ -70,11 +70,13 @@ def stability_command(
     Overlap of the kept experts: of samples of the demonstrations with all of them, and between
     sets of demonstrations, of one domain or of several.
     """
+    named = [_labelled(text) for text in (*observations, *more)]
+    read = [path for _, path in named]
     if output is not None:
-        check_file(output)
+        result_file(output, read)
     if figure is not None:
         check_figure(figure)
-    named = [_labelled(text) for text in (*observations, *more)]
+        result_file(figure, [*read, *([] if output is None else [output])])
     seen = [Observations.load(path) for _, path in named]
     with progress_bars(quiet) as progress:
         found = overlap.stability(

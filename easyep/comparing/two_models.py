@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from easyep import calibration, choices, loading
 from easyep.architectures.spec import stated_size
 from easyep.artifacts import Selection, TokenSequence
-from easyep.artifacts.files import read_json
 from easyep.checkpoint.files import Checkpoint
-from easyep.checkpoint.side_files import MANIFEST
+from easyep.checkpoint.manifest import shown_before
 from easyep.comparing.answers import Answer, generate, prompt_of
 from easyep.comparing.comparison import Comparison, on_domain
 from easyep.comparing.predictions import Distances, counted, read_distances, write_predictions
@@ -78,7 +77,8 @@ def compare(
         first: the reference: a directory, a short name, or a repository id.
         second: what is held against it, of the same vocabulary; None with a `selection`.
         domain, demos: names of domains and files of demonstrations, as in `Recipe`. What was
-            shown when the second model was pruned is left out where enough else is there.
+            shown when a model was pruned, or one that it was made from, is left out where enough
+            else is there.
         selection: instead of a second model, the first one with all other experts masked.
         n_demos: at most so many demonstrations per domain, drawn with `seed`.
         max_length, style: as in `Recipe`.
@@ -221,7 +221,8 @@ def _second(
 
 def _texts(recipe: Recipe, source: Source, pruned: Path | None, progress: Progress) -> list[_Text]:
     """Every domain's demonstrations: those that were not shown if there are enough of them."""
-    shown = _shown(pruned)
+    told = [shown_before(path) for path in (source.model.path, pruned) if path is not None]
+    shown = set[str]().union(*filter(None, told)) if any(one is not None for one in told) else None
     texts = []
     for domain, sequences in calibration.rendered(recipe, source):
         others = [each for each in sequences if each.sha256 not in (shown or ())]
@@ -229,7 +230,7 @@ def _texts(recipe: Recipe, source: Source, pruned: Path | None, progress: Progre
         if held_out is False:
             progress.say(
                 f"{domain.name}: all but {len(others)} of {len(sequences)} demonstrations were "
-                "shown when the model was pruned; they are used, and flatter it"
+                "shown when a model was pruned; they are used, and flatter it"
             )
         taken = choose(others if held_out else sequences, recipe.n_demos, seed=recipe.seed)
         taken = [each for each in taken if len(each) > 1]
@@ -239,18 +240,6 @@ def _texts(recipe: Recipe, source: Source, pruned: Path | None, progress: Progre
     if len(texts) > 1 and any(text.domain == _ALL for text in texts):
         raise EvaluationError(f"{_ALL!r} stands for all domains together; rename {_ALL}.jsonl")
     return texts
-
-
-def _shown(pruned: Path | None) -> set[str] | None:
-    """Hashes of what was shown when a checkpoint was pruned; None where it does not say."""
-    manifest = pruned / MANIFEST if pruned is not None else None
-    if manifest is None or not manifest.exists():
-        return None
-    seen = read_json(manifest, "manifest").get("observations")
-    if not isinstance(seen, list):
-        return None
-    told = [one.get("demos_sha256") for one in seen if isinstance(one, dict)]
-    return {str(demo) for each in told if isinstance(each, list) for demo in each}
 
 
 def _together(texts: Sequence[_Text]) -> Any:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from easyep.atomic import check_file, write_bytes
+from easyep.checkpoint.side_files import MODEL_CARD
+from easyep.errors import ArtifactError
 from easyep.gathering import gather
+from easyep.places import outside_checkpoints, result_file
 from easyep.presenting import agreement, choice, results
 from easyep.presenting import card as model_card
 from easyep.presenting.told import Told
@@ -67,8 +70,16 @@ def report(
         OutputError: a file cannot be written.
     """
     check_drawing()
-    for file in (output, *(() if card is None else (card,))):
-        check_file(file)
+    if not paths:
+        raise ArtifactError("a report is about something: give a checkpoint, folder or result")
+    given = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113 (Path's may raise)
+    result_file(output, given)
+    if card is not None and Path(card).name == MODEL_CARD:
+        check_file(card)
+    elif card is not None:
+        result_file(card, given)
+    if figures is not None:
+        outside_checkpoints(figures)
     told = Told(gather(paths))
     text = model_card.card(told) if card is not None else ""
     with progress.task("Drawing", len(_PARTS), "parts") as task:

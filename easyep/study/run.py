@@ -11,6 +11,7 @@ from easyep.criteria import needs_record
 from easyep.diffusion import check_predicts
 from easyep.errors import SelectionError
 from easyep.evaluation import tasks
+from easyep.places import PathLike, work_directory
 from easyep.progress import SILENT, Progress
 from easyep.selection import keep_count, select
 from easyep.source import Source
@@ -19,7 +20,6 @@ from easyep.study.evaluations import Evaluations
 from easyep.study.held_out import read_held_out
 from easyep.study.shown import Shown
 from easyep.study.summary import Cell
-from easyep.work_dir import PathLike, work_directory
 
 WRONG = "wrong domain"
 

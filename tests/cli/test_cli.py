@@ -279,7 +279,6 @@ def test_what_the_system_refuses_is_no_fault_of_easyep(capsys):
         ["prune", *SMALL, "--keep", "half", "--output", "o"],
         ["observe", "--model", "demo", "--output", "o"],
         ["observe", *SMALL, "--domain", "code", "--output", "o"],
-        ["select", "--scores", "x.json", "--output", "x.json"],
         ["list", "things"],
         ["select", "--output", "o"],
         ["eval", "demo", "--dtype", "int8"],
@@ -401,7 +400,7 @@ def test_nothing_is_measured_where_the_second_model_will_not_do(capsys, tmp_path
     other = tmp_path / "other"
     shutil.copytree(demo_model(), other)
     words = ["eval", "demo", "--against", other, "--limit", "2", "--work-dir", other / "work"]
-    assert "must lie outside of the model" in run(capsys, *words)[2]
+    assert f"lies in the checkpoint {other}" in run(capsys, *words)[2]
     assert not (other / "work").exists()
 
 

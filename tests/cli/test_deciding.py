@@ -130,7 +130,7 @@ def test_protect_and_forbid(capsys, made):
         (["--compare", "nothing.json"], 1, "nothing.json does not exist"),
         (["--explain", "--observations", "nothing"], 1, "does not exist"),
         (["--observations", "nothing"], 2, "is for --explain or --compare"),
-        (["--compare", "s.json"], 2, "would overwrite s.json"),
+        (["--compare", "s.json"], 1, "would overwrite s.json"),
     ],
 )
 def test_what_cannot_be_selected(capsys, made, words, code, message):
