@@ -41,10 +41,10 @@ def check_file(path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: it is a directory, a device or a pipe, or its folder cannot be written.
     """
-    path = expanded(path)
+    given, path = path, expanded(path)
     with writing(path):
-        if path.is_dir():
-            raise OutputError(f"{path} is a directory; name a file")
+        if path.is_dir() or str(given).endswith(os.sep):
+            raise OutputError(f"{given} is a directory; name a file")
         _check_kind(path)
         _check_folder(path)
 

@@ -40,6 +40,11 @@ def text(name: str, value: Any) -> str:
     return str(found)
 
 
+def written(name: str, value: Any) -> str:
+    """A text, or a whole number, which YAML makes of one that is written so."""
+    return str(int(value)) if is_whole(value) else text(name, value)
+
+
 def count(name: str, value: Any) -> int:
     """An integer of at least 1."""
     if not is_whole(value) or value < 1:

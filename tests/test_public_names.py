@@ -177,7 +177,8 @@ def scores():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"protect": 5}, {"protect": None}, {"forbid": [3]}, {"align": "8"}, {"keep": [4]}]
+    "wrong",
+    [{"protect": 5.5}, {"protect": None}, {"forbid": [True]}, {"align": "8"}, {"keep": [4]}],
 )
 def test_what_is_no_choice_is_told(wrong):
     with pytest.raises(easyep.EasyEPError):

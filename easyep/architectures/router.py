@@ -83,6 +83,30 @@ class Router:
         counts = range(1, self.num_experts + 1)
         return [keep for keep in counts if self._objection(keep, groups, align) is None]
 
+    def count(self, keep: float, groups: str, align: int = 1) -> int:
+        """The experts per layer that somebody wants: what `budget` takes.
+
+        A count is taken as it is but for `align`; a share is rounded to the nearest count that
+        works, unless that is not what was meant.
+
+        Raises:
+            SelectionError: the router cannot work with it.
+        """
+        wanted = budget("keep", keep)
+        if isinstance(wanted, int) and wanted % align == 0:
+            self.check_keep(wanted, groups, align)
+            return wanted
+        asked = wanted if isinstance(wanted, int) else wanted * self.num_experts
+        if asked >= self.num_experts:
+            self.check_keep(int(asked), groups, align)
+        found = self.nearest_keep(asked / self.num_experts, groups, align)
+        valid = self.valid_counts(groups, align)
+        step = valid[1] - valid[0] if len(valid) > 1 else 1
+        if abs(found - asked) >= step:
+            # Rounding would not be what was meant: say what the router needs instead.
+            self.check_keep(max(1, round(asked)), groups, align)
+        return found
+
     def nearest_keep(self, fraction: float, groups: str, align: int = 1) -> int:
         """The count that works nearest to `fraction` of the experts; of two, the smaller.
 

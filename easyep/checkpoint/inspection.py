@@ -14,6 +14,7 @@ from easyep.checkpoint.files import Checkpoint, parse_object, read_text
 from easyep.checkpoint.json_text import at
 from easyep.checkpoint.layout import Layout, resolve
 from easyep.checkpoint.parts import Part, parts
+from easyep.errors import SelectionError
 
 _KEY = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)+", re.ASCII)
 
@@ -160,15 +161,14 @@ def _quantization(checkpoint: Checkpoint) -> str | None:
 
 
 def _counts(router: Router, keep: Sequence[float]) -> list[int]:
-    """The counts of experts to look at, each once; for a fraction there may be none that works."""
+    """The counts of experts to look at, each once; of `FRACTIONS` those that work."""
     counts: dict[int, None] = {}
-    smaller = [count for count in router.valid_counts("balanced") if count < router.num_experts]
     for each in choices.several(budget)("keep", keep):
-        if isinstance(each, int):
-            router.check_keep(each, "balanced")
-            counts[each] = None
-        elif smaller:
-            counts[router.nearest_keep(each, "balanced")] = None
+        try:
+            counts[router.count(each, "balanced")] = None
+        except SelectionError:
+            if keep is not FRACTIONS:
+                raise
     return list(counts)
 
 

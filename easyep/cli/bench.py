@@ -1,6 +1,7 @@
 """`easyep bench`: how fast a model is."""
 
 import json
+import re
 import reprlib
 from typing import Any
 
@@ -16,7 +17,7 @@ from easyep.places import result_file
 
 
 class Lengths(click.ParamType[tuple[int, int]]):
-    """Input + output tokens, such as 1024+4096."""
+    """Input + output tokens, such as 1024+4096 or 1K+4K."""
 
     name = "in+out"
 
@@ -25,10 +26,10 @@ class Lengths(click.ParamType[tuple[int, int]]):
     ) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
-        first, _, second = str(value).partition("+")
-        if not (first.isdecimal() and second.isdecimal() and int(first) and int(second)):
-            self.fail(f"{value!r} is no pair of lengths such as 1024+4096", param, ctx)
-        return int(first), int(second)
+        found = re.fullmatch(r"([1-9]\d{0,8})(K?)\+([1-9]\d{0,8})(K?)", str(value), re.ASCII)
+        if found is None:
+            self.fail(f"{value!r} is no pair of lengths such as 1024+4096 or 1K+4K", param, ctx)
+        return tuple(int(found[i]) * (1024 if found[i + 1] else 1) for i in (1, 3))  # type: ignore
 
 
 class Json(click.ParamType[dict[str, Any]]):

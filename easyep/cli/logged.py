@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from easyep import __version__
 from easyep.atomic import expanded
 from easyep.cli.values import NewDirectory
 from easyep.cli.voice import VOICE
+from easyep.places import outside_checkpoints
 
 _KEY = "easyep.log_file"
+_NEW = b"0000-00-00 00:00:00,000 "  # an empty file may become one
 
 # A command's parameters -> its output, and whether nothing may be there yet.
 OutputOf = Callable[[dict[str, Any]], tuple[str | None, bool]]
@@ -38,6 +41,8 @@ class Logged(click.Command):
             output, new = self._output_of(ctx.params)
             if output is not None:
                 _check_log(log, output, new)
+            _check_file(log)
+            outside_checkpoints(log)
             VOICE.log_to(log)
             VOICE.note(logging.INFO, f"easyep {__version__} {ctx.info_name}")
         return left
@@ -51,6 +56,15 @@ def wish_log(ctx: click.Context, param: click.Parameter, value: str | None) -> N
     """The callback of `--log-file`."""
     if value is not None:
         ctx.meta[_KEY] = value
+
+
+def _check_file(log: str) -> None:
+    """Raises UsageError where a file is there that is no log."""
+    file = expanded(log)
+    if os.path.isfile(file):  # noqa: PTH113 (Path's may raise)
+        with suppress(OSError), file.open("rb") as stream:
+            if re.match(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ", stream.read(30) or _NEW) is None:
+                raise click.UsageError(f"--log-file {log} is there, and is no log; choose another")
 
 
 def _check_log(log: str, output: str, new: bool) -> None:

@@ -1,5 +1,6 @@
 """What options take, as people write it; what they cannot take is wrong usage."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import isfinite
@@ -82,11 +83,10 @@ def as_it_is(name: str, check: Callable[[str], Any]) -> Checked:
 
 
 def _budget(text: Any) -> float:
-    try:
-        number = float(text) if "." in str(text) else int(text)
-    except ValueError:
-        number = text
-    return budget("it", number)
+    plain = re.fullmatch(r"-?(\d+|\d*\.\d+)", str(text), re.ASCII)
+    if plain is None:
+        return budget("it", text)
+    return budget("it", float(text) if "." in str(text) else int(text))
 
 
 def _check_protected(entry: str) -> None:

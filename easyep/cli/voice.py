@@ -55,6 +55,8 @@ class Voice:
         Raises:
             OutputError: it cannot be written.
         """
+        if not path:
+            raise OutputError("--log-file has no name")
         try:
             file = expanded(path)
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,14 @@ from easyep.registry import unknown_name
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# What lm-eval's class for models of this process looks at where the model is loaded already.
+_IN_PROCESS = frozenset(
+    {
+        *("add_bos_token", "backend", "chat_template_args", "enable_thinking", "logits_cache"),
+        *("max_batch_size", "max_length", "mixed_precision_dtype", "prefix_token_id"),
+        *("softmax_dtype", "think_end_token", "truncation"),
+    }
+)
 BACKENDS = ("hf", "vllm", "sglang", "local-completions", "local-chat-completions")
 SERVERS = ("local-completions", "local-chat-completions")
 
@@ -62,6 +70,14 @@ class Asking:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise unknown_name("backend", self.backend, BACKENDS)
+        for name in self.args if self.backend == "hf" else ():
+            if name not in _IN_PROCESS:
+                valid = ", ".join(sorted(_IN_PROCESS))
+                raise EvaluationError(
+                    f"the argument {name!r} has no effect on a model in this process, which takes "
+                    f"{valid}; dtype, device, batch_size, tokenizer and the like are easyep's own "
+                    "(--dtype, ...)"
+                )
         if self.selection is not None and self.backend != "hf":
             raise EvaluationError(
                 f"the backend {self.backend} cannot mask experts; a selection is evaluated with "

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from easyep.architectures.router import Router
 from easyep.artifacts.files import layer_entries, read_json
-from easyep.choices import several, text
+from easyep.choices import several, written
 from easyep.errors import SelectionError
 
 Named = str | os.PathLike[str]
@@ -176,7 +176,7 @@ def check_entry(entry: Named) -> None:
 
 def as_entries(named: Named | Sequence[Named]) -> list[Named]:
     """One entry is a list of one; ArtifactError where an entry is no text or path."""
-    return list(several(text)("the experts that are named", named))
+    return list(several(written)("the experts that are named", named))
 
 
 def _entry(entry: Named, layers: Sequence[int]) -> Iterator[tuple[int, Iterable[int]]]:

@@ -11,7 +11,7 @@ from typing import Any
 from easyep import pipeline
 from easyep.artifacts import Selection
 from easyep.artifacts.files import read_json, write_json
-from easyep.checkpoint.inspection import bytes_per_expert
+from easyep.checkpoint import rewriting
 from easyep.errors import ArtifactError
 from easyep.evaluation import tasks
 from easyep.evaluation.accuracy import Accuracy
@@ -37,7 +37,6 @@ class Evaluations:
         self._source = source
         self._folder = folder
         self._held_out: HeldOut | None = None
-        self._per_expert = bytes_per_expert(source.layout)
         self._fingerprints: dict[str, str] = {}
 
     def full(self, domain: str) -> dict[str, Any]:
@@ -65,10 +64,17 @@ class Evaluations:
         if self._held_out is None:
             self._held_out = HeldOut(self._study, self._source)
         found = self._held_out.measure(selection, domain, reroute=reroute)
-        keep = selection.keep if selection is not None else self._source.router.num_experts
-        dropped = self._source.router.num_experts - keep
-        left = self._source.checkpoint.nbytes - round(dropped * self._per_expert)
-        return {**asdict(found), "bytes": left}
+        return {**asdict(found), "bytes": self._bytes(selection)}
+
+    def _bytes(self, selection: Selection | None) -> int:
+        """Of the checkpoint that pruning would write."""
+        source = self._source
+        if selection is None:
+            return source.checkpoint.nbytes
+        mtp = source.mtp_mode("auto", selection)
+        return rewriting.plan(
+            source.checkpoint, selection, mtp=mtp, layout=source.layout
+        ).bytes_after
 
     def _written(self, path: Path, domain: str) -> dict[str, Any]:
         accuracy = evaluate_checkpoint(

@@ -139,7 +139,8 @@ def predict(
     Args:
         model: a directory, a short name, a repository id, or the path of a `config.json`.
         machine: a name of the table, ``"h200x8"``, or ``"probe"`` for the one that this runs on.
-        keep: fractions of the experts, or counts.
+        keep: fractions of the experts, or counts; as in `select`, a count also where only a router
+            without groups works with it.
         lengths: (input, output) tokens.
         batch_sizes: sequences at a time.
         memory_budget: bytes, or a text such as ``80GB``; by default all that the machine has.
@@ -175,9 +176,7 @@ def predict(
             )
     counts = {decoder.experts: None}
     for each in choices.several(wanted)("keep", keep):
-        if isinstance(each, int):
-            router.check_keep(each, "flatten")
-        counts[each if isinstance(each, int) else router.nearest_keep(each, "balanced")] = None
+        counts[router.count(each, "flatten" if isinstance(each, int) else "balanced")] = None
     budget = place.memory if given_budget is None else float(given_budget)
     decoders = {count: decoder.pruned(count) for count in counts}
     fixed, within = [], []
