@@ -8,6 +8,7 @@ from typing import Any
 
 from easyep import choices
 from easyep.artifacts import Selection
+from easyep.artifacts.files import opened
 from easyep.demonstrations.conversation import STYLES, Style, thinks
 from easyep.errors import EvaluationError
 from easyep.evaluation import evaluating
@@ -70,6 +71,12 @@ def evaluate(
         EasyEPError: a subclass says what is wrong with the model or the tasks.
     """
     found, work = check_place(model, work_dir)
+    limit = choices.optional(choices.count)("limit", limit)
+    batch_size = choices.optional(choices.count)("batch_size", batch_size)
+    num_fewshot = choices.optional(choices.seed)("num_fewshot", num_fewshot)
+    for name, each in (("model_args", model_args), ("gen_kwargs", gen_kwargs)):
+        if each is not None and not isinstance(each, Mapping):
+            raise EvaluationError(f"{name} must be a mapping of names to values, not {each!r}")
     asking = Asking(
         found.path,
         found.name,
@@ -79,9 +86,7 @@ def evaluate(
         device=device,
         batch_size=batch_size,
         trust_remote_code=trust_remote_code,
-        selection=selection
-        if selection is None or isinstance(selection, Selection)
-        else Selection.load(selection),
+        selection=opened(Selection, selection) if selection is not None else None,
     )
     named = choices.several(choices.text)
     tasks, suites = choices.optional(named)("tasks", tasks), named("suites", suites)

@@ -10,12 +10,13 @@ from typing import Any
 from easyep import calibration, deciding, one_read, planning
 from easyep.architectures.engines import Serving, check_serving
 from easyep.artifacts import Observations, Scores, Selection
+from easyep.artifacts.files import opened
 from easyep.atomic import check_absent, expanded
 from easyep.checkpoint import rewriting, verification
 from easyep.checkpoint.copied import Copied
 from easyep.checkpoint.manifest import shown_before
 from easyep.checkpoint.side_files import MODEL_CARD
-from easyep.choices import optional, several, size, text
+from easyep.choices import count, optional, several, size, text
 from easyep.clock import Clock
 from easyep.criteria import needs_record
 from easyep.demonstrations import DemoOrder, Style, check_unweighted
@@ -241,10 +242,13 @@ def rewrite(
     """
     output = text("output", output)
     outside_checkpoints(output)
-    chosen = selection if isinstance(selection, Selection) else Selection.load(selection)
+    chosen = opened(Selection, selection)
     source = model if isinstance(model, Source) else Source.open(model)
-    engines = several(text)("engine", engine)
-    serving = Serving(engines, tensor_parallel, expert_parallel)
+    serving = Serving(
+        several(text)("engine", engine),
+        count("tensor_parallel", tensor_parallel),
+        count("expert_parallel", expert_parallel),
+    )
     warnings = check_serving(
         serving, source.architecture.engines, source.router, chosen.keep, chosen.groups
     )
@@ -274,6 +278,7 @@ def verify(
         source: the model that it was made from: a directory, a short name, or a repository id.
         jobs: files read at a time; None = one for each core.
     """
+    jobs = optional(count)("jobs", jobs)
     original = resolve(text("source", source)).path if source is not None else None
     return verification.verify(Path(text("path", path)), original, jobs=jobs, progress=progress)
 

@@ -60,8 +60,8 @@ def result_file(path: PathLike, read: Iterable[PathLike] = ()) -> None:
         OutputError: it would overwrite one of these or part of it, lies in a checkpoint, or cannot
             be written.
     """
-    file = expanded(text("the file to write", path))
-    place = Path(os.path.realpath(file))
+    file = text("the file to write", path)
+    place = Path(os.path.realpath(expanded(file)))
     for each in read:
         if place.is_relative_to(os.path.realpath(expanded(each))):
             raise OutputError(f"{path} would overwrite {each}, which is read; choose another file")

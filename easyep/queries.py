@@ -44,7 +44,7 @@ def read_mask(path: PathLike, model: PathLike, *, groups: str = Recipe.groups) -
         SelectionError: it does not fit the model.
     """
     source = Source.open(model)
-    mask = read_json_list(path, "mask")
+    mask = read_json_list(text("mask", path), "mask")
     return from_mask(mask, source.layout.moe_layers, source.identity, source.router, groups=groups)
 
 

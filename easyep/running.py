@@ -12,6 +12,7 @@ from easyep import __version__, pipeline, study
 from easyep.artifacts.files import write_json
 from easyep.atomic import check_file
 from easyep.checkpoint.side_files import MANIFEST
+from easyep.choices import text
 from easyep.errors import ArtifactError
 from easyep.processor import processor
 from easyep.progress import SILENT, Progress
@@ -49,6 +50,8 @@ def run(
         ArtifactError: there is no such file, or it is no recipe.
         EasyEPError: a subclass says what is wrong.
     """
+    if not isinstance(recipe, Mapping):
+        recipe = text("recipe", recipe)
     if not isinstance(recipe, Mapping) and Path(recipe).name == MANIFEST:
         return _redo(Made.load(recipe, trust_remote_code), output, work_dir, progress)
     if isinstance(recipe, Mapping):

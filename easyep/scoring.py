@@ -69,6 +69,7 @@ def score(
     """
     tokens = choices.one_of(TOKENS)("tokens", tokens)  # type: ignore[assignment]
     method = CRITERIA[choices.text("criterion", criterion)]
+    seed = choices.seed("seed", seed)
     seen = Observations.all_of(observations)
     source = model if model is None or isinstance(model, Source) else Source.open(model)
     _check_model(seen, source)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import easyep
-from easyep import models
+from easyep import models, resources
 from easyep.errors import ModelNotFoundError, UnknownNameError
 
 
@@ -58,6 +58,17 @@ def test_what_was_made_from_the_demo_reads_the_same(pruned, tmp_path):
 def of_all(pruned):
     """Scores of a pruned model's experts."""
     return easyep.score(model=pruned.path, criterion="random")
+
+
+def test_a_folder_that_is_no_model_is_not_in_the_way_of_a_short_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert models.resolve("demo").path == resources.demo_model()
+    assert models.brought("demo")["calibration"] == "demo"
+    (tmp_path / "demo" / "config.json").write_text("{}")
+    assert models.resolve("demo").path == Path("demo")
+    (tmp_path / "other").mkdir()
+    assert models.resolve("other").path == Path("other")
 
 
 def test_what_lies_in_the_cache_is_used(tmp_path, monkeypatch):

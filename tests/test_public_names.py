@@ -141,6 +141,16 @@ def test_one_alone_will_do_where_a_list_is_asked_for(tmp_path):
         ("observe", {"demos": 5}, "must be a text"),
         ("compare", {"second": "demo", "domain": ["math:2"]}, "has a weight"),
         ("evaluate", {"work_dir": "a\0b"}, "work_dir must be a text"),
+        ("evaluate", {"limit": 0}, "limit must be a positive integer"),
+        ("evaluate", {"batch_size": 0}, "batch_size must be a positive integer"),
+        ("evaluate", {"num_fewshot": -1}, "num_fewshot must be an integer of at least 0"),
+        ("evaluate", {"gen_kwargs": "temperature=0"}, "gen_kwargs must be a mapping"),
+        ("evaluate", {"selection": 3}, "expected Selection or where it was saved, not int"),
+        ("compare", {"selection": 3, "domain": "math"}, "expected Selection or where"),
+        ("bench", {"settings": {"dtype": "float32"}}, "settings must be EngineSettings, not dict"),
+        ("predict", {"observations": [3]}, "expected Observations or where it was saved"),
+        ("rewrite", {"selection": {1: [1]}, "output": "o"}, "expected Selection or where"),
+        ("plan", {"output": 3}, "output must be a text"),
         ("evaluate", {"tasks": [3]}, "tasks must be a text"),
         ("evaluate", {"suites": "maths"}, "unknown suite 'maths'"),
     ],
@@ -170,6 +180,32 @@ def test_what_is_no_model_is_told(model, tmp_path):
         with pytest.raises(easyep.EasyEPError):
             call()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_artifact_or_result_is_told(tmp_path):
+    record = observations(experts=8)
+    for call in (
+        lambda: easyep.select(record),
+        lambda: easyep.score(scores()),
+        lambda: easyep.score(record, "random", seed=-1),
+        lambda: easyep.score(record, seed="x"),
+        lambda: easyep.differences(1, 2),
+        lambda: easyep.read_mask([[1]], "demo"),
+        lambda: easyep.run(None),
+        lambda: easyep.run([]),
+        lambda: easyep.verify(None),
+        lambda: easyep.verify(tmp_path, jobs=0),
+        lambda: easyep.report(output=tmp_path / "r.html"),
+        lambda: easyep.select(scores(), 4, groups=None),
+    ):
+        with pytest.raises(easyep.EasyEPError):
+            call()
+
+
+def test_a_report_takes_a_list(pruned, tmp_path):
+    one = easyep.report([pruned.path], output=tmp_path / "a.html")
+    other = easyep.report(pruned.path, output=tmp_path / "b.html")
+    assert one.figures == other.figures
 
 
 def scores():

@@ -107,3 +107,16 @@ def test_a_number_that_python_does_not_write_out(tmp_path, name):
 def test_texts_that_end_in_the_middle(name):
     with pytest.raises(ArtifactError, match=f"{name} must be a text"):
         Recipe.from_mapping({"model": "m", name: "a\0b"})
+
+
+def test_experts_are_no_numbers_to_base_60(tmp_path):
+    """As YAML 1.1 has it: 3:17 would be 197."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text("{model: demo, protect: 3:17, forbid: [1:20, 4, 5-6], keep: 0.25, seed: 0x10}")
+    found = Recipe.from_mapping(read_yaml(path))
+    assert (found.protect, found.forbid) == (("3:17",), ("1:20", "4", "5-6"))
+    assert (found.keep, found.seed) == (0.25, 16)
+    path.write_text("{model: demo, keep: 8, seed: -0, domain: [.nan, 1_000, -.inf, 1.5e+3, 2026]}")
+    value = read_yaml(path)
+    assert value["domain"][1:] == [1000, float("-inf"), 1500.0, 2026]
+    assert (value["keep"], value["seed"]) == (8, 0)

@@ -6,10 +6,11 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from easyep import strict_json
 from easyep.atomic import write_bytes
+from easyep.choices import text
 from easyep.errors import ArtifactError
 from easyep.given_files import read_whole
 
@@ -17,6 +18,30 @@ from easyep.given_files import read_whole
 MAX_BYTES = 1_000_000_000
 
 T = TypeVar("T")
+
+
+class _Saved(Protocol):
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "_Saved": ...
+
+
+A = TypeVar("A", bound=_Saved)
+
+
+def opened(kind: type[A], given: Any) -> A:
+    """An artifact that was given as it is, or as the path that it was saved under.
+
+    Raises:
+        ArtifactError: it is neither, or as `kind.load`.
+    """
+    if isinstance(given, kind):
+        return given
+    if isinstance(given, (str, os.PathLike)):
+        return kind.load(text(kind.__name__, given))  # type: ignore[return-value]
+    raise ArtifactError(
+        f"expected {kind.__name__} or where it was saved, not {type(given).__name__} "
+        f"{reprlib.repr(given)[:100]}"
+    )
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from easyep import choices
 from easyep.architectures.router import Router
-from easyep.artifacts.files import check_schema, read_artifact, write_json
+from easyep.artifacts.files import check_schema, opened, read_artifact, write_json
 from easyep.artifacts.layer_sums import COUNTED, PEAKS, LayerSums
 from easyep.artifacts.model_identity import ModelIdentity
 from easyep.artifacts.routed_tokens import RoutedTokens
@@ -155,10 +155,7 @@ class Observations:
             ArtifactError: as `load`.
         """
 
-        def opened(name: str, one: Any) -> Observations:
-            return one if isinstance(one, cls) else cls.load(choices.text(name, one))
-
-        return list(choices.several(opened)("observations", given))
+        return list(choices.several(lambda _, one: opened(cls, one))("observations", given))
 
     @classmethod
     def _of_index(cls, value: dict[str, Any], folder: Path) -> "Observations":

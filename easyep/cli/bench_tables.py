@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from easyep.cli.console import print_table
+from easyep.cli.console import print_table, warn
 from easyep.reporting.numbers import size
 
 if TYPE_CHECKING:
@@ -47,12 +47,16 @@ def show_prediction(found: "Prediction") -> None:
         ],
     )
     routing = "recorded routing" if found.recorded else "all experts equally often"
+    if not found.fixed_batch:
+        warn(f"nothing fits {size(found.memory_budget)}: the weights and one sequence take more")
     _predicted(f"At a fixed batch, {routing}", found.fixed_batch, full)
     title = f"At the largest batch within {size(found.memory_budget)}, {routing}"
     _predicted(title, found.within_memory, full)
 
 
 def _predicted(title: str, points: "tuple[PredictedPoint, ...]", full: int) -> None:
+    if not points:
+        return
     before = {
         (each.input_len, each.output_len, title.startswith("At a fixed") and each.batch): each
         for each in points

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from easyep.cli import options
-from easyep.cli.console import print_json, print_table, progress_bars
+from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.sections import command
 from easyep.cli.values import ALONE, one_of
 from easyep.places import result_file
@@ -98,7 +98,11 @@ def compare_command(
     if as_json:
         print_json(found.to_json())
         return
+    if choices["max_new_tokens"] and all(one.generation is None for one in found.domains):
+        say("no answers were compared: no demonstration, as far as it is read, has a prompt")
     names = [Path(name).name for name in (found.first, found.second)]
+    if names[0] == names[1]:
+        names = [found.first, found.second]
     rows = [
         [
             *(one.domain, one.demos, one.tokens, _HELD_OUT[one.held_out]),

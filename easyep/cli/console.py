@@ -33,13 +33,13 @@ def warn(message: str) -> None:
     VOICE.warn(message)
 
 
-def say_dropped_mtp(layers: Sequence[int], asked: str) -> None:
+def say_dropped_mtp(layers: Sequence[int], asked: str, when: str = "was") -> None:
     """Tell what `--mtp auto` left out; who asked for `drop` knows."""
     if layers and asked == "auto":
         warn(
-            f"the multi-token-prediction layer {layers[0]} was left out, since transformers would "
-            "report its tensors as unexpected; --mtp score keeps it where transformers can run it, "
-            "--mtp follow in any case"
+            f"the multi-token-prediction layer {layers[0]} {when} left out, since transformers "
+            "would report its tensors as unexpected; --mtp score keeps it where transformers can "
+            "run it, --mtp follow in any case"
         )
 
 

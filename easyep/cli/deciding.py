@@ -54,6 +54,8 @@ def score_command(
         raise click.UsageError(
             "give --observations OBS, or --model M with a criterion that looks at weights only"
         )
+    if named and "mtp" in given():
+        raise click.UsageError("--mtp is for scores by weights: observations have their layers")
     with progress_bars(quiet) as progress:
         scores = scoring.score(
             [name for name, _ in named],

@@ -68,6 +68,7 @@ def show_command(
 
 @command("check", epilog="\b\nExample:\n  easyep demos check mine.jsonl --against eval/items.jsonl")
 @click.argument("file", metavar="FILE|DOMAIN")
+@click.option("--model", metavar="M", help="Whose domain it is; the demo model has its own.")
 @options.run_programs
 @click.option(
     "--against",
@@ -78,6 +79,7 @@ def show_command(
 @options.common
 def check_command(
     file: str,
+    model: str | None,
     run_programs: bool,
     against: tuple[str, ...],
     as_json: bool,
@@ -88,7 +90,8 @@ def check_command(
 
     Exits with 1 if anything but imbalance was found.
     """
-    demos = demonstrations.read(demonstrations.file_or_domain(file))
+    calibration = models.brought(model)["calibration"] if model is not None else ""
+    demos = demonstrations.read(demonstrations.file_or_domain(file, calibration))
     findings = quality.inspect(
         demos, quality.texts_of(against or quality.own_items()), run_programs=run_programs
     )

@@ -156,6 +156,9 @@ def eval_command(
 
 
 def _print_differences(label: str, against: str, measured: Any, paired: Sequence[Any]) -> None:
+    names = [Path(label).name, Path(against).name]
+    if names[0] == names[1]:
+        names = [label, against]
     others = {(r.task, r.metric): r for r in measured[against].results}
     pairs = {(d.task, d.metric): d for d in paired}
     rows = []
@@ -174,7 +177,7 @@ def _print_differences(label: str, against: str, measured: Any, paired: Sequence
                 f"{pair.better} : {pair.worse}" if pair.test else "",
             ]
         )
-    columns = ["task", "metric", "items", Path(label).name, Path(against).name]
+    columns = ["task", "metric", "items", *names]
     print_table("", [*columns, "difference", "p", "better : worse"], rows)
 
 

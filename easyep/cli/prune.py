@@ -177,6 +177,9 @@ def _prune(
     """Prune, `check` and tell; or plan and tell."""
     if dry_run:
         planned = planning.plan(output=output, work_dir=work_dir, **choices)
+        work = planned.rewriting
+        dropped = work.layout.mtp_layers if work.mtp == "drop" else ()
+        say_dropped_mtp(dropped, choices["mtp"], "will be")
         _show_plan(planned, work_dir, as_json)
         if planned.no_room:
             raise NoRoomError(planned.no_room)

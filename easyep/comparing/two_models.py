@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from easyep import calibration, choices, loading
 from easyep.architectures.spec import stated_size
 from easyep.artifacts import Selection, TokenSequence
+from easyep.artifacts.files import opened
 from easyep.checkpoint.files import Checkpoint
 from easyep.checkpoint.manifest import shown_before
 from easyep.comparing.answers import Answer, generate, prompt_of
@@ -114,7 +115,7 @@ def compare(
     )
     source = Source.open(first)
     check_predicts(source)
-    chosen = Selection.load(selection) if isinstance(selection, (str, os.PathLike)) else selection
+    chosen = opened(Selection, selection) if selection is not None else None
     options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
     open_second, path = _second(source, second, chosen, options)
     texts = _texts(recipe, source, path, progress)

@@ -186,6 +186,10 @@ def criterion(name: str, reduce: Literal["sum", "mean"] = "sum") -> Callable[[Wr
         TypeError: what is decorated is neither.
     """
 
+    if not isinstance(name, str) or not name or name != "".join(name.split()):
+        raise ValueError(
+            f"a criterion's name is a word, as in @easyep.criterion('mine'), not {name!r}"
+        )
     if reduce not in ("sum", "mean"):
         raise ValueError(f"reduce must be 'sum' or 'mean', not {reduce!r}")
     if name in BUILT_IN:

@@ -64,6 +64,9 @@ def differences(first: Accuracy, second: Accuracy) -> tuple[Difference, ...]:
     Raises:
         EvaluationError: the two answered different questions.
     """
+    for each in (first, second):
+        if not isinstance(each, Accuracy):
+            raise EvaluationError(f"expected what `evaluate` returns, not {type(each).__name__}")
     others = {(result.task, result.metric): result for result in second.results}
     found = []
     for result in first.results:

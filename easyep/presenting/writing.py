@@ -7,6 +7,7 @@ from pathlib import Path
 
 from easyep.atomic import check_file, write_bytes
 from easyep.checkpoint.side_files import MODEL_CARD
+from easyep.choices import several, text
 from easyep.errors import ArtifactError
 from easyep.gathering import gather
 from easyep.places import outside_checkpoints, result_file
@@ -48,7 +49,7 @@ class Report:
 
 
 def report(
-    *paths: PathLike,
+    *paths: PathLike | Sequence[PathLike],
     output: PathLike,
     figures: PathLike | None = None,
     card: PathLike | None = None,
@@ -70,9 +71,10 @@ def report(
         OutputError: a file cannot be written.
     """
     check_drawing()
-    if not paths:
+    named = [path for each in paths for path in several(text)("paths", each)]
+    if not named:
         raise ArtifactError("a report is about something: give a checkpoint, folder or result")
-    given = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113 (Path's may raise)
+    given = [path for path in named if os.path.isfile(path)]  # noqa: PTH113 (Path's may raise)
     result_file(output, given)
     if card is not None and Path(card).name == MODEL_CARD:
         check_file(card)
@@ -80,8 +82,8 @@ def report(
         result_file(card, given)
     if figures is not None:
         outside_checkpoints(figures)
-    told = Told(gather(paths))
-    text = model_card.card(told) if card is not None else ""
+    told = Told(gather(named))
+    card_text = model_card.card(told) if card is not None else ""
     with progress.task("Drawing", len(_PARTS), "parts") as task:
         for part in _PARTS:
             part(told)
@@ -90,7 +92,7 @@ def report(
     drawn = [figure for section in sections for figure in section.figures]
     write_bytes(output, page.render(told.title, sections).encode())
     if card is not None:
-        write_bytes(card, text.encode())
+        write_bytes(card, card_text.encode())
     files = []
     if figures is not None:
         for number, each in enumerate(drawn, 1):

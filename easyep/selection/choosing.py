@@ -7,6 +7,7 @@ import numpy as np
 
 from easyep.architectures.router import budget
 from easyep.artifacts import Scores, Selection
+from easyep.artifacts.files import opened
 from easyep.choices import several
 from easyep.errors import SelectionError
 from easyep.progress import SILENT, Progress
@@ -86,8 +87,7 @@ def nested(
     Sets of the highest scores are nested by themselves. Those of pairs and of max-min are not: a
     smaller one is chosen within the next larger one. Arguments and errors are those of `select`.
     """
-    if not isinstance(scores, Scores):
-        scores = Scores.load(scores)
+    scores = opened(Scores, scores)
     wanted = several(budget)("keep", keeps)
     if not wanted:
         raise SelectionError("say how many experts to keep")

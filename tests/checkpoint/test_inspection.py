@@ -129,7 +129,7 @@ def test_towers_are_counted_on_their_own(
 
 
 def test_savings_of_given_fractions_and_counts(source: Sources) -> None:
-    found = inspect(source("deepseek_v3"), [0.9, 12, 0.26, 8, 16])
+    found = inspect(source("deepseek_v3"), [0.9, 12, 0.45, 8, 16])
     # Of 16 experts in 4 groups that are scored by 2; fractions take the nearest that works.
     assert [saving.keep for saving in found.savings] == [12, 8, 16]
     assert found.savings[-1].fraction == 1

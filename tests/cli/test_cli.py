@@ -166,6 +166,11 @@ def test_what_was_cut_is_told(capsys, tmp_path):
             "a memory budget has no effect on the backend openai",
         ),
         (["eval", "demo", "--against", "nosuch", "--output", "o.json"], "unknown model 'nosuch'"),
+        (["eval", "demo", "--model-args", "batch_size=4"], "the argument 'batch_size' has no"),
+        (["eval", "demo", "--model-args", "dtype=float32"], "the argument 'dtype' has no effect"),
+        (["eval", "demo", "--model-args", "nosuch=1"], "the argument 'nosuch' has no effect"),
+        (["inspect", "demo", "--keep", "0.05"], "cannot keep 2 of 32 experts"),
+        (["list", "models", "--log-file", ""], "--log-file has no name"),
         (["prune", *SMALL, "--output", "o", "--work-dir", ""], "work_dir must be a text"),
         (
             ["bench", "demo", "--tensor-parallel-size", "2"],
@@ -424,6 +429,89 @@ def test_words_that_help_lists_are_completed(words, found):
         check=False,
     )
     assert done.stdout.split() == [f"plain,{word}" for word in found]
+
+
+def test_sums_are_told_as_records_are(capsys, tmp_path):
+    words = ["prune", *SMALL, "--quiet", "--output"]
+    tables = [
+        run(capsys, *words, tmp_path / records, "--records", records)
+        for records in ("none", "full")
+    ]
+    assert [code for code, _, _ in tables] == [0, 0]
+    assert tables[0][1] == tables[1][1]
+
+
+def test_a_dry_run_says_what_will_be_left_out(capsys):
+    assert "layer 5 will be left out" in run(capsys, "prune", *SMALL, "--dry-run")[2]
+    assert "left out" not in run(capsys, "prune", *SMALL, "--dry-run", "--mtp", "score")[2]
+
+
+def in_a_folder(tmp_path, pruned):
+    """Everything that commands read, where it may be overwritten."""
+    shutil.copytree(pruned.path, tmp_path / "out")
+    shutil.copytree(demo_model(), tmp_path / "model")
+    record = observations(experts=8)
+    record.save(tmp_path / "obs")
+    easyep.score(record, "reap").save(tmp_path / "scores.json")
+    (tmp_path / "mine.jsonl").write_text('{"text": "a"}\n')
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["score", "--observations", "obs", "--output", "obs/observations.json"],
+        ["score", "--observations", "obs", "--output", "out/scores.json"],
+        ["select", "--scores", "scores.json", "--keep", "4", "--output", "scores.json"],
+        ["select", "--scores", "scores.json", "--keep", "4", "--output", "model/config.json"],
+        ["stability", "--observations", "obs", "--output", "obs/new.json"],
+        ["stability", "--observations", "obs", "--output", "x.pdf", "--figure", "x.pdf"],
+        ["stability", "--observations", "obs", "--output", "new/"],
+        ["report", "out", "scores.json", "--output", "scores.json"],
+        ["report", "out", "--output", "out/easyep.json"],
+        ["report", "out", "--output", "r.html", "--card", "out/model.safetensors"],
+        ["report", "out", "--output", "r.html", "--figures", "out/figures"],
+        ["compare", "demo", "out", "--domain", "math", "--output", "out/compare.json"],
+        ["compare", "demo", "out", "--demos", "mine.jsonl", "--output", "mine.jsonl"],
+        ["bench", "demo", "--output", "model/bench.json"],
+        ["eval", "demo", "--output", "out"],
+        ["eval", "demo", "--output", "model/eval.json"],
+        [
+            "demos",
+            "generate",
+            "--prompts",
+            "mine.jsonl",
+            "--model",
+            "demo",
+            "--output",
+            "mine.jsonl",
+        ],
+        ["prune", *SMALL, "--output", "out/deep/x"],
+        ["observe", *SMALL, "--output", "out/obs"],
+        ["rewrite", "--model", "demo", "--selection", "sel.json", "--output", "out/sub"],
+        ["verify", "out", "--log-file", "out/log"],
+        ["select", "--scores", "scores.json", "--output", "s.json", "--log-file", "scores.json"],
+        ["list", "models", "--log-file", "model/config.json"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_that_is_read_is_overwritten_and_no_checkpoint_changed(
+    capsys, tmp_path, monkeypatch, pruned, words
+):
+    in_a_folder(tmp_path, pruned)
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, _, err = run(capsys, *words)
+    assert code in (1, 2)
+    assert "Traceback" not in err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_card_of_a_checkpoint_may_be_written_anew(capsys, tmp_path, monkeypatch, pruned):
+    in_a_folder(tmp_path, pruned)
+    monkeypatch.chdir(tmp_path)
+    words = ["report", "out", "--output", "r.html", "--card", "out/README.md"]
+    assert run(capsys, *words)[0] == 0
+    assert run(capsys, "verify", "out")[0] == 0
 
 
 def test_fewer_demonstrations_than_asked_for(capsys, tmp_path):

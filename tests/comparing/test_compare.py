@@ -152,6 +152,16 @@ def test_what_cannot_be_compared(tmp_path, pruned, monkeypatch):
         easyep.compare("demo", pruned.path, domain="math", **FLOAT)
 
 
+def test_what_an_ancestor_was_shown_is_not_held_out(pruned, tmp_path):
+    grand = tmp_path / "grand"
+    easyep.prune(pruned.path, domain="facts", keep=8, output=grand)
+    earlier = json.loads((grand / "easyep.json").read_text())["earlier_demos_sha256"]
+    asked = {"n_demos": 50, "max_new_tokens": 0, **FLOAT}
+    for first, second in (("demo", pruned.path), ("demo", grand), (grand, "demo")):
+        found = easyep.compare(first, second, domain="math", **asked).domains[0]
+        assert (found.demos, found.held_out) == (50 - len(earlier), True)
+
+
 @pytest.mark.parametrize("shown", [None, 5, [["a"], {}], {"a": 1}])
 def test_a_manifest_of_another_hand(tmp_path, shown):
     copy = shutil.copytree(demo_model(), tmp_path / "copy")

@@ -71,6 +71,9 @@ def test_a_class_or_an_object(register):
 
 
 def test_what_is_no_criterion(register):
+    for name in ("", "two words", 3, lambda tokens: tokens.weights):
+        with pytest.raises(ValueError, match="a criterion's name is a word"):
+            easyep.criterion(name)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is a criterion of easyep"):
         easyep.criterion("easy-ep")
     with pytest.raises(ValueError, match="reduce must be"):

@@ -72,6 +72,18 @@ def test_a_study_runs_and_goes_on_from_its_work_directory(capsys, tmp_path, monk
     assert again == out
 
 
+def test_bytes_are_those_that_pruning_writes_however_it_is_measured(pruned):
+    choices = {k: SMALL[k] for k in ("study", "model", "dtype", "n_demos")}
+    planned = {**choices, "domains": ["math"], "criteria": ["easy-ep"], "keep": [0.5], "limit": 1}
+    planned["groups"] = ["balanced"]
+    for how in ({"tasks": SMALL["tasks"]}, {"held_out": "eval/data/demo_{domain}.jsonl"}):
+        cells = study.run(study.Study.from_mapping({**planned, **how}))
+        assert [cell.bytes for cell in cells] == [
+            pruned.rewritten.bytes_before,
+            pruned.rewritten.bytes_after,
+        ]
+
+
 def test_a_study_in_memory_varies_what_is_shown(tmp_path):
     """Every axis at once; each row of the summary has its own measures and spread."""
     foreign = tmp_path / "foreign.jsonl"

@@ -87,6 +87,8 @@ def bench(
         batch_sizes = choices.several(choices.count)("batch_sizes", batch_sizes)
     rates = choices.several(_rate)("request_rates", request_rates) or (inf,)
     settings = settings or EngineSettings()
+    if not isinstance(settings, EngineSettings):
+        raise EvaluationError(f"settings must be EngineSettings, not {type(settings).__name__}")
     chosen = engine(backend)
     names = [choices.text("model", model)]
     if against is not None:
