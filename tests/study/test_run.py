@@ -7,6 +7,7 @@ from importlib import import_module
 
 import pytest
 
+import easyep
 from easyep import study
 from easyep.demonstrations import domain_file
 from easyep.errors import ArtifactError, EvaluationError, UnknownNameError
@@ -72,15 +73,16 @@ def test_a_study_runs_and_goes_on_from_its_work_directory(capsys, tmp_path, monk
     assert again == out
 
 
-def test_bytes_are_those_that_pruning_writes_however_it_is_measured(pruned):
+def test_bytes_are_those_that_pruning_writes_however_it_is_measured():
+    written = easyep.plan("demo", domain="math", keep=0.5).rewriting
     choices = {k: SMALL[k] for k in ("study", "model", "dtype", "n_demos")}
     planned = {**choices, "domains": ["math"], "criteria": ["easy-ep"], "keep": [0.5], "limit": 1}
     planned["groups"] = ["balanced"]
     for how in ({"tasks": SMALL["tasks"]}, {"held_out": "eval/data/demo_{domain}.jsonl"}):
         cells = study.run(study.Study.from_mapping({**planned, **how}))
         assert [cell.bytes for cell in cells] == [
-            pruned.rewritten.bytes_before,
-            pruned.rewritten.bytes_after,
+            written.bytes_before,
+            written.bytes_after,
         ]
 
 
