@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from easyep.choices import text
 from easyep.cli import options
 from easyep.cli.console import print_json, print_table, progress_bars, say
 from easyep.cli.sections import command
@@ -111,6 +112,7 @@ def eval_command(
     if named == []:
         raise click.UsageError("--tasks names no task; without it all that easyep has are done")
     if output is not None:
+        output = text("output", output)
         read = [selection] if selection is not None else []
         result_file(output if output.endswith(".json") else Path(output) / "results.json", read)
     from easyep.artifacts.files import write_json

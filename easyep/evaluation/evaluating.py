@@ -49,9 +49,9 @@ def evaluate(
     """
     answers = None
     if folder is not None:
+        answers = folder / f"answers-{_digest({**asking.identity, 'form': 'json'})}.db"
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        answers = folder / f"answers-{_digest({**asking.identity, 'form': 'json'})}.db"
     harness = Harness(asking.open, asking.chats, limit, unsafe, answers, progress)
     run = _Run(harness, asking, folder)
     return run.all(tasks, title, progress)

@@ -171,6 +171,8 @@ def test_what_was_cut_is_told(capsys, tmp_path):
         (["eval", "demo", "--model-args", "nosuch=1"], "the argument 'nosuch' has no effect"),
         (["inspect", "demo", "--keep", "0.05"], "cannot keep 2 of 32 experts"),
         (["list", "models", "--log-file", ""], "--log-file has no name"),
+        (["eval", "demo", "--output", ""], "output must be a text"),
+        (["eval", ".", "--tasks", "easyep_demo", "--work-dir", "w"], "has no file config.json"),
         (["prune", *SMALL, "--output", "o", "--work-dir", ""], "work_dir must be a text"),
         (
             ["bench", "demo", "--tensor-parallel-size", "2"],
