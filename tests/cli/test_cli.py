@@ -172,7 +172,6 @@ def test_what_was_cut_is_told(capsys, tmp_path):
         (["inspect", "demo", "--keep", "0.05"], "cannot keep 2 of 32 experts"),
         (["list", "models", "--log-file", ""], "--log-file has no name"),
         (["eval", "demo", "--output", ""], "output must be a text"),
-        (["eval", ".", "--tasks", "easyep_demo", "--work-dir", "w"], "has no file config.json"),
         (["prune", *SMALL, "--output", "o", "--work-dir", ""], "work_dir must be a text"),
         (
             ["bench", "demo", "--tensor-parallel-size", "2"],
@@ -409,6 +408,10 @@ def test_nothing_is_measured_where_the_second_model_will_not_do(capsys, tmp_path
     words = ["eval", "demo", "--against", other, "--limit", "2", "--work-dir", other / "work"]
     assert f"lies in the checkpoint {other}" in run(capsys, *words)[2]
     assert not (other / "work").exists()
+    (tmp_path / "none").mkdir()
+    words = ["eval", tmp_path / "none", "--tasks", "easyep_demo", "--work-dir", tmp_path / "work"]
+    assert "has no file config.json" in run(capsys, *words)[2]
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(
