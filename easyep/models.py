@@ -122,8 +122,9 @@ def _resolve(name: str, find: Callable[[str], Path]) -> Model:
 
 
 def _is_in_the_way(folder: str) -> bool:
-    """Whether a folder has the short name of a model, and is none itself."""
-    return folder in aliases() and not os.path.isfile(Path(folder) / "config.json")  # noqa: PTH113
+    """Whether a folder has the short name of a model that comes with easyep, and is none."""
+    comes_along = "package" in aliases().get(folder, {})
+    return comes_along and not os.path.isfile(Path(folder) / "config.json")  # noqa: PTH113
 
 
 def _has_tokenizer_of(one: Path, other: Path) -> bool:

@@ -73,11 +73,11 @@ def outside_checkpoints(path: PathLike) -> None:
     """Check that nothing would be put into a checkpoint, whose files are all accounted for.
 
     Raises:
-        OutputError: `path` is or lies in a checkpoint of easyep, or lies beside a model's weights.
+        OutputError: `path` lies in a checkpoint of easyep, or beside a model's weights.
     """
     place = Path(os.path.realpath(expanded(path)))
     with writing(place):
-        around = [each for each in (place, *place.parents) if (each / MANIFEST).is_file()]
+        around = [each for each in place.parents if (each / MANIFEST).is_file()]
         beside = place.parent
         if (beside / CONFIG).is_file() and any(
             (beside / name).is_file() for name in (INDEX, SINGLE)

@@ -67,8 +67,9 @@ def test_a_folder_that_is_no_model_is_not_in_the_way_of_a_short_name(tmp_path, m
     assert models.brought("demo")["calibration"] == "demo"
     (tmp_path / "demo" / "config.json").write_text("{}")
     assert models.resolve("demo").path == Path("demo")
-    (tmp_path / "other").mkdir()
-    assert models.resolve("other").path == Path("other")
+    for name in ("other", "kimi-k2"):  # nothing is fetched where a folder was meant
+        (tmp_path / name).mkdir()
+        assert models.resolve(name).path == Path(name)
 
 
 def test_what_lies_in_the_cache_is_used(tmp_path, monkeypatch):

@@ -81,7 +81,7 @@ def report(
     elif card is not None:
         result_file(card, given)
     if figures is not None:
-        outside_checkpoints(figures)
+        outside_checkpoints(Path(figures) / "figure")
     told = Told(gather(named))
     card_text = model_card.card(told) if card is not None else ""
     with progress.task("Drawing", len(_PARTS), "parts") as task:

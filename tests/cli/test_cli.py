@@ -475,6 +475,7 @@ def in_a_folder(tmp_path, pruned):
         ["report", "out", "--output", "out/easyep.json"],
         ["report", "out", "--output", "r.html", "--card", "out/model.safetensors"],
         ["report", "out", "--output", "r.html", "--figures", "out/figures"],
+        ["report", "out", "--output", "r.html", "--figures", "out"],
         ["compare", "demo", "out", "--domain", "math", "--output", "out/compare.json"],
         ["compare", "demo", "out", "--demos", "mine.jsonl", "--output", "mine.jsonl"],
         ["bench", "demo", "--output", "model/bench.json"],
